@@ -1,0 +1,167 @@
+"""From a checkpoint to an ONNX graph: export, clean, stamp with contract and provenance, check."""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from export.inference import InferenceForm
+from export.precision import check_types, drop_float_detours
+from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
+from lfm_deploy.checkpoint import Checkpoint
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import Contract, SizePolicy
+from lfm_deploy.errors import BuildError
+from lfm_deploy.model import check_size
+from lfm_deploy.version import __version__
+
+# 19 is the first opset with float16 scales in Q/DQ; 20 is the newest that TensorRT 10.12 reads in full.
+OPSET = 20
+_TRAINING_OPS = frozenset({"BatchNormalization", "Dropout", "RandomNormal", "RandomUniform", "Bernoulli"})
+_LARGEST_BATCH = 65535
+_LARGEST_SIDE = 8192
+EVIDENCE_OUTPUTS = ("logit", "evidence_values", "evidence_positions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """Which variant of the graph to make.
+
+    Attributes:
+        size: side of the square input in pixels, or ``"native"`` for dynamic even height and width.
+        input: raw uint8 pixels, or normalised float32 ones.
+        evidence: also give the pooled values and their positions.
+        precision: arithmetic from NPR to Top-K pooling.
+    """
+
+    size: SizePolicy = 256
+    input: InputForm = InputForm.UINT8
+    evidence: bool = False
+    precision: Precision = Precision.FP32
+
+
+def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
+    """The inference form of a checkpoint as a checked ONNX model with metadata.
+
+    The same checkpoint, config and library versions give the same bytes.
+
+    Raises:
+        ShapeError: the size is odd or too small for the network.
+        BuildError: the exported graph is not what it must be.
+    """
+    contract = Contract(size=config.size)
+    if config.size != "native":
+        check_size(checkpoint.config, config.size, config.size)
+    form = InferenceForm(
+        checkpoint.build_model(), config.input, config.precision, evidence=config.evidence
+    ).eval()
+    model = _export(form, config, checkpoint.config)
+    _drop_build_traces(model)
+    drop_float_detours(model)
+    info = GraphInfo(
+        contract=contract,
+        config=checkpoint.config,
+        precision=config.precision,
+        input=config.input,
+        evidence=config.evidence,
+        checkpoint_sha256=checkpoint.sha256,
+        versions={"lfm-deploy": __version__}
+        | {name: version(name) for name in ("torch", "onnx", "onnxscript")},
+    )
+    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
+    model.producer_name, model.producer_version = "lfm-deploy", __version__
+    check_graph(model, config.precision)
+    return model
+
+
+def check_graph(model: onnx.ModelProto, precision: Precision) -> None:
+    """Check an exported graph: valid, no training left in it, typed as asked.
+
+    Raises:
+        BuildError: naming what is wrong.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise BuildError(f"the exported graph is not valid ONNX: {error}") from None
+    operators = Counter(node.op_type for node in model.graph.node)
+    domains = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    training = sorted(_TRAINING_OPS & set(operators))
+    finite = all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in model.graph.initializer)
+    problems = [
+        text
+        for text, wrong in (
+            (f"opset {opset}, which is below 19", opset < 19),
+            (f"training operators {training}", bool(training)),
+            (f"{operators['TopK']} TopK operators instead of one", operators["TopK"] != 1),
+            (f"operators of other domains {sorted(domains)}", bool(domains)),
+            (f"weights that {precision} cannot hold", not finite),
+        )
+        if wrong
+    ]
+    if problems:
+        raise BuildError(f"the exported graph has {'; '.join(problems)}")
+    check_types(model, precision)
+
+
+def _export(form: InferenceForm, config: ExportConfig, model: ModelConfig) -> onnx.ModelProto:
+    dynamic: dict[int, object] = {0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)}
+    # Two pictures and unequal sides: the exporter takes a size of 1, and equal sizes, for constants.
+    height, width = (128, 160) if config.size == "native" else (config.size, config.size)
+    shape = (2, height, width, 3) if config.input is InputForm.UINT8 else (2, 3, height, width)
+    if config.size == "native":
+        smallest = model.min_square // 2
+        dynamic |= {
+            shape.index(height): 2 * torch.export.Dim("half_height", min=smallest, max=_LARGEST_SIDE // 2),
+            shape.index(width): 2 * torch.export.Dim("half_width", min=smallest, max=_LARGEST_SIDE // 2),
+        }
+    example = torch.zeros(shape, dtype=torch.uint8 if config.input is InputForm.UINT8 else torch.float32)
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            form,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(dynamic,),
+            input_names=["image"],
+            output_names=list(EVIDENCE_OUTPUTS if config.evidence else EVIDENCE_OUTPUTS[:1]),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise BuildError("torch.onnx.export gave no program")
+    return program.model_proto
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence what the exporter says about itself: operators of torchvision, which is not used here."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Deprecations inside torch and onnxscript are not the caller's to mend.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _drop_build_traces(model: onnx.ModelProto) -> None:
+    """Remove source paths and stack traces, which would carry this machine's folders into the artifact."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]

@@ -1,0 +1,139 @@
+"""The proof that follows an export: the graph in ONNX Runtime against the published forward pass.
+
+Pictures are tiles of real photographs, at several batch sizes, so that every picture is judged alone and inside
+a batch. A graph that misses its tolerance is not handed over.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from export.graph import ExportConfig
+from lfm_deploy.artifacts import InputForm, Precision
+from lfm_deploy.checkpoint import Checkpoint
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import Contract
+from lfm_deploy.errors import GateError, UnavailableError
+from lfm_deploy.evidence import evidence_contributions
+from lfm_deploy.model import LFM, normalise
+from lfm_deploy.photographs import sample_tiles
+
+BATCHES = (1, 3, 32)
+# fp32: published logits reach 46, where one float32 rounding is 4e-6; sums of up to 1024 terms in another order
+# were seen to differ by 5e-5, so 1e-3 leaves room for other processors and none for a wrong fold.
+# fp16: 0.05 was seen on golden pictures; a lost channel or an overflow moves logits by whole units.
+TOLERANCES = {Precision.FP32: 1e-3, Precision.FP16: 0.25}
+# Contributions are summed in float32 in another order than the linear layer's.
+_EVIDENCE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofRow:
+    """One line of the proof.
+
+    Attributes:
+        size: height and width of the tiles.
+        batch: how many pictures went in at a time.
+        pictures: how many pictures were compared.
+        max_error, mean_error: of |logit - published logit|.
+        flips: pictures whose decision differs.
+    """
+
+    size: tuple[int, int]
+    batch: int
+    pictures: int
+    max_error: float
+    mean_error: float
+    flips: int
+
+
+def prove_graph(model: onnx.ModelProto, checkpoint: Checkpoint, config: ExportConfig) -> list[ProofRow]:
+    """Compare a graph with the published forward pass in float32 on real pixels.
+
+    Raises:
+        GateError: a logit differs by more than the precision's tolerance, or the evidence does not add up to
+            the logit.
+        UnavailableError: ONNX Runtime is not installed.
+    """
+    session = _open(model)
+    network = checkpoint.build_model()
+    sizes = [(config.size, config.size)] if config.size != "native" else _native_sizes(checkpoint.config)
+    rows = []
+    for height, width in sizes:
+        tiles = sample_tiles(height, width, max(BATCHES))
+        with torch.inference_mode():
+            expected = network(normalise(torch.from_numpy(tiles))).numpy()
+        for batch in BATCHES:
+            outputs = _run(session, tiles, batch, config.input)
+            row = _compare(outputs[0], expected, (height, width), batch)
+            _judge(row, config.precision)
+            if config.evidence:
+                _judge_evidence(outputs, network, (height, width))
+            rows.append(row)
+    return rows
+
+
+def _native_sizes(config: ModelConfig) -> list[tuple[int, int]]:
+    """The smallest square, two oblong ones, and the common one."""
+    return [(config.min_square, config.min_square), (128, 160), (256, 200), (256, 256)]
+
+
+def _open(model: onnx.ModelProto) -> Any:
+    """An ONNX Runtime session on the CPU."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UnavailableError(
+            "an export is proved in ONNX Runtime, which is not installed; "
+            "run 'pip install lfm-deploy[cpu]' (or [gpu])"
+        ) from None
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, tiles: NDArray[np.uint8], batch: int, form: InputForm) -> list[NDArray[Any]]:
+    images = tiles if form is InputForm.UINT8 else normalise(torch.from_numpy(tiles)).numpy()
+    parts = [
+        session.run(None, {"image": images[start : start + batch]}) for start in range(0, len(images), batch)
+    ]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _compare(
+    logits: NDArray[np.float32], expected: NDArray[np.float32], size: tuple[int, int], batch: int
+) -> ProofRow:
+    errors = np.abs(logits.astype(np.float64) - expected)
+    threshold = Contract().threshold
+    return ProofRow(
+        size=size,
+        batch=batch,
+        pictures=len(expected),
+        max_error=float(errors.max()),
+        mean_error=float(errors.mean()),
+        flips=int(((logits > threshold) != (expected > threshold)).sum()),
+    )
+
+
+def _judge(row: ProofRow, precision: Precision) -> None:
+    limit = TOLERANCES[precision]
+    if not row.max_error <= limit:  # also true for NaN
+        raise GateError(
+            f"the {precision} graph differs from the checkpoint by up to {row.max_error:.3g} in the logit "
+            f"(allowed: {limit:g}) on {row.size[1]}x{row.size[0]} tiles at batch {row.batch}; nothing was "
+            "written. Report this with the checkpoint's layout and the output of 'pip freeze'"
+        )
+
+
+def _judge_evidence(outputs: list[NDArray[Any]], network: LFM, size: tuple[int, int]) -> None:
+    logits, values, positions = outputs
+    weight, bias = network.fc.weight.numpy(), float(network.fc.bias)
+    error = np.abs(evidence_contributions(values, weight).sum(axis=(1, 2)) + bias - logits).max()
+    rows, columns = network.config.map_size(*size)
+    if not error <= _EVIDENCE_TOLERANCE or positions.min() < 0 or positions.max() >= rows * columns:
+        raise GateError(
+            f"the evidence does not add up to the logit (off by {error:.3g}, allowed {_EVIDENCE_TOLERANCE:g}) "
+            f"on {size[1]}x{size[0]} tiles; nothing was written"
+        )

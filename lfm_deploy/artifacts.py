@@ -1,0 +1,233 @@
+"""What every ONNX file and engine says of itself: contract, architecture, precision and origin.
+
+An ONNX file carries this as metadata; an engine has a sidecar, ``NAME.engine.json``, because the plan itself
+stays a plain plan that other tools load.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from lfm_deploy.atomic import finish_commits, sha256_of_bytes, sha256_of_file
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import Contract
+from lfm_deploy.errors import ArtifactError, DeployError
+
+METADATA_KEY = "lfm_deploy"
+_GRAPH_FORMAT = "lfm-deploy graph 1"
+_ENGINE_FORMAT = "lfm-deploy engine 1"
+
+
+class Precision(StrEnum):
+    """Arithmetic of a graph from NPR to Top-K pooling; the linear layer and the logit are float32 in all."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class InputForm(StrEnum):
+    """What a graph's input ``image`` is: raw pixels, or pixels that a pipeline has normalised already."""
+
+    UINT8 = "uint8"
+    """uint8 ``(N, H, W, 3)``, RGB."""
+    FLOAT = "float"
+    """float32 ``(N, 3, H, W)``, RGB, after ToTensor and ImageNet normalisation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphInfo:
+    """Contract and provenance of an ONNX graph.
+
+    Attributes:
+        contract: what pictures it takes and what its logit means.
+        config: the architecture.
+        precision: its arithmetic.
+        input: the form of its input.
+        evidence: whether it also gives the pooled values and their positions.
+        checkpoint_sha256: of the checkpoint that it was made from.
+        versions: of this project and of the libraries that made it.
+    """
+
+    contract: Contract
+    config: ModelConfig
+    precision: Precision
+    input: InputForm
+    evidence: bool
+    checkpoint_sha256: str
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """The metadata text, the same for the same values."""
+        values = _plain(self)
+        return json.dumps({"format": _GRAPH_FORMAT} | values, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ArtifactError: it is of another format, or a value makes no sense.
+        """
+        return cls(**_parsed(text, cls, _GRAPH_FORMAT, where))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """The sidecar of a TensorRT engine: what it is and what it can run on.
+
+    Attributes:
+        runtime: ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        library_version: of that library; plans load only in the version that made them.
+        gpu: compute capability it was built for, such as ``"sm86"``.
+        batch: smallest, optimal and largest batch of the profile.
+        precision, input, evidence, contract, config, checkpoint_sha256: as in the graph it was built from.
+        onnx_sha256: of that graph's file.
+        fingerprint: of everything that went in (graph, library, GPU, settings): equal fingerprints mean
+            equal engines, although the bytes of two builds differ.
+        plan_sha256, plan_bytes: of the plan that this sidecar belongs to.
+        weights_bytes: of the constants in the graph.
+        activation_bytes: device memory that one execution context needs for the largest batch, as the build
+            log states it; None where the log does not.
+        workspace_mib: limit on scratch memory; 0 is the library's own limit.
+        build_seconds: wall time of the build.
+    """
+
+    runtime: str
+    library_version: str
+    gpu: str
+    batch: tuple[int, int, int]
+    precision: Precision
+    input: InputForm
+    evidence: bool
+    contract: Contract
+    config: ModelConfig
+    checkpoint_sha256: str
+    onnx_sha256: str
+    fingerprint: str
+    plan_sha256: str
+    plan_bytes: int
+    weights_bytes: int
+    activation_bytes: int | None
+    workspace_mib: int
+    build_seconds: float
+
+    def to_json(self) -> str:
+        """The text of the sidecar."""
+        return json.dumps({"format": _ENGINE_FORMAT} | _plain(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ArtifactError: it is of another format, or a value makes no sense.
+        """
+        return cls(**_parsed(text, cls, _ENGINE_FORMAT, where))
+
+
+def sidecar_path(engine: Path) -> Path:
+    """Where an engine's sidecar stands."""
+    return engine.with_name(engine.name + ".json")
+
+
+def build_command(precision: str, gpu: str | None = None) -> str:
+    """The command that makes an engine anew, for error messages."""
+    return f"lfm-deploy build --{precision}" + (f" --gpu {gpu}" if gpu else "")
+
+
+def read_graph_info(path: Path) -> GraphInfo:
+    """Contract and provenance of an ONNX file.
+
+    Raises:
+        ArtifactError: the file is missing, empty, damaged, or not made by lfm-deploy.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; make it with 'lfm-deploy export CHECKPOINT.pth'")
+    try:
+        model = onnx.load(path)
+    except (DecodeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: damaged or not an ONNX file ({error}); make it again with 'lfm-deploy export'"
+        ) from None
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return GraphInfo.from_json(entry.value, str(path))
+    raise ArtifactError(
+        f"{path}: this ONNX file was not made by lfm-deploy (no contract in its metadata); "
+        "make one from the checkpoint with 'lfm-deploy export'"
+    )
+
+
+def read_engine_info(path: Path) -> EngineInfo:
+    """The sidecar of an engine, after checking that it belongs to the plan.
+
+    Raises:
+        ArtifactError: engine or sidecar is missing or damaged, or they do not belong together.
+    """
+    if path.parent.is_dir():
+        finish_commits(path.parent)
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such engine; make it with 'lfm-deploy build'")
+    sidecar = sidecar_path(path)
+    if not sidecar.is_file():
+        raise ArtifactError(
+            f"{path}: its sidecar {sidecar.name} is missing, so nothing says what this plan computes; "
+            "copy both files, or run 'lfm-deploy build' again"
+        )
+    info = EngineInfo.from_json(_text(sidecar), str(sidecar))
+    if sha256_of_file(path) != info.plan_sha256:
+        raise ArtifactError(
+            f"{path}: damaged, or {sidecar.name} belongs to another plan (the sha256 differs); "
+            f"run '{build_command(info.precision, info.gpu)}' again"
+        )
+    return info
+
+
+def make_fingerprint(**inputs: object) -> str:
+    """sha256 over named inputs, independent of their order."""
+    return sha256_of_bytes(json.dumps(inputs, sort_keys=True, default=str).encode())
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{path}: not a text file; run 'lfm-deploy build' again") from None
+
+
+def _plain(info: GraphInfo | EngineInfo) -> dict[str, Any]:
+    return asdict(info) | {"contract": info.contract.as_dict(), "config": info.config.as_dict()}
+
+
+def _parsed(text: str, cls: type, expected_format: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        raise ArtifactError(f"{where}: damaged (not JSON); make it again with lfm-deploy") from None
+    found = values.pop("format", None) if isinstance(values, dict) else None
+    if found != expected_format:
+        raise ArtifactError(
+            f"{where}: of format {found!r}, this version of lfm-deploy reads {expected_format!r}; make it again"
+        )
+    known = {f.name for f in fields(cls)}
+    if set(values) != known:
+        raise ArtifactError(
+            f"{where}: missing {sorted(known - set(values))}, unknown {sorted(set(values) - known)}; "
+            "make it again with lfm-deploy"
+        )
+    try:
+        values["contract"] = Contract.from_dict(values["contract"])
+        values["config"] = ModelConfig.from_dict(values["config"])
+        values["precision"] = Precision(values["precision"])
+        values["input"] = InputForm(values["input"])
+        if "batch" in values:
+            smallest, optimal, largest = (int(size) for size in values["batch"])
+            values["batch"] = (smallest, optimal, largest)
+    except (TypeError, ValueError, DeployError) as error:
+        raise ArtifactError(f"{where}: {error}; make it again with lfm-deploy") from None
+    return values

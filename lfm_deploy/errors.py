@@ -1,0 +1,63 @@
+"""Every error that lfm-deploy raises on purpose, and the exit code that goes with it.
+
+A message says what is wrong, where, and what to do next, on one line. The command line prints it and
+exits with ``exit_code``; nothing else in the project calls ``sys.exit``.
+"""
+
+
+class DeployError(Exception):
+    """A step failed. Exit code 1."""
+
+    exit_code = 1
+
+
+class GateError(DeployError):
+    """A gate did not hold: an artifact differs from the checkpoint by more than it may."""
+
+
+class BuildError(DeployError):
+    """A library refused to build, parse or serialise something that we made."""
+
+
+class InputError(DeployError):
+    """What the user gave is wrong: a file, a folder or an option. Exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """An option's value makes no sense."""
+
+
+class CheckpointError(InputError):
+    """A file is not a checkpoint of LFM that can be read safely."""
+
+
+class ArtifactError(InputError):
+    """An ONNX file, engine or sidecar is damaged, stale or not ours."""
+
+
+class ContractError(InputError):
+    """An artifact was made for other pictures than the ones it is asked to judge."""
+
+
+class ImageError(InputError):
+    """A picture cannot be read, or cannot be judged at the asked size."""
+
+
+class ShapeError(InputError):
+    """An array does not have the shape or dtype that an engine takes."""
+
+
+class SuiteError(InputError):
+    """Test data is missing or does not have the expected folders."""
+
+
+class MetricError(InputError):
+    """A metric is undefined for the given scores."""
+
+
+class UnavailableError(DeployError):
+    """What was asked for cannot run on this machine: no GPU, or a library is missing. Exit code 3."""
+
+    exit_code = 3

@@ -1,0 +1,96 @@
+"""The folder that a deployment lives in: names of its artifacts, and one writer at a time."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.atomic import finish_commits, remove_leftovers
+from lfm_deploy.errors import ArtifactError, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir:
+    """A deployment folder, ``deploy/`` by default.
+
+    It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``lfm.onnx``, ``lfm.fp16.onnx``, engines
+    such as ``lfm.fp16.sm86.engine`` with sidecar and build log, and ``report.json``.
+    """
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint that everything here was made from."""
+        return self.path / "lfm.pth"
+
+    @property
+    def report(self) -> Path:
+        """The report of the last verification."""
+        return self.path / "report.json"
+
+    @property
+    def timing_cache(self) -> Path:
+        """TensorRT's timing cache."""
+        return self.path / "tensorrt.timing-cache"
+
+    def graph(self, precision: Precision) -> Path:
+        """The ONNX file of a precision."""
+        return self.path / ("lfm.onnx" if precision is Precision.FP32 else f"lfm.{precision}.onnx")
+
+    def engine(self, precision: Precision, gpu: str) -> Path:
+        """The engine of a precision for a GPU such as ``"sm86"``."""
+        return self.path / f"lfm.{precision}.{gpu}.engine"
+
+    def graphs(self) -> list[Path]:
+        """The ONNX files that are here, FP32 first."""
+        return [path for precision in Precision if (path := self.graph(precision)).is_file()]
+
+    def engines(self) -> list[Path]:
+        """The TensorRT engines that are here, by name."""
+        if self.path.is_dir():
+            finish_commits(self.path)
+        return sorted(self.path.glob("*.engine"))
+
+    def require_checkpoint(self) -> Path:
+        """The checkpoint's path.
+
+        Raises:
+            ArtifactError: nothing has been exported into this folder.
+        """
+        if not self.checkpoint.is_file():
+            raise ArtifactError(
+                f"{self.path}: nothing has been exported here; run 'lfm-deploy export CHECKPOINT.pth "
+                f"--workdir {self.path}' first"
+            )
+        return self.checkpoint
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Be the only writer; wait for another one, after saying so through ``on_wait``.
+
+        The lock is the kernel's, so it ends with its process, however that ends. What a dead writer left
+        behind is finished or removed first.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be used as a workdir: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+                on_wait(f"{self.path}: another lfm-deploy (process {owner}) is writing here; waiting for it")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            finish_commits(self.path)
+            remove_leftovers(self.path)
+            yield
+        finally:
+            os.close(handle)
