@@ -1,0 +1,1 @@
+"""One file per runtime, the TensorRT builder, and device memory."""

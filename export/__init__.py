@@ -1,0 +1,1 @@
+"""From a checkpoint to ONNX: export, typed variants, and the proof that follows."""

@@ -3,47 +3,62 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-
 from export.graph import ExportConfig, make_graph
 from export.proof import ProofRow, prove_graph
-from lfm_deploy.atomic import sha256_of_file, write_atomically
-from lfm_deploy.checkpoint import read_checkpoint
+from lfm_deploy.atomic import sha256_of_bytes, write_atomically
+from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportResult:
-    """What an export made: the file, its sha256, and the proof."""
+@dataclass(frozen=True, kw_only=True)
+class ProvedGraph:
+    """An ONNX graph that was proved equal to its checkpoint.
 
-    path: Path
+    Attributes:
+        content: the ONNX file's bytes.
+        sha256: of the content.
+        opset: of ONNX.
+        nodes: how many operators it has.
+        proof: what was compared, and how far apart it was.
+    """
+
+    content: bytes
     sha256: str
     opset: int
     nodes: int
     proof: list[ProofRow]
 
 
-def export_onnx(checkpoint: Path, output: Path, config: ExportConfig | None = None) -> ExportResult:
-    """Export a checkpoint to ONNX and prove the result before it gets its name.
+def make_proved_graph(checkpoint: Checkpoint, config: ExportConfig) -> ProvedGraph:
+    """Export a checkpoint in memory and prove the result in ONNX Runtime.
+
+    Raises:
+        BuildError, GateError: the graph is not what it must be.
+    """
+    model = make_graph(checkpoint, config)
+    proof = prove_graph(model, checkpoint, config)
+    content = model.SerializeToString(deterministic=True)
+    return ProvedGraph(
+        content=content,
+        sha256=sha256_of_bytes(content),
+        opset=model.opset_import[0].version,
+        nodes=len(model.graph.node),
+        proof=proof,
+    )
+
+
+def export_onnx(checkpoint: Path | str, output: Path | str, config: ExportConfig | None = None) -> ProvedGraph:
+    """Export a checkpoint to an ONNX file, which gets its name only after the proof.
 
     Args:
         checkpoint: a ``.pth`` file in the published layout or our own.
-        output: the ONNX file to write; replaced only by a graph that was proved.
+        output: the ONNX file to write.
         config: the variant; the default is FP32, uint8 in, 256x256.
 
     Raises:
         CheckpointError: the file is not a checkpoint of LFM.
         BuildError, GateError: the graph is not what it must be; nothing is written.
     """
-    config = config or ExportConfig()
-    source = read_checkpoint(checkpoint)
-    model = make_graph(source, config)
-    proof = prove_graph(model, source, config)
-    with write_atomically(output) as temporary:
-        onnx.save(model, temporary)
-    return ExportResult(
-        path=output,
-        sha256=sha256_of_file(output),
-        opset=model.opset_import[0].version,
-        nodes=len(model.graph.node),
-        proof=proof,
-    )
+    graph = make_proved_graph(read_checkpoint(Path(checkpoint)), config or ExportConfig())
+    with write_atomically(Path(output)) as temporary:
+        temporary.write_bytes(graph.content)
+    return graph

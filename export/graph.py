@@ -60,9 +60,7 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
     contract = Contract(size=config.size)
     if config.size != "native":
         check_size(checkpoint.config, config.size, config.size)
-    form = InferenceForm(
-        checkpoint.build_model(), config.input, config.precision, evidence=config.evidence
-    ).eval()
+    form = InferenceForm(checkpoint.build_model(), config.input, config.precision, evidence=config.evidence).eval()
     model = _export(form, config, checkpoint.config)
     _drop_build_traces(model)
     drop_float_detours(model)
@@ -73,13 +71,17 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
         input=config.input,
         evidence=config.evidence,
         checkpoint_sha256=checkpoint.sha256,
-        versions={"lfm-deploy": __version__}
-        | {name: version(name) for name in ("torch", "onnx", "onnxscript")},
+        versions=library_versions(),
     )
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "lfm-deploy", __version__
     check_graph(model, config.precision)
     return model
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that shapes a graph."""
+    return {"lfm-deploy": __version__} | {name: version(name) for name in ("torch", "onnx", "onnxscript")}
 
 
 def check_graph(model: onnx.ModelProto, precision: Precision) -> None:

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from export.precision import TORCH_TYPES
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.model import IMAGENET_STD, LFM, TopKPooling, neighbouring_pixel_relationships
+from lfm_deploy.config import IMAGENET_STD
+from lfm_deploy.model import LFM, TopKPooling, neighbouring_pixel_relationships
 
 
 class InferenceForm(nn.Module):

@@ -47,8 +47,7 @@ def check_types(model: onnx.ModelProto, precision: Precision) -> None:
     """
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     types = {
-        info.name: info.type.tensor_type.elem_type
-        for info in (*inferred.value_info, *inferred.input, *inferred.output)
+        info.name: info.type.tensor_type.elem_type for info in (*inferred.value_info, *inferred.input, *inferred.output)
     } | {tensor.name: tensor.data_type for tensor in inferred.initializer}
     expected = dict.fromkeys(("Sub", "Abs", "Conv", "Relu", "MaxPool", "TopK"), _ONNX_TYPES[precision])
     expected |= dict.fromkeys(("Gemm", "MatMul"), TensorProto.FLOAT)

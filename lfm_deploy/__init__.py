@@ -1,0 +1,92 @@
+"""lfm-deploy: take LFM from a checkpoint to engines that are proved to make the same decisions.
+
+The verbs of the command line are functions here. Each is loaded when it is first used, so that importing this
+package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lfm_deploy.version import __version__
+
+if TYPE_CHECKING:
+    from engines.builder import BuildConfig, build_engine
+    from engines.engine import Engine
+    from engines.library import load_library
+    from engines.loading import load_engine
+    from export.exporter import export_onnx
+    from export.graph import ExportConfig
+    from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
+    from lfm_deploy.benchmark import measure_speed
+    from lfm_deploy.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+    from lfm_deploy.config import ModelConfig
+    from lfm_deploy.contract import Contract
+    from lfm_deploy.errors import DeployError
+    from lfm_deploy.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
+    from lfm_deploy.images import read_batches, read_image
+    from lfm_deploy.suites import load_suites
+    from lfm_deploy.verification import Verification, verify
+    from lfm_deploy.workdir import Workdir
+
+_SOURCES = {
+    "engines.builder": ("BuildConfig", "build_engine"),
+    "engines.engine": ("Engine",),
+    "engines.library": ("load_library",),
+    "engines.loading": ("load_engine",),
+    "export.exporter": ("export_onnx",),
+    "export.graph": ("ExportConfig",),
+    "lfm_deploy.artifacts": ("InputForm", "Precision", "read_engine_info", "read_graph_info"),
+    "lfm_deploy.benchmark": ("measure_speed",),
+    "lfm_deploy.checkpoint": ("Checkpoint", "read_checkpoint", "write_checkpoint"),
+    "lfm_deploy.config": ("ModelConfig",),
+    "lfm_deploy.contract": ("Contract",),
+    "lfm_deploy.errors": ("DeployError",),
+    "lfm_deploy.evidence": ("Evidence", "draw_evidence", "evidence_contributions", "evidence_map"),
+    "lfm_deploy.images": ("read_batches", "read_image"),
+    "lfm_deploy.suites": ("load_suites",),
+    "lfm_deploy.verification": ("Verification", "verify"),
+    "lfm_deploy.workdir": ("Workdir",),
+}
+_WHERE = {name: module for module, names in _SOURCES.items() for name in names}
+
+__all__ = [
+    "BuildConfig",
+    "Checkpoint",
+    "Contract",
+    "DeployError",
+    "Engine",
+    "Evidence",
+    "ExportConfig",
+    "InputForm",
+    "ModelConfig",
+    "Precision",
+    "Verification",
+    "Workdir",
+    "__version__",
+    "build_engine",
+    "draw_evidence",
+    "evidence_contributions",
+    "evidence_map",
+    "export_onnx",
+    "load_engine",
+    "load_library",
+    "load_suites",
+    "measure_speed",
+    "read_batches",
+    "read_checkpoint",
+    "read_engine_info",
+    "read_graph_info",
+    "read_image",
+    "verify",
+    "write_checkpoint",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

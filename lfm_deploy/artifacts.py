@@ -82,12 +82,13 @@ class EngineInfo:
         library_version: of that library; plans load only in the version that made them.
         gpu: compute capability it was built for, such as ``"sm86"``.
         batch: smallest, optimal and largest batch of the profile.
+        sides: smallest, optimal and largest side in pixels, where the graph takes native sizes; else None.
         precision, input, evidence, contract, config, checkpoint_sha256: as in the graph it was built from.
         onnx_sha256: of that graph's file.
         fingerprint: of everything that went in (graph, library, GPU, settings): equal fingerprints mean
             equal engines, although the bytes of two builds differ.
         plan_sha256, plan_bytes: of the plan that this sidecar belongs to.
-        weights_bytes: of the constants in the graph.
+        weights_bytes: device memory of the weights, as the build log states it; None where it does not.
         activation_bytes: device memory that one execution context needs for the largest batch, as the build
             log states it; None where the log does not.
         workspace_mib: limit on scratch memory; 0 is the library's own limit.
@@ -98,6 +99,7 @@ class EngineInfo:
     library_version: str
     gpu: str
     batch: tuple[int, int, int]
+    sides: tuple[int, int, int] | None
     precision: Precision
     input: InputForm
     evidence: bool
@@ -108,7 +110,7 @@ class EngineInfo:
     fingerprint: str
     plan_sha256: str
     plan_bytes: int
-    weights_bytes: int
+    weights_bytes: int | None
     activation_bytes: int | None
     workspace_mib: int
     build_seconds: float
@@ -206,7 +208,7 @@ def _plain(info: GraphInfo | EngineInfo) -> dict[str, Any]:
 
 def _parsed(text: str, cls: type, expected_format: str, where: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values: Any = json.loads(text)
     except ValueError:
         raise ArtifactError(f"{where}: damaged (not JSON); make it again with lfm-deploy") from None
     found = values.pop("format", None) if isinstance(values, dict) else None
@@ -225,9 +227,10 @@ def _parsed(text: str, cls: type, expected_format: str, where: str) -> dict[str,
         values["config"] = ModelConfig.from_dict(values["config"])
         values["precision"] = Precision(values["precision"])
         values["input"] = InputForm(values["input"])
-        if "batch" in values:
-            smallest, optimal, largest = (int(size) for size in values["batch"])
-            values["batch"] = (smallest, optimal, largest)
+        for name in ("batch", "sides"):
+            if values.get(name) is not None:
+                smallest, optimal, largest = (int(size) for size in values[name])
+                values[name] = (smallest, optimal, largest)
     except (TypeError, ValueError, DeployError) as error:
         raise ArtifactError(f"{where}: {error}; make it again with lfm-deploy") from None
-    return values
+    return dict(values)

@@ -57,9 +57,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     loaded = _load_tensors(path)
     if not isinstance(loaded, dict) or not loaded:
-        raise CheckpointError(
-            f"{path}: holds a {type(loaded).__name__}, expected the state dict of an LFM network"
-        )
+        raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, expected the state dict of an LFM network")
     if loaded.get("format") == FORMAT:
         return _read_own(path, loaded)
     return _read_published(path, loaded)
@@ -98,9 +96,7 @@ def _load_tensors(path: Path) -> object:
         raise CheckpointError(f"{path}: not a PyTorch checkpoint; give the .pth file itself") from None
     except Exception as error:  # torch.load lets many kinds escape from a damaged file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{path}: damaged or not a PyTorch checkpoint ({reason}); copy it again"
-        ) from None
+        raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({reason}); copy it again") from None
 
 
 def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:
@@ -136,9 +132,7 @@ def _read_published(path: Path, content: dict[str, Any]) -> Checkpoint:
         for name, tensor in content.items()
         if name not in _FIXED_KERNELS
     }
-    return Checkpoint(
-        config=PUBLISHED_CONFIG, state=state, layout="published", sha256=sha256_of_file(path)
-    )
+    return Checkpoint(config=PUBLISHED_CONFIG, state=state, layout="published", sha256=sha256_of_file(path))
 
 
 def _expected_kernels() -> tuple[Tensor, Tensor]:

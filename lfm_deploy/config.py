@@ -6,6 +6,10 @@ from typing import Any, Self
 
 from lfm_deploy.errors import ConfigError
 
+# Normalisation that the published checkpoint was trained with, per channel R, G, B, for pixels in 0..1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class ValueOrder(StrEnum):
     """The order in which Top-K pooling hands a channel's values to the linear layer.
@@ -93,9 +97,7 @@ class ModelConfig:
         """
         known = {f.name for f in fields(cls)}
         if set(values) != known:
-            raise ConfigError(
-                f"a model config has the keys {sorted(known)}, this one has {sorted(values)}"
-            )
+            raise ConfigError(f"a model config has the keys {sorted(known)}, this one has {sorted(values)}")
         try:
             return cls(
                 widths=tuple(int(w) for w in values["widths"]),

@@ -75,8 +75,7 @@ def check_contract(made_for: Contract, asked: Contract, where: str) -> None:
     differences = [
         f"{f.name} is {getattr(made_for, f.name)!r}, asked for {getattr(asked, f.name)!r}"
         for f in fields(Contract)
-        if getattr(made_for, f.name) != getattr(asked, f.name)
-        and not (f.name == "size" and made_for.size == "native")
+        if getattr(made_for, f.name) != getattr(asked, f.name) and not (f.name == "size" and made_for.size == "native")
     ]
     if differences:
         remedy = "lfm-deploy export --dynamic-size" if asked.size == "native" else "lfm-deploy export"

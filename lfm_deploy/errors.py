@@ -37,6 +37,10 @@ class ArtifactError(InputError):
     """An ONNX file, engine or sidecar is damaged, stale or not ours."""
 
 
+class OtherGpuError(ArtifactError):
+    """An engine was built for another GPU than this machine's."""
+
+
 class ContractError(InputError):
     """An artifact was made for other pictures than the ones it is asked to judge."""
 

@@ -35,9 +35,7 @@ class Evidence:
     positions: NDArray[np.int32]
 
 
-def evidence_contributions(
-    values: NDArray[np.float32], fc_weight: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def evidence_contributions(values: NDArray[np.float32], fc_weight: NDArray[np.float32]) -> NDArray[np.float64]:
     """What each selected value adds to the logit, float64 ``(N, C, k)``; above 0 speaks for fake.
 
     Args:
@@ -74,9 +72,9 @@ def evidence_map(
         width: likewise.
     """
     rows, columns = config.map_size(height, width)
-    cells = np.bincount(
-        positions.ravel(), weights=contributions.ravel(), minlength=rows * columns
-    ).reshape(rows, columns)
+    cells = np.bincount(positions.ravel(), weights=contributions.ravel(), minlength=rows * columns).reshape(
+        rows, columns
+    )
     field, stride = config.receptive_field, config.stride
     spread = np.zeros((height, width))
     for row, column in np.argwhere(cells):

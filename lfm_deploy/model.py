@@ -10,11 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lfm_deploy.config import ModelConfig, ValueOrder
+from lfm_deploy.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, ValueOrder
 from lfm_deploy.errors import ShapeError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -93,9 +90,7 @@ class LFM(nn.Module):
         super().__init__()
         self.config = config or ModelConfig()
         self.snet = SNet(self.config)
-        self.projection = nn.Conv2d(
-            self.config.widths[-1], self.config.projection, kernel_size=1, bias=False
-        )
+        self.projection = nn.Conv2d(self.config.widths[-1], self.config.projection, kernel_size=1, bias=False)
         self.pool = TopKPooling(self.config.k, self.config.order)
         self.fc = nn.Linear(self.config.projection * self.config.k, 1)
 

@@ -39,9 +39,7 @@ def cut_tiles(photograph: NDArray[np.uint8], height: int, width: int, count: int
         for top in np.linspace(0, free_rows, rows)
         for left in np.linspace(0, free_columns, columns)
     ]
-    return np.stack(
-        [photograph[top : top + height, left : left + width] for top, left in corners[:count]]
-    )
+    return np.stack([photograph[top : top + height, left : left + width] for top, left in corners[:count]])
 
 
 def sample_tiles(height: int, width: int, count: int) -> NDArray[np.uint8]:

@@ -33,6 +33,11 @@ class Workdir:
         return self.path / "report.json"
 
     @property
+    def scores(self) -> Path:
+        """Every logit of the last verification."""
+        return self.path / "scores.csv"
+
+    @property
     def timing_cache(self) -> Path:
         """TensorRT's timing cache."""
         return self.path / "tensorrt.timing-cache"

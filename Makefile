@@ -1,0 +1,45 @@
+# Two commands for a fresh clone: `make demo` and `make test`. Both set up what they need in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STUBS_VERSION := 10.13.0.35.1
+
+.PHONY: demo test check fmt setup clean
+.DEFAULT_GOAL := test
+
+demo: setup
+	$(BIN)/lfm-deploy demo
+
+test: check
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+fmt: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: $(VENV)/.ready .stubs/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "lfm-deploy needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,rtx,demo,dev]'
+	touch $@
+
+# TensorRT itself cannot be installed without NVIDIA's index; its published type stubs can, apart from it, since an
+# importable folder of stubs would look like the library. Four of their lines are not valid Python, and a constant
+# named bool hides the type.
+.stubs/.ready: $(VENV)/.ready
+	rm -rf .stubs
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .stubs tensorrt-stubs==$(STUBS_VERSION)
+	sed -i -E -e 's/, in: list/, in_: list/' -e 's/(power: Weights = None, channel_axis: int)\)/\1 = ...)/' -e '/^bool: /d' \
+	  .stubs/tensorrt_bindings/tensorrt.pyi
+	touch $@
+
+clean:
+	rm -rf $(VENV) .stubs .mypy_cache .ruff_cache .pytest_cache dist build

@@ -1,0 +1,130 @@
+"""What every runtime offers: uint8 pictures in, logits out, and a statement of what it is."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfm_deploy.artifacts import InputForm
+from lfm_deploy.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from lfm_deploy.contract import Contract
+from lfm_deploy.errors import ShapeError
+
+
+class Engine(Protocol):
+    """A detector that is ready to judge pictures.
+
+    Attributes:
+        name: short and unique in a report, such as ``"onnxruntime fp16"``.
+        runtime: ``"pytorch"``, ``"onnxruntime"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        precision: ``"fp32"`` or ``"fp16"``.
+        device: ``"cpu"`` or ``"cuda:0"``.
+        batch_range: smallest and largest batch that runs in one go; ``logits`` splits and takes any number.
+        contract: what pictures it takes and what its logit means.
+        config: the architecture.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def runtime(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def batch_range(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def contract(self) -> Contract: ...  # noqa: D102
+    @property
+    def config(self) -> ModelConfig: ...  # noqa: D102
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits float32 ``(N,)`` of pictures uint8 ``(N, H, W, 3)``; above the threshold is fake.
+
+        Raises:
+            ShapeError: the pictures are not what the contract says.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds; it cannot be used afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSlice:
+    """Part of a batch that runs in one go: pictures ``start`` to ``start + count``, run as ``run_as``.
+
+    ``run_as`` is larger than ``count`` only where a runtime cannot run fewer; the logits of the filling never
+    leave the engine.
+    """
+
+    start: int
+    count: int
+    run_as: int
+
+
+def split_batch(pictures: int, smallest: int, largest: int) -> list[BatchSlice]:
+    """Split any number of pictures into runs that a runtime's batch range allows.
+
+    Parts are as equal as they can be, so that none is below the smallest batch while the whole is not.
+    """
+    parts = -(-pictures // largest)
+    bounds = [pictures * part // parts for part in range(parts + 1)]
+    return [BatchSlice(start, stop - start, max(stop - start, smallest)) for start, stop in itertools.pairwise(bounds)]
+
+
+def fill_batch(images: NDArray[np.uint8], part: BatchSlice) -> NDArray[np.uint8]:
+    """The pictures of one part, filled up with copies of its last one where the runtime needs more."""
+    chosen = images[part.start : part.start + part.count]
+    if part.run_as == part.count:
+        return chosen
+    return np.concatenate([chosen, np.repeat(chosen[-1:], part.run_as - part.count, axis=0)])
+
+
+def check_images(shape: Sequence[int], dtype: str, contract: Contract, config: ModelConfig, where: str) -> None:
+    """Refuse pictures that an engine was not made for.
+
+    Raises:
+        ShapeError: not uint8 ``(N, H, W, 3)``, or not of the size that the contract names, or at native size
+            odd or too small.
+    """
+    side = contract.size
+    wanted = "(N, H, W, 3) with even H and W" if side == "native" else f"(N, {side}, {side}, 3)"
+    if dtype != "uint8" or len(shape) != 4 or shape[3] != 3:
+        raise ShapeError(
+            f"{where}: pictures are {dtype} {tuple(shape)}, expected uint8 {wanted}, RGB; "
+            "read them with lfm_deploy.read_image"
+        )
+    if shape[0] == 0:
+        raise ShapeError(f"{where}: got an empty batch, expected at least one picture")
+    height, width = shape[1:3]
+    if side != "native":
+        if (height, width) != (side, side):
+            raise ShapeError(f"{where}: pictures are {width}x{height}, expected {side}x{side}; resize them")
+        return
+    rows, columns = config.map_size(height, width)
+    if height % 2 or width % 2 or rows * columns < config.k:
+        raise ShapeError(
+            f"{where}: pictures are {width}x{height}, expected even sides of at least {config.min_square} pixels"
+        )
+
+
+def normalise_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """ToTensor and ImageNet normalisation in NumPy: uint8 ``(N, H, W, 3)`` -> float32 ``(N, 3, H, W)``.
+
+    For graphs exported with ``--input float``.
+    """
+    mean = np.array(IMAGENET_MEAN, dtype=np.float32)
+    std = np.array(IMAGENET_STD, dtype=np.float32)
+    scaled = (images.astype(np.float32) / np.float32(255) - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def to_graph_input(images: NDArray[np.uint8], form: InputForm) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Pictures in the form that a graph takes."""
+    return images if form is InputForm.UINT8 else normalise_pixels(images)

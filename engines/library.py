@@ -1,0 +1,96 @@
+"""The TensorRT libraries that are installed: ``tensorrt`` and ``tensorrt-rtx`` share one Python interface."""
+
+import importlib
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from lfm_deploy.errors import UnavailableError
+
+_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_OLDEST = {"tensorrt": (10, 12), "tensorrt-rtx": (1, 0)}
+_EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One message of the library: severity such as ``"WARNING"``, and its text."""
+
+    severity: str
+    text: str
+
+
+@dataclass(slots=True)
+class LogSink:
+    """Where the library's messages go at present."""
+
+    lines: list[LogLine] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """An installed TensorRT library.
+
+    Attributes:
+        name: ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        version: of the library.
+        module: its Python module.
+        logger: the one logger of this process; the library keeps the first that it is given.
+        sink: where that logger writes; clear ``sink.lines`` before a build.
+    """
+
+    name: str
+    version: str
+    module: ModuleType
+    logger: Any
+    sink: LogSink
+
+    @property
+    def is_rtx(self) -> bool:
+        """Whether engines are built ahead of time for GPUs that need not be here."""
+        return self.name == "tensorrt-rtx"
+
+
+@cache
+def load_library(name: str) -> Library:
+    """Import one of the two libraries.
+
+    Raises:
+        UnavailableError: it is not installed, is too old, or its shared objects cannot be loaded.
+    """
+    install = f"run 'pip install lfm-deploy[{_EXTRAS[name]}]'"
+    try:
+        module = importlib.import_module(_MODULES[name])
+    except ImportError as error:
+        reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
+        raise UnavailableError(f"{name}: not run: it {reason}; {install}") from None
+    version = getattr(module, "__version__", None)
+    if version is None or not hasattr(module, "Builder"):
+        # A folder of type stubs imports as an empty module.
+        raise UnavailableError(f"{name}: not run: only its type stubs are installed; {install}")
+    if _number(version) < _OLDEST[name]:
+        oldest = ".".join(map(str, _OLDEST[name]))
+        raise UnavailableError(f"{name}: not run: version {version} is older than {oldest}; {install}")
+    sink = LogSink()
+    return Library(name, version, module, _make_logger(module, sink), sink)
+
+
+def _number(version: str) -> tuple[int, int]:
+    major, minor = re.findall(r"\d+", version)[:2]
+    return int(major), int(minor)
+
+
+def _make_logger(module: Any, sink: LogSink) -> Any:
+    class Logger(module.ILogger):  # type: ignore[misc]  # its base is only known at run time
+        """Keeps every message; nothing is printed."""
+
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            """Take one message from the library."""
+            sink.lines.append(LogLine(severity.name, text))
+
+    return Logger()

@@ -1,0 +1,124 @@
+"""ONNX Runtime on the CPU or on a CUDA device, and never anywhere else than asked."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.engine import check_images, fill_batch, split_batch, to_graph_input
+from lfm_deploy.artifacts import InputForm, read_graph_info
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import Contract
+from lfm_deploy.errors import ArtifactError, ConfigError, UnavailableError
+from lfm_deploy.evidence import Evidence
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# The first convolution's output takes 17 MB a picture at 256x256 in float32: 32 pictures stay near 1 GB.
+_LARGEST_BATCH = 32
+
+
+class OrtEngine:
+    """An ONNX file made by lfm-deploy, in ONNX Runtime. See ``Engine`` for the attributes."""
+
+    runtime = "onnxruntime"
+
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+        """Open a session on exactly the asked device.
+
+        Args:
+            path: the ONNX file.
+            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            threads: CPU threads for one operator; None is one for each core.
+
+        Raises:
+            ArtifactError: the file is damaged or not ours.
+            UnavailableError: ONNX Runtime, or its provider for this device, is missing or fell back.
+        """
+        info = read_graph_info(path)
+        self.precision = str(info.precision)
+        self.device = device
+        self.contract: Contract = info.contract
+        self.config: ModelConfig = info.config
+        self.batch_range = (1, _LARGEST_BATCH)
+        self._form: InputForm = info.input
+        self._evidence = info.evidence
+        self._path = path
+        self._session = _open_session(path, device, threads)
+
+    @property
+    def name(self) -> str:
+        """Name in reports."""
+        place = "" if self.device == "cpu" else f" {self.device}"
+        return f"onnxruntime {self.precision}{place}"
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``."""
+        (logits,) = self._run(images, ["logit"])
+        return logits
+
+    def evidence(self, images: NDArray[np.uint8]) -> Evidence:
+        """Logits with the selected values and their positions.
+
+        Raises:
+            ArtifactError: the graph was exported without them.
+        """
+        if not self._evidence:
+            raise ArtifactError(f"{self._path}: has no evidence outputs; make them with 'lfm-deploy export --evidence'")
+        logits, values, positions = self._run(images, ["logit", "evidence_values", "evidence_positions"])
+        return Evidence(logits=logits, values=values, positions=positions)
+
+    def close(self) -> None:
+        """Drop the session."""
+        del self._session
+
+    def _run(self, images: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[Any]]:
+        check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
+        results = []
+        for part in split_batch(len(images), *self.batch_range):
+            pixels = to_graph_input(fill_batch(images, part), self._form)
+            found = self._session.run(outputs, {"image": pixels})
+            results.append([output[: part.count] for output in found])
+        return [np.concatenate(column) for column in zip(*results, strict=True)]
+
+
+def _open_session(path: Path, device: str, threads: int | None) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UnavailableError(
+            "ONNX Runtime: not run: it is not installed; run 'pip install lfm-deploy[cpu]' (or [gpu])"
+        ) from None
+    kind, _, index = device.partition(":")
+    if kind not in _PROVIDERS or not (index.isdigit() or not index):
+        raise ConfigError(f"device is {device!r}, expected cpu, cuda or cuda:N")
+    provider = _PROVIDERS[kind]
+    if provider not in onnxruntime.get_available_providers():
+        raise UnavailableError(
+            f"ONNX Runtime on {device}: not run: this build has no {provider}; "
+            "install onnxruntime-gpu instead of onnxruntime ('pip install lfm-deploy[gpu]')"
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors come back as exceptions; warnings are not for users
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # TF32 would round the inputs of float32 convolutions to 11 bits.
+    settings = {"device_id": index or "0", "use_tf32": "0"} if kind == "cuda" else {}
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=[(provider, settings)])
+    except Exception as error:  # onnxruntime's own classes are private to its binding
+        if kind == "cuda":
+            raise UnavailableError(f"ONNX Runtime on {device}: not run: {_first_line(error)}") from None
+        raise ArtifactError(
+            f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); make it again with 'lfm-deploy export'"
+        ) from None
+    if session.get_providers()[0] != provider:
+        raise UnavailableError(
+            f"ONNX Runtime on {device}: not run: it fell back to {session.get_providers()[0]}; check the driver "
+            "and the CUDA and cuDNN versions that this onnxruntime-gpu needs"
+        )
+    return session
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

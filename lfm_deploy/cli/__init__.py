@@ -1,0 +1,79 @@
+"""The command line: one file a command, loaded when it is called; results on stdout, the rest on stderr."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from lfm_deploy.errors import DeployError
+from lfm_deploy.version import __version__
+
+# In the order of the work; help texts are here so that --help imports no command.
+_COMMANDS = {
+    "demo": "Run the whole chain on this machine with data that it makes itself.",
+    "export": "Export a checkpoint to ONNX, proved equal to it on real pixels.",
+    "build": "Build typed ONNX and TensorRT engines.",
+    "verify": "Check that every engine makes the checkpoint's decisions.",
+    "suites": "List the published test suites and where their data comes from.",
+    "inspect": "Say what a file is, what made it, and whether it can run here.",
+}
+_INTERRUPTED = 130
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the work."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"lfm_deploy.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lfm-deploy")
+def cli() -> None:
+    """Take LFM, a detector of generated images, from a checkpoint to engines that are proved to decide alike.
+
+    \b
+      lfm-deploy export ckpt.pth
+      lfm-deploy build --fp16
+      lfm-deploy verify --suite diffusion
+
+    Exit codes: 0 done and all gates hold; 1 a gate or a step failed; 2 wrong usage or bad input; 3 it cannot run on
+    this machine.
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; errors become one line on stderr and an exit code."""
+    try:
+        code: Any = cli.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
+    except DeployError as error:
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; nothing half-written was left.", err=True)
+        return _INTERRUPTED
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,123 @@
+"""``lfm-deploy build``."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lfm_deploy.cli.console import json_option, make_console, print_json, progress_bar, say, workdir_option
+from lfm_deploy.workdir import Workdir
+
+if TYPE_CHECKING:
+    from engines.builder import BuildResult
+
+
+def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
+        raise click.BadParameter(f"{text!r} is not MIN,OPT,MAX, such as 1,32,256")
+    smallest, optimal, largest = (int(part) for part in parts)
+    return smallest, optimal, largest
+
+
+@click.command("build")
+@click.option("--fp16", "precision", flag_value="fp16", help="float16 up to Top-K pooling, the rest float32.")
+@click.option("--fp32", "precision", flag_value="fp32", help="float32 throughout, without TF32.")
+@click.option("--gpu", "gpus", metavar="LIST", help='Compute capabilities or cards: sm86,sm89 or "RTX A6000".')
+@click.option("--target", type=click.Choice(["gpu", "cpu"]), default="gpu", show_default=True, help="cpu: ONNX alone.")
+@click.option("--library", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="Default: what fits this machine.")
+@click.option(
+    "--batch", metavar="MIN,OPT,MAX", default="1,32,256", show_default=True, callback=_parse_batch, help="Profile."
+)
+@click.option("--max-side", type=int, default=1024, show_default=True, help="Largest side of a --dynamic-size graph.")
+@click.option("--workspace", "workspace_mib", type=int, default=0, help="Limit on scratch memory in MiB; 0: none.")
+@workdir_option
+@json_option
+def command(
+    precision: str | None,
+    gpus: str | None,
+    target: str,
+    library: str | None,
+    batch: tuple[int, int, int],
+    max_side: int,
+    workspace_mib: int,
+    workdir: Workdir,
+    as_json: bool,
+) -> None:
+    """Build typed ONNX and TensorRT engines.
+
+    Engines are for the GPU in this machine. Without one, TensorRT-RTX builds ahead of time for --gpu, by default for
+    sm86, sm89 and sm120. Each engine has a sidecar (.json) and a build log; they appear together.
+    """
+    if precision is None:
+        raise click.UsageError("say which precision: --fp16 or --fp32")
+    from lfm_deploy.artifacts import Precision
+
+    if target == "cpu":
+        if gpus or library:
+            raise click.UsageError("--target cpu takes neither --gpu nor --library")
+        _make_cpu_graph(workdir, Precision(precision), as_json)
+        return
+    from engines.builder import BuildConfig
+    from engines.gpus import parse_gpus
+    from lfm_deploy.deployment import build_into, choose_target
+
+    config = BuildConfig(batch=batch, max_side=max_side, workspace_mib=workspace_mib)
+    chosen = choose_target(parse_gpus(gpus) if gpus else None, library)
+    say(f"{chosen.reason}: {chosen.library.name} {chosen.library.version} for {', '.join(chosen.gpus)}")
+    with progress_bar() as update:
+        results = build_into(
+            workdir,
+            Precision(precision),
+            chosen,
+            config,
+            on_message=say,
+            on_progress=lambda gpu, step: (
+                update(f"{gpu}: building", step.done, step.steps) if not step.nested else None
+            ),
+        )
+    if as_json:
+        print_json([_as_values(result) for result in results])
+    else:
+        _print_results(results)
+
+
+def _make_cpu_graph(workdir: Workdir, precision: Any, as_json: bool) -> None:
+    from lfm_deploy.deployment import make_typed_graph
+
+    with workdir.lock(say):
+        path = make_typed_graph(workdir, precision, say)
+    if as_json:
+        print_json({"file": str(path), "bytes": path.stat().st_size})
+    else:
+        click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, for ONNX Runtime on the CPU")
+
+
+def _as_values(result: "BuildResult") -> dict[str, Any]:
+    info = asdict(result.info) | {"contract": result.info.contract.as_dict(), "config": result.info.config.as_dict()}
+    return {"engine": str(result.engine), "sidecar": str(result.sidecar), "log": str(result.log)} | info
+
+
+def _print_results(results: list["BuildResult"]) -> None:
+    from rich.table import Table
+
+    table = Table(title="engines", title_justify="left")
+    table.add_column("engine", no_wrap=True)
+    for heading in ("GPU", "batch", "size", "weights", "activations at max batch", "built in"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        info = result.info
+        table.add_row(
+            str(result.engine),
+            info.gpu,
+            ",".join(map(str, info.batch)),
+            _mib(info.plan_bytes),
+            _mib(info.weights_bytes),
+            _mib(info.activation_bytes),
+            f"{info.build_seconds:.2f} s",
+        )
+    make_console().print(table)
+
+
+def _mib(size: int | None) -> str:
+    return "not stated" if size is None else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,71 @@
+"""What all commands share: options, tables on stdout, progress and messages on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lfm_deploy.workdir import Workdir
+
+# A terminal tells its width; a file or a pipe gets lines as wide as tables need.
+_FILE_WIDTH = 160
+
+FILE = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def workdir_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--workdir``, which arrives as a ``Workdir``."""
+    return click.option(
+        "--workdir",
+        type=FOLDER,
+        default=Path("deploy"),
+        show_default=True,
+        callback=lambda _context, _option, path: Workdir(path),
+        help="Folder of this deployment.",
+    )(command)
+
+
+def say(message: str) -> None:
+    """A message for people, on stderr."""
+    click.echo(message, err=True)
+
+
+def print_json(result: Any) -> None:
+    """A result as JSON, on stdout."""
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+def make_console() -> Any:
+    """A rich console on stdout."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, there only while it is watched: yields ``update(what, done, total)``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        tasks: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    progress.remove_task(task)
+                tasks.clear()
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield update

@@ -1,0 +1,81 @@
+"""``lfm-deploy verify``."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say, workdir_option
+from lfm_deploy.workdir import Workdir
+
+GATE_FAILED = 1
+
+
+@click.command("verify")
+@click.option("--suite", required=True, metavar="NAME|FOLDER", help="A suite, a group (gan, diffusion, all), a folder.")
+@click.option("--data", type=FOLDER, help="Where the published suites lie.  [default: $LFM_DATA or ./data]")
+@click.option("--device", default="cpu", show_default=True, help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.")
+@click.option("--strict", is_flag=True, help="A picture that cannot be read is an error.")
+@click.option("--batch", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures at a time.")
+@click.option("--no-speed", is_flag=True, help="Measure no FPS.")
+@workdir_option
+@json_option
+def command(
+    suite: str,
+    data: Path | None,
+    device: str,
+    strict: bool,
+    batch: int,
+    no_speed: bool,
+    workdir: Workdir,
+    as_json: bool,
+) -> int:
+    """Check that every engine makes the checkpoint's decisions.
+
+    Scores every engine of the workdir and the checkpoint in PyTorch over a suite, compares decisions and logits,
+    judges the gates, and writes report.json and scores.csv into the workdir. A folder as suite holds 0_real/ and
+    1_fake/, or folders that do.
+    """
+    from lfm_deploy.report import make_report, print_report
+    from lfm_deploy.suites import load_suites
+    from lfm_deploy.verification import verify
+
+    suites = load_suites(suite, data)
+    files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
+    say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")
+    with progress_bar() as update:
+        found = verify(
+            workdir,
+            suites,
+            device=device,
+            strict=strict,
+            batch=batch,
+            speed_seconds=0 if no_speed else 1.0,
+            on_progress=update,
+        )
+    report = make_report(found, suites=[part.name for part in suites], device=device)
+    write_report(workdir, report, found)
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report, make_console())
+        say(f"written: {workdir.report} and {workdir.scores}")
+    return 0 if found.passed else GATE_FAILED
+
+
+def write_report(workdir: Workdir, report: dict[str, Any], found: Any) -> None:
+    """Write report.json and scores.csv together."""
+    from lfm_deploy.atomic import write_together
+    from lfm_deploy.report import scores_as_rows
+
+    rows = scores_as_rows(found)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    with workdir.lock(say):
+        write_together({workdir.report: content.encode(), workdir.scores: text.getvalue().encode()})

@@ -1,0 +1,171 @@
+"""One engine's scores against the reference's: metrics, flipped decisions, and the gates on both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.metrics import accuracy, accuracy_of_class, average_precision, decision_flips
+
+# How far ACC and AP, in percentage points, may move with a precision; FP32 may not flip a decision at all.
+_POINTS = {Precision.FP16: 0.1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One engine's logits over one test set, with the pictures they belong to.
+
+    Attributes:
+        paths: of the pictures that could be read, in order.
+        labels: int64 ``(N,)``; 0 is real, 1 is fake.
+        logits: float32 ``(N,)``.
+    """
+
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetResult:
+    """How one engine did on one test set; accuracies and AP are fractions in [0, 1].
+
+    Attributes:
+        name: of the test set.
+        real, fake: how many pictures of each class.
+        acc: accuracy at the contract's threshold.
+        acc_real, acc_fake: the same of one class; None where it has no picture.
+        ap: average precision of the fake class; None where a class is missing.
+        flips: pictures whose decision differs from the reference's.
+        max_error, mean_error: of |logit - reference logit|.
+        finite: whether every logit is a finite number; if not, accuracies count it as "real" and AP is None.
+    """
+
+    name: str
+    real: int
+    fake: int
+    acc: float
+    acc_real: float | None
+    acc_fake: float | None
+    ap: float | None
+    flips: tuple[Path, ...]
+    max_error: float
+    mean_error: float
+    finite: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteResult:
+    """How one engine did on one suite.
+
+    Attributes:
+        suite: its name.
+        sets: one result a test set.
+        acc, ap: means over the test sets that have both classes, as the paper takes them; None if AP is.
+    """
+
+    suite: str
+    sets: tuple[SetResult, ...]
+    acc: float
+    ap: float | None
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures were judged."""
+        return sum(part.real + part.fake for part in self.sets)
+
+    @property
+    def flips(self) -> tuple[Path, ...]:
+        """Pictures whose decision differs from the reference's."""
+        return tuple(path for part in self.sets for path in part.flips)
+
+    @property
+    def max_error(self) -> float:
+        """Largest |logit - reference logit|."""
+        return max(part.max_error for part in self.sets)
+
+    @property
+    def mean_error(self) -> float:
+        """Mean |logit - reference logit| over all pictures."""
+        return sum(part.mean_error * (part.real + part.fake) for part in self.sets) / self.pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One condition that an engine must meet to be handed over: ``value`` is at most ``limit``."""
+
+    suite: str
+    name: str
+    value: float | None
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it holds; a value that does not exist does not hold."""
+        return self.value is not None and self.value <= self.limit
+
+
+def compare_suite(
+    suite: str, scores: Sequence[tuple[str, Scores]], reference: Sequence[tuple[str, Scores]], threshold: float
+) -> SuiteResult:
+    """Compare an engine's scores with the reference's, test set by test set.
+
+    Args:
+        suite: name of the suite.
+        scores: name of a test set and the engine's scores on it.
+        reference: the same test sets and pictures, scored by the reference.
+        threshold: logits above it are "fake".
+    """
+    sets = tuple(
+        _compare_set(name, mine, theirs, threshold) for (name, mine), (_, theirs) in zip(scores, reference, strict=True)
+    )
+    complete = [part for part in sets if part.real and part.fake]
+    precisions = [part.ap for part in complete if part.ap is not None]
+    return SuiteResult(
+        suite=suite,
+        sets=sets,
+        acc=float(np.mean([part.acc for part in complete])),
+        ap=float(np.mean(precisions)) if len(precisions) == len(complete) else None,
+    )
+
+
+def judge_suite(precision: Precision, result: SuiteResult, reference: SuiteResult) -> tuple[Gate, ...]:
+    """The gates of a precision over one suite; the reference is PyTorch's result on the same pictures."""
+    broken = sum(not part.finite for part in result.sets)
+    gates = [Gate(suite=result.suite, name="test sets with a logit that is no number", value=broken, limit=0)]
+    if precision not in _POINTS:
+        return (*gates, Gate(suite=result.suite, name="flipped decisions", value=len(result.flips), limit=0))
+    limit = _POINTS[precision]
+    for name, mine, theirs in (
+        ("|ΔACC| in points", result.acc, reference.acc),
+        ("|ΔAP| in points", result.ap, reference.ap),
+    ):
+        change = None if mine is None or theirs is None else 100 * abs(mine - theirs)
+        gates.append(Gate(suite=result.suite, name=name, value=change, limit=limit))
+    return tuple(gates)
+
+
+def _compare_set(name: str, scores: Scores, reference: Scores, threshold: float) -> SetResult:
+    labels, logits = scores.labels, scores.logits
+    real, fake = int((labels == 0).sum()), int((labels == 1).sum())
+    finite = bool(np.isfinite(logits).all())
+    # A logit that is no number is above no threshold, so it decides "real".
+    judged = logits if finite else np.where(np.isfinite(logits), logits, -np.inf)
+    with np.errstate(invalid="ignore"):
+        errors = np.abs(logits.astype(np.float64) - reference.logits)
+    return SetResult(
+        name=name,
+        real=real,
+        fake=fake,
+        acc=accuracy(judged, labels, threshold),
+        acc_real=accuracy_of_class(judged, labels, 0, threshold) if real else None,
+        acc_fake=accuracy_of_class(judged, labels, 1, threshold) if fake else None,
+        ap=average_precision(logits, labels) if real and fake and finite else None,
+        flips=tuple(scores.paths[index] for index in decision_flips(judged, reference.logits, threshold)),
+        max_error=float(errors.max()),
+        mean_error=float(errors.mean()),
+        finite=finite,
+    )

@@ -1,0 +1,251 @@
+"""The report of a verification: JSON first; the terminal table is a view of the same values."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lfm_deploy.benchmark import Speed, count_threads
+from lfm_deploy.comparison import Gate, SetResult, SuiteResult
+from lfm_deploy.verification import EngineResult, Verification
+from lfm_deploy.version import __version__
+
+_LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy", "pillow")
+_LISTED = 5
+_FORMAT = "lfm-deploy report 1"
+
+
+def make_report(verification: Verification, *, suites: list[str], device: str) -> dict[str, Any]:
+    """A verification as plain values for JSON; accuracies and AP in per cent, as the paper prints them.
+
+    Args:
+        verification: what was found.
+        suites: what was asked for.
+        device: where PyTorch and ONNX Runtime ran.
+    """
+    return {
+        "format": _FORMAT,
+        "verdict": {
+            "passed": verification.passed,
+            "text": _verdict(verification, device),
+            "not_run": [engine.name for engine in verification.engines if engine.not_run is not None],
+        },
+        "suites": suites,
+        "device": device,
+        "engines": [_engine(engine) for engine in verification.engines],
+        "skipped": [{"path": str(picture.path), "reason": picture.reason} for picture in verification.skipped],
+        "environment": describe_environment(),
+    }
+
+
+def describe_environment() -> dict[str, Any]:
+    """What a figure depends on: processor, threads, system and library versions."""
+    return {
+        "lfm-deploy": __version__,
+        "processor": _processor(),
+        "threads": count_threads(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": {name: found for name in _LIBRARIES if (found := _version(name)) is not None},
+    }
+
+
+def scores_as_rows(verification: Verification) -> list[dict[str, Any]]:
+    """Every logit with its picture: the rows from which every table is drawn."""
+    return [
+        {"engine": engine, "suite": suite, "set": name, "path": str(path), "label": int(label), "logit": float(logit)}
+        for (engine, suite), parts in verification.scores.items()
+        for name, scores in parts
+        for path, label, logit in zip(scores.paths, scores.labels, scores.logits, strict=True)
+    ]
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """The report for a terminal: verdict, engines, test sets, and what was flipped or skipped."""
+    passed = report["verdict"]["passed"]
+    console.print(Text(report["verdict"]["text"], style="bold green" if passed else "bold red"))
+    for index, suite in enumerate(report["suites"]):
+        console.print(_engine_table(report, index, suite))
+        if len(report["engines"][0]["suites"][index]["sets"]) > 1:
+            console.print(_set_table(report, index, suite))
+    for engine in report["engines"]:
+        for gate in engine["gates"]:
+            if not gate["passed"]:
+                console.print(Text(f"{engine['name']}: gate failed: {_gate(gate)}", style="red"))
+        _print_paths(console, f"{engine['name']}: flipped decisions", _flips(engine))
+    reasons = [f"{picture['path']}: {picture['reason']}" for picture in report["skipped"]]
+    _print_paths(console, "skipped pictures", reasons)
+
+
+def _verdict(verification: Verification, device: str) -> str:
+    ran = [engine for engine in verification.engines[1:] if engine.not_run is None]
+    failed = [engine.name for engine in ran if engine.failed]
+    place = "on CPU" if device == "cpu" else f"on {device}"
+    waiting = len(verification.engines) - 1 - len(ran)
+    rest = f"; {waiting} not run" if waiting else ""
+    if failed:
+        return f"FAILED {place}: {', '.join(failed)} broke a gate{rest}"
+    if not ran:
+        return f"NOTHING VERIFIED {place}: no engine could run{rest}"
+    return f"PASSED {place}: {len(ran)} of {len(verification.engines) - 1} engines hold their gates{rest}"
+
+
+def _engine(engine: EngineResult) -> dict[str, Any]:
+    return {
+        "name": engine.name,
+        "file": engine.path.name,
+        "sha256": engine.sha256,
+        "precision": str(engine.precision),
+        "not_run": engine.not_run,
+        "suites": [_suite(suite) for suite in engine.suites],
+        "gates": [_gate_values(gate) for gate in engine.gates],
+        "speeds": [_speed(speed) for speed in engine.speeds],
+    }
+
+
+def _suite(suite: SuiteResult) -> dict[str, Any]:
+    return {
+        "suite": suite.suite,
+        "pictures": suite.pictures,
+        "acc": _percent(suite.acc),
+        "ap": _percent(suite.ap),
+        "flips": len(suite.flips),
+        "max_error": suite.max_error,
+        "mean_error": suite.mean_error,
+        "sets": [_set(part) for part in suite.sets],
+    }
+
+
+def _set(part: SetResult) -> dict[str, Any]:
+    return {
+        "set": part.name,
+        "real": part.real,
+        "fake": part.fake,
+        "acc": _percent(part.acc),
+        "acc_real": _percent(part.acc_real),
+        "acc_fake": _percent(part.acc_fake),
+        "ap": _percent(part.ap),
+        "flips": [str(path) for path in part.flips],
+        "max_error": part.max_error,
+        "mean_error": part.mean_error,
+    }
+
+
+def _gate_values(gate: Gate) -> dict[str, Any]:
+    return {"suite": gate.suite, "name": gate.name, "value": gate.value, "limit": gate.limit, "passed": gate.passed}
+
+
+def _speed(speed: Speed) -> dict[str, Any]:
+    return {
+        "batch": speed.batch,
+        "fps": speed.fps,
+        "latency_ms": speed.latency_ms,
+        "spread": speed.spread,
+        "runs": speed.runs,
+        "threads": speed.threads,
+    }
+
+
+def _engine_table(report: dict[str, Any], index: int, suite: str) -> Table:
+    batches = sorted({speed["batch"] for engine in report["engines"] for speed in engine["speeds"]})
+    table = Table(title=f"{suite}: engines (mean over test sets with both classes)", title_justify="left")
+    table.add_column("engine", no_wrap=True)
+    for heading in ("ACC %", "AP %", "flips", "max |Δlogit|", "mean |Δlogit|"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for batch in batches:
+        table.add_column(f"FPS b{batch}", justify="right", no_wrap=True)
+    table.add_column("gates")
+    for row, engine in enumerate(report["engines"]):
+        if engine["not_run"] is not None:
+            table.add_row(
+                engine["name"], *["-"] * (5 + len(batches)), Text(f"not run: {engine['not_run']}"), style="dim"
+            )
+            continue
+        result = engine["suites"][index]
+        speeds = {speed["batch"]: f"{speed['fps']:.0f}" for speed in engine["speeds"]}
+        gates = [gate for gate in engine["gates"] if gate["suite"] == suite]
+        held = all(gate["passed"] for gate in gates)
+        table.add_row(
+            engine["name"],
+            _shown(result["acc"]),
+            _shown(result["ap"]),
+            str(result["flips"]),
+            f"{result['max_error']:.2g}",
+            f"{result['mean_error']:.2g}",
+            *(speeds.get(batch, "-") for batch in batches),
+            "reference" if row == 0 else Text("hold" if held else "FAILED", style="green" if held else "bold red"),
+        )
+    return table
+
+
+def _set_table(report: dict[str, Any], index: int, suite: str) -> Table:
+    """Test sets x engines that ran: ACC / AP, and accuracy of the reference on each class."""
+    ran = [engine for engine in report["engines"] if engine["not_run"] is None]
+    table = Table(title=f"{suite}: test sets (ACC % / AP %)", title_justify="left")
+    table.add_column("test set", no_wrap=True)
+    table.add_column("real + fake", justify="right", no_wrap=True)
+    table.add_column("ACC real / fake", justify="right", no_wrap=True)
+    for engine in ran:
+        table.add_column(engine["name"], justify="right")
+    for row, part in enumerate(ran[0]["suites"][index]["sets"]):
+        cells = []
+        for engine in ran:
+            values = engine["suites"][index]["sets"][row]
+            cells.append(f"{_shown(values['acc'])} / {_shown(values['ap'])}")
+        table.add_row(
+            part["set"],
+            f"{part['real']} + {part['fake']}",
+            f"{_shown(part['acc_real'])} / {_shown(part['acc_fake'])}",
+            *cells,
+        )
+    if any(part["ap"] is None for part in ran[0]["suites"][index]["sets"]):
+        table.caption = "-: undefined, a class is missing; such a set is left out of the means"
+        table.caption_justify = "left"
+    return table
+
+
+def _flips(engine: dict[str, Any]) -> list[str]:
+    return [path for suite in engine["suites"] for part in suite["sets"] for path in part["flips"]]
+
+
+def _print_paths(console: Console, heading: str, lines: list[str]) -> None:
+    if not lines:
+        return
+    console.print(Text(f"{heading}: {len(lines)}", style="yellow"))
+    for line in lines[:_LISTED]:
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    if len(lines) > _LISTED:
+        console.print(f"  … and {len(lines) - _LISTED} more, all in the JSON")
+
+
+def _gate(gate: dict[str, Any]) -> str:
+    value = "none" if gate["value"] is None else f"{gate['value']:.3g}"
+    return f"{gate['suite']}: {gate['name']} is {value}, allowed {gate['limit']:g}"
+
+
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
+
+
+def _shown(percent: float | None) -> str:
+    return "-" if percent is None else f"{percent:.2f}"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

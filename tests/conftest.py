@@ -1,0 +1,137 @@
+"""What several test files share. Tests that need a folder ``shared`` beside the checkout skip where it is missing."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.workdir import Workdir
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-gpu", action="store_true", help="tests that skip without a GPU fail instead")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the published checkpoint and real pictures."""
+    if not SHARED.is_dir():
+        pytest.skip(
+            "the folder 'shared' is not beside this checkout: the published checkpoint and pictures are missing"
+        )
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def official_checkpoint(shared: Path) -> Path:
+    """The published checkpoint."""
+    return shared / "official" / "bs_model.pth"
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> dict[str, Any]:
+    """Pictures with logits and TKP vectors by the authors' own code."""
+    with np.load(shared / "official" / "golden.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def small_config() -> ModelConfig:
+    """A network that is quick to run."""
+    return ModelConfig(widths=(8, 8, 16), projection=4, k=4)
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(small_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the small network: random weights and batch-norm statistics, so that folds matter.
+
+    Its bias puts half of the sample tiles on either side of the threshold, so that decisions can flip.
+    """
+    import torch
+
+    from lfm_deploy.checkpoint import write_checkpoint
+    from lfm_deploy.model import LFM, normalise
+    from lfm_deploy.photographs import sample_tiles
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LFM(small_config)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                for values in (module.weight, module.running_var):
+                    torch.nn.init.uniform_(values, 0.5, 1.5)
+                for values in (module.bias, module.running_mean):
+                    torch.nn.init.normal_(values, std=0.2)
+        torch.nn.init.normal_(model.fc.weight, std=20)
+        with torch.inference_mode():
+            logits = model.eval()(normalise(torch.from_numpy(sample_tiles(256, 256, 32))))
+        model.fc.bias.data -= logits.median()
+    path = tmp_path_factory.mktemp("checkpoint") / "small.pth"
+    write_checkpoint(path, model.eval())
+    return path
+
+
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> Any:
+    """The GPU in this machine; skips without one, or fails with --require-gpu."""
+    from engines.gpus import find_gpu
+    from lfm_deploy.errors import UnavailableError
+
+    try:
+        return find_gpu()
+    except UnavailableError as error:
+        if request.config.getoption("--require-gpu"):
+            pytest.fail(f"--require-gpu: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def small_graph(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An FP32 graph of the small network, proved."""
+    from export.exporter import export_onnx
+
+    path = tmp_path_factory.mktemp("graph") / "lfm.onnx"
+    export_onnx(small_checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def deployment(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
+    """A workdir with the small network: FP32 and FP16 graphs, and engines of tensorrt-rtx for sm86. Do not write."""
+    from engines.builder import BuildConfig
+    from engines.library import load_library
+    from export.graph import ExportConfig
+    from lfm_deploy.artifacts import Precision
+    from lfm_deploy.deployment import BuildTarget, build_into, export_into
+
+    workdir = Workdir(tmp_path_factory.mktemp("deployment") / "deploy")
+    export_into(workdir, small_checkpoint, ExportConfig(), lambda _: None)
+    target = BuildTarget(load_library("tensorrt-rtx"), ("sm86",), "for the tests")
+    for precision in Precision:
+        build_into(workdir, precision, target, BuildConfig(batch=(1, 4, 8)), on_message=lambda _: None)
+    return workdir
+
+
+@pytest.fixture
+def own_deployment(deployment: Workdir, tmp_path: Path) -> Workdir:
+    """A copy of the deployment that a test may change."""
+    shutil.copytree(deployment.path, tmp_path / "deploy")
+    return Workdir(tmp_path / "deploy")
+
+
+@pytest.fixture
+def no_gpu() -> None:
+    """For tests of what happens without a GPU; they skip where there is one."""
+    from engines.gpus import find_gpu
+    from lfm_deploy.errors import UnavailableError
+
+    try:
+        found = find_gpu()
+    except UnavailableError:
+        return
+    pytest.skip(f"this machine has a GPU: {found.name}")

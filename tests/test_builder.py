@@ -1,0 +1,149 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from engines.builder import BuildConfig, build_engine
+from engines.library import load_library
+from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info, sidecar_path
+from lfm_deploy.atomic import finish_commits, sha256_of_file
+from lfm_deploy.errors import ArtifactError, BuildError, ConfigError, UnavailableError
+
+CONFIG = BuildConfig(batch=(1, 4, 8))
+
+
+@pytest.fixture(scope="module")
+def library():
+    return load_library("tensorrt-rtx")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("gpu", ["sm86", "sm89", "sm120"])
+def test_engines_are_really_built_ahead_of_time(deployment, library, tmp_path, precision, gpu):
+    graph = deployment.graph(Precision(precision))
+    steps = []
+    result = build_engine(graph, tmp_path / "lfm.engine", library, gpu, CONFIG, on_progress=steps.append)
+    info = read_engine_info(result.engine)
+    assert info == result.info
+    assert (info.runtime, info.gpu, info.batch, info.precision) == ("tensorrt-rtx", gpu, (1, 4, 8), precision)
+    assert info.onnx_sha256 == sha256_of_file(graph)
+    assert info.contract == read_graph_info(graph).contract
+    assert info.plan_bytes == result.engine.stat().st_size > info.weights_bytes > 0
+    # The largest activation is the first convolution's output; scratch for 8 pictures is more than one of them.
+    assert info.activation_bytes > 255 * 255
+    assert "Total Activation Memory" in result.log.read_text()
+    assert steps[0].done == 0
+    assert steps[-1].done == steps[-1].steps > 0
+
+
+def test_fp16_needs_less_memory_than_fp32(deployment):
+    fp32, fp16 = (read_engine_info(deployment.engine(precision, "sm86")) for precision in Precision)
+    assert fp16.weights_bytes < fp32.weights_bytes
+    assert fp16.activation_bytes < fp32.activation_bytes
+
+
+def test_the_fingerprint_is_of_the_inputs_and_the_plan_stays_plain(deployment, library, tmp_path):
+    graph = deployment.graph(Precision.FP16)
+    first, second = (build_engine(graph, tmp_path / f"{n}.engine", library, "sm86", CONFIG) for n in "ab")
+    other = build_engine(graph, tmp_path / "c.engine", library, "sm86", BuildConfig(batch=(1, 4, 16)))
+    assert first.info.fingerprint == second.info.fingerprint != other.info.fingerprint
+    # TensorRT plans begin with their own magic, not with ours.
+    assert b"lfm" not in first.engine.read_bytes()[:64]
+
+
+def test_a_gpu_that_cannot_be_built_for_names_those_that_can(deployment, library, tmp_path):
+    with pytest.raises(UnavailableError, match=r"sm90; it builds for sm75, .*sm120"):
+        build_engine(deployment.graph(Precision.FP16), tmp_path / "x.engine", library, "sm90", CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_library_refuses_leaves_no_file_and_its_own_words(deployment, library, tmp_path):
+    # The design's checked facts: builds with float32 matrix products fail for SM75.
+    with pytest.raises(BuildError, match="cannot build lfm.onnx for sm75"):
+        build_engine(deployment.graph(Precision.FP32), tmp_path / "x.engine", library, "sm75", CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_is_not_ours_is_refused(library, tmp_path):
+    import onnx
+
+    foreign = tmp_path / "foreign.onnx"
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [out])), foreign)
+    with pytest.raises(ArtifactError, match="was not made by lfm-deploy"):
+        build_engine(foreign, tmp_path / "x.engine", library, "sm86", CONFIG)
+
+
+@pytest.mark.parametrize("batch", [(0, 1, 1), (4, 2, 8), (1, 16, 8)])
+def test_an_impossible_profile_is_refused(batch):
+    with pytest.raises(ConfigError, match="MIN <= OPT <= MAX"):
+        BuildConfig(batch=batch)
+
+
+KILLED = """
+    import os, sys
+    from pathlib import Path
+    from engines.builder import BuildConfig, build_engine
+    from engines.library import load_library
+
+    graph, output, fatal = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    calls = 0
+
+    def counted(function):
+        def call(*arguments, **options):
+            global calls
+            calls += 1
+            if calls == fatal:
+                os.kill(os.getpid(), 9)
+            return function(*arguments, **options)
+        return call
+
+    Path.replace, os.fsync = counted(Path.replace), counted(os.fsync)
+    build_engine(graph, output, load_library("tensorrt-rtx"), "sm86", BuildConfig(batch=(1, 2, 4)))
+    print("finished after", calls)
+"""
+
+
+def test_kill_9_at_any_step_leaves_the_old_engine_or_the_new_one(deployment, library, tmp_path):
+    graph, output = deployment.graph(Precision.FP16), tmp_path / "lfm.engine"
+    build_engine(graph, output, library, "sm86", CONFIG)
+    outcomes = []
+    # Steps of the commit: 1 flushes the first file, 6 renames the journal into place, 8 to 10 rename the files.
+    for fatal in (1, 6, 8, 10, 99):
+        finished = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(KILLED), str(graph), str(output), str(fatal)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        finish_commits(tmp_path)
+        # read_engine_info refuses a plan whose sidecar is of another build.
+        info = read_engine_info(output)
+        outcomes.append(info.batch)
+        assert finished.returncode == (0 if fatal == 99 else -signal.SIGKILL), finished.stderr
+    new = (1, 2, 4)
+    assert outcomes == [CONFIG.batch, CONFIG.batch, new, new, new]
+
+
+def test_an_interrupt_cancels_the_build_and_leaves_nothing(deployment, library, tmp_path):
+    def interrupt(step):
+        if step.done == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(
+            deployment.graph(Precision.FP16), tmp_path / "x.engine", library, "sm86", CONFIG, on_progress=interrupt
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sidecar_is_json_that_people_can_read(deployment):
+    values = json.loads(sidecar_path(deployment.engine(Precision.FP16, "sm86")).read_text())
+    assert values["contract"]["threshold"] == 0
+    assert values["format"] == "lfm-deploy engine 1"

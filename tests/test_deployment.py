@@ -1,0 +1,125 @@
+import multiprocessing
+import time
+
+import pytest
+
+from engines.builder import BuildConfig
+from engines.library import load_library
+from export.graph import ExportConfig
+from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
+from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.deployment import (
+    DEFAULT_GPUS,
+    BuildTarget,
+    build_into,
+    check_origin,
+    choose_target,
+    export_into,
+    make_typed_graph,
+)
+from lfm_deploy.errors import ArtifactError, CheckpointError, GateError, UnavailableError
+from lfm_deploy.workdir import Workdir
+
+
+def ignore(message):
+    pass
+
+
+def test_export_keeps_the_checkpoint_byte_for_byte(deployment, small_checkpoint):
+    assert deployment.checkpoint.read_bytes() == small_checkpoint.read_bytes()
+    assert read_graph_info(deployment.graph(Precision.FP32)).checkpoint_sha256 == sha256_of_file(small_checkpoint)
+
+
+def test_a_failed_export_changes_nothing(own_deployment, tmp_path, monkeypatch):
+    before = {path.name: path.read_bytes() for path in own_deployment.path.iterdir()}
+    (tmp_path / "bad.pth").write_bytes(b"PK nothing")
+    with pytest.raises(CheckpointError):
+        export_into(own_deployment, tmp_path / "bad.pth", ExportConfig(), ignore)
+
+    def refuse(*_):
+        raise GateError("refused")
+
+    monkeypatch.setattr("export.exporter.prove_graph", refuse)
+    with pytest.raises(GateError):
+        export_into(own_deployment, own_deployment.checkpoint, ExportConfig(), ignore)
+    assert {path.name: path.read_bytes() for path in own_deployment.path.iterdir()} == before
+
+
+def test_the_typed_graph_is_the_variant_that_was_exported(small_checkpoint, tmp_path):
+    workdir = Workdir(tmp_path)
+    export_into(workdir, small_checkpoint, ExportConfig(size="native", input=InputForm.FLOAT, evidence=True), ignore)
+    info = read_graph_info(make_typed_graph(workdir, Precision.FP16, ignore))
+    assert (info.contract.size, info.input, info.evidence, info.precision) == ("native", "float", True, "fp16")
+
+
+def test_a_typed_graph_is_reused_until_it_is_stale(own_deployment, small_checkpoint):
+    messages = []
+    path = make_typed_graph(own_deployment, Precision.FP16, messages.append)
+    assert messages == []
+    export_into(own_deployment, small_checkpoint, ExportConfig(evidence=True), ignore)
+    assert read_graph_info(make_typed_graph(own_deployment, Precision.FP16, messages.append)).evidence
+    assert "proved" in messages[0]
+    path.write_bytes(path.read_bytes()[:-9])
+    make_typed_graph(own_deployment, Precision.FP16, messages.append)
+    assert read_graph_info(path).evidence
+
+
+def test_building_before_exporting_names_the_command(tmp_path):
+    target = BuildTarget(load_library("tensorrt-rtx"), ("sm86",), "")
+    with pytest.raises(ArtifactError, match=r"lfm-deploy export CHECKPOINT\.pth"):
+        build_into(Workdir(tmp_path / "none"), Precision.FP16, target, BuildConfig(), on_message=ignore)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_graph_of_another_checkpoint_is_not_built(own_deployment, official_checkpoint):
+    own_deployment.checkpoint.write_bytes(official_checkpoint.read_bytes())
+    with pytest.raises(ArtifactError, match="another checkpoint"):
+        make_typed_graph(own_deployment, Precision.FP16, ignore)
+
+
+def test_check_origin_names_the_remedy(deployment):
+    check_origin(deployment.graph(Precision.FP32), sha256_of_file(deployment.checkpoint), deployment, "x")
+    with pytest.raises(ArtifactError, match="stale.*run 'lfm-deploy build --fp16'"):
+        check_origin(deployment.graph(Precision.FP16), "0" * 64, deployment, "lfm-deploy build --fp16")
+
+
+def test_native_engines_know_their_largest_side(small_checkpoint, tmp_path):
+    workdir = Workdir(tmp_path)
+    export_into(workdir, small_checkpoint, ExportConfig(size="native"), ignore)
+    target = BuildTarget(load_library("tensorrt-rtx"), ("sm89",), "")
+    config = BuildConfig(batch=(1, 2, 4), max_side=512)
+    (built,) = build_into(workdir, Precision.FP16, target, config, on_message=ignore)
+    info = read_engine_info(built.engine)
+    assert info.sides == (info.config.min_square, 256, 512)
+
+
+def test_without_a_gpu_engines_are_built_ahead_of_time(no_gpu):
+    chosen = choose_target(None, None)
+    assert (chosen.library.name, chosen.gpus) == ("tensorrt-rtx", DEFAULT_GPUS)
+    assert choose_target(["sm75"], None).gpus == ("sm75",)
+
+
+def test_without_a_gpu_tensorrt_itself_cannot_build(no_gpu):
+    with pytest.raises(UnavailableError, match="tensorrt builds only on the GPU"):
+        choose_target(None, "tensorrt")
+
+
+def build_slowly(path, started):
+    workdir = Workdir(path)
+    with workdir.lock(ignore):
+        started.set()
+        time.sleep(2)
+
+
+def test_a_second_build_waits_and_says_so(own_deployment):
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    first = context.Process(target=build_slowly, args=(own_deployment.path, started))
+    first.start()
+    assert started.wait(60)
+    messages = []
+    target = BuildTarget(load_library("tensorrt-rtx"), ("sm86",), "")
+    build_into(own_deployment, Precision.FP16, target, BuildConfig(batch=(1, 2, 4)), on_message=messages.append)
+    first.join()
+    assert f"another lfm-deploy (process {first.pid}) is writing here; waiting" in messages[0]
+    assert read_engine_info(own_deployment.engine(Precision.FP16, "sm86")).batch == (1, 2, 4)

@@ -1,0 +1,95 @@
+import numpy as np
+import onnxruntime
+import pytest
+
+from engines.ort import OrtEngine
+from engines.pytorch import PyTorchEngine
+from export.exporter import export_onnx
+from export.graph import ExportConfig
+from lfm_deploy.artifacts import InputForm, Precision
+from lfm_deploy.checkpoint import read_checkpoint
+from lfm_deploy.errors import ArtifactError, ConfigError, ShapeError, UnavailableError
+from lfm_deploy.evidence import evidence_contributions
+from lfm_deploy.photographs import sample_tiles
+
+
+def test_logits_equal_pytorch_whatever_the_batch(small_graph, small_checkpoint):
+    images = sample_tiles(256, 256, 40)  # more than runs at a time
+    engine = OrtEngine(small_graph)
+    expected = PyTorchEngine.from_file(small_checkpoint).logits(images)
+    # The export's own tolerance for float32.
+    np.testing.assert_allclose(engine.logits(images), expected, rtol=0, atol=1e-3)
+    alone = np.concatenate([engine.logits(images[index : index + 1]) for index in range(4)])
+    np.testing.assert_allclose(alone, expected[:4], rtol=0, atol=1e-3)
+    assert np.ptp(expected) > 0.1  # the pictures do get different logits
+
+
+def test_the_float_variant_normalises_on_the_host_and_agrees(small_checkpoint, small_graph, tmp_path):
+    export_onnx(small_checkpoint, tmp_path / "float.onnx", ExportConfig(input=InputForm.FLOAT))
+    images = sample_tiles(256, 256, 3)
+    np.testing.assert_allclose(
+        OrtEngine(tmp_path / "float.onnx").logits(images), OrtEngine(small_graph).logits(images), rtol=0, atol=1e-3
+    )
+
+
+def test_evidence_adds_up_to_the_logit(small_checkpoint, tmp_path):
+    export_onnx(small_checkpoint, tmp_path / "lfm.onnx", ExportConfig(evidence=True))
+    evidence = OrtEngine(tmp_path / "lfm.onnx").evidence(sample_tiles(256, 256, 3))
+    state = read_checkpoint(small_checkpoint).state
+    total = evidence_contributions(evidence.values, state["fc.weight"].numpy()).sum(axis=(1, 2))
+    # float32 sums in another order.
+    np.testing.assert_allclose(total, evidence.logits - float(state["fc.bias"]), rtol=0, atol=1e-3)
+
+
+def test_evidence_of_a_graph_without_it_names_the_option(small_graph):
+    with pytest.raises(ArtifactError, match="--evidence"):
+        OrtEngine(small_graph).evidence(sample_tiles(256, 256, 1))
+
+
+def test_it_says_what_it_is(small_graph):
+    engine = OrtEngine(small_graph)
+    assert (engine.name, engine.runtime, engine.precision, engine.device) == (
+        "onnxruntime fp32",
+        "onnxruntime",
+        Precision.FP32,
+        "cpu",
+    )
+
+
+def test_pictures_of_another_size_are_refused(small_graph):
+    with pytest.raises(ShapeError, match="expected 256x256"):
+        OrtEngine(small_graph).logits(sample_tiles(128, 128, 1))
+
+
+def test_asking_for_cuda_without_the_provider_is_an_error(small_graph):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has the CUDA provider")
+    with pytest.raises(UnavailableError, match=r"onnxruntime-gpu"):
+        OrtEngine(small_graph, device="cuda")
+
+
+def test_a_session_that_fell_back_is_an_error(small_graph, monkeypatch):
+    # What onnxruntime-gpu does without a driver: it lists the provider, warns, and runs on the CPU.
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),
+    )
+    with pytest.raises(UnavailableError, match="fell back to CPUExecutionProvider"):
+        OrtEngine(small_graph, device="cuda:0")
+
+
+def test_an_unknown_device_is_refused(small_graph):
+    with pytest.raises(ConfigError, match="cpu, cuda or cuda:N"):
+        OrtEngine(small_graph, device="tpu")
+
+
+def test_a_damaged_graph_is_refused(small_graph, tmp_path):
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(small_graph.read_bytes()[:-2000])
+    with pytest.raises(ArtifactError, match=r"cut\.onnx"):
+        OrtEngine(cut)

@@ -1,0 +1,95 @@
+import numpy as np
+import onnx
+import pytest
+
+from export.exporter import export_onnx
+from export.graph import ExportConfig, make_graph
+from export.proof import BATCHES, prove_graph
+from lfm_deploy.artifacts import InputForm, Precision
+from lfm_deploy.checkpoint import read_checkpoint
+from lfm_deploy.errors import GateError
+
+
+@pytest.fixture(scope="module")
+def checkpoint(small_checkpoint):
+    return read_checkpoint(small_checkpoint)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ExportConfig(),
+        ExportConfig(size="native"),
+        ExportConfig(input=InputForm.FLOAT),
+        ExportConfig(evidence=True),
+        ExportConfig(precision=Precision.FP16),
+        ExportConfig(size="native", input=InputForm.FLOAT, evidence=True, precision=Precision.FP16),
+    ],
+    ids=lambda config: f"{config.size}-{config.input}-{config.precision}-{config.evidence}",
+)
+def test_every_variant_is_proved_alone_and_inside_batches(checkpoint, config):
+    rows = prove_graph(make_graph(checkpoint, config), checkpoint, config)
+    assert {row.batch for row in rows} == set(BATCHES) == {1, 3, 32}
+    assert all(row.pictures == 32 and row.flips == 0 for row in rows)
+
+
+def test_the_published_checkpoint_is_proved(official_checkpoint, tmp_path):
+    rows = export_onnx(official_checkpoint, tmp_path / "lfm.onnx").proof
+    assert max(row.max_error for row in rows) <= 1e-3  # the acceptance; 6e-5 was seen
+
+
+def scaled(model, name_part, factor):
+    """The graph with one weight tensor scaled: the smallest sabotage that a wrong fold would be."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    tensor = next(t for t in copy.graph.initializer if name_part in t.name and len(t.dims) == 4)
+    values = onnx.numpy_helper.to_array(tensor)
+    tensor.CopyFrom(onnx.numpy_helper.from_array((values * factor).astype(values.dtype), tensor.name))
+    return copy
+
+
+def test_a_sabotaged_weight_is_caught_and_nothing_is_written(checkpoint, small_checkpoint, tmp_path, monkeypatch):
+    import export.exporter
+
+    config = ExportConfig()
+    with pytest.raises(GateError, match="differs from the checkpoint"):
+        prove_graph(scaled(make_graph(checkpoint, config), "convolutions.0", 1.01), checkpoint, config)
+    monkeypatch.setattr(
+        export.exporter, "make_graph", lambda source, options: scaled(make_graph(source, options), "projection", 1.01)
+    )
+    with pytest.raises(GateError):
+        export_onnx(small_checkpoint, tmp_path / "lfm.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_swapped_channels_are_caught(checkpoint):
+    config = ExportConfig()
+    model = make_graph(checkpoint, config)
+    tensor = next(t for t in model.graph.initializer if "convolutions.0" in t.name and len(t.dims) == 4)
+    values = onnx.numpy_helper.to_array(tensor)[:, ::-1]
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
+    with pytest.raises(GateError):
+        prove_graph(model, checkpoint, config)
+
+
+def test_a_logit_that_is_no_number_is_caught(checkpoint):
+    config = ExportConfig()
+    with pytest.raises(GateError):
+        prove_graph(scaled(make_graph(checkpoint, config), "projection", np.nan), checkpoint, config)
+
+
+def test_evidence_that_does_not_add_up_is_caught(checkpoint):
+    config = ExportConfig(evidence=True)
+    model = make_graph(checkpoint, config)
+    # Hand out the values negated: the logit stays right, the evidence does not.
+    values = next(out for out in model.graph.output if out.name == "evidence_values")
+    producer = next(node for node in model.graph.node if values.name in node.output)
+    inner = "values_inside"
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == values.name:
+                node.input[index] = inner
+    producer.output[list(producer.output).index(values.name)] = inner
+    model.graph.node.append(onnx.helper.make_node("Neg", [inner], [values.name], name="sabotage"))
+    with pytest.raises(GateError, match="does not add up"):
+        prove_graph(model, checkpoint, config)
