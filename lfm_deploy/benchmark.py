@@ -29,7 +29,7 @@ class Speed:
     """How fast one engine judges pictures that are decoded already; host copies are included.
 
     Attributes:
-        batch: pictures at a time.
+        batch: pictures handed over at a time; an engine may run them in parts.
         fps: pictures per second, from the median time of a run.
         latency_ms: median time of a run.
         spread: interquartile range of the run times over their median; a noisy machine shows here.

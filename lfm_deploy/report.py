@@ -72,6 +72,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         console.print(_engine_table(report, index, suite))
         if len(report["engines"][0]["suites"][index]["sets"]) > 1:
             console.print(_set_table(report, index, suite))
+    _print_not_run(report, console)
     for engine in report["engines"]:
         for gate in engine["gates"]:
             if not gate["passed"]:
@@ -161,9 +162,7 @@ def _engine_table(report: dict[str, Any], index: int, suite: str) -> Table:
     table.add_column("gates")
     for row, engine in enumerate(report["engines"]):
         if engine["not_run"] is not None:
-            table.add_row(
-                engine["name"], *["-"] * (5 + len(batches)), Text(f"not run: {engine['not_run']}"), style="dim"
-            )
+            table.add_row(engine["name"], *["-"] * (5 + len(batches)), "not run", style="dim")
             continue
         result = engine["suites"][index]
         speeds = {speed["batch"]: f"{speed['fps']:.0f}" for speed in engine["speeds"]}
@@ -206,6 +205,16 @@ def _set_table(report: dict[str, Any], index: int, suite: str) -> Table:
         table.caption = "-: undefined, a class is missing; such a set is left out of the means"
         table.caption_justify = "left"
     return table
+
+
+def _print_not_run(report: dict[str, Any], console: Console) -> None:
+    """Each reason once, with the engines that it kept from running."""
+    reasons: dict[str, list[str]] = {}
+    for engine in report["engines"]:
+        if engine["not_run"] is not None:
+            reasons.setdefault(engine["not_run"], []).append(engine["name"])
+    for reason, names in reasons.items():
+        console.print(Text(f"not run: {', '.join(names)}: {reason}", style="dim"), soft_wrap=True)
 
 
 def _flips(engine: dict[str, Any]) -> list[str]:

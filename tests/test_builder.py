@@ -63,7 +63,7 @@ def test_a_gpu_that_cannot_be_built_for_names_those_that_can(deployment, library
 
 def test_what_the_library_refuses_leaves_no_file_and_its_own_words(deployment, library, tmp_path):
     # The design's checked facts: builds with float32 matrix products fail for SM75.
-    with pytest.raises(BuildError, match="cannot build lfm.onnx for sm75"):
+    with pytest.raises(BuildError, match=r"cannot build lfm\.onnx for sm75"):
         build_engine(deployment.graph(Precision.FP32), tmp_path / "x.engine", library, "sm75", CONFIG)
     assert list(tmp_path.iterdir()) == []
 

@@ -79,7 +79,7 @@ def test_a_graph_of_another_checkpoint_is_not_built(own_deployment, official_che
 
 def test_check_origin_names_the_remedy(deployment):
     check_origin(deployment.graph(Precision.FP32), sha256_of_file(deployment.checkpoint), deployment, "x")
-    with pytest.raises(ArtifactError, match="stale.*run 'lfm-deploy build --fp16'"):
+    with pytest.raises(ArtifactError, match=r"stale.*run 'lfm-deploy build --fp16'"):
         check_origin(deployment.graph(Precision.FP16), "0" * 64, deployment, "lfm-deploy build --fp16")
 
 

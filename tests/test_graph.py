@@ -112,5 +112,5 @@ def test_check_graph_catches(graph, edit, complaint):
 
 
 def test_check_graph_catches_a_graph_of_another_precision(graph):
-    with pytest.raises(BuildError, match="Conv .* in FLOAT"):
+    with pytest.raises(BuildError, match=r"Conv .* in FLOAT"):
         check_graph(graph, Precision.FP16)

@@ -55,7 +55,7 @@ def test_a_damaged_plan_is_refused_before_any_gpu_is_asked(engine_file):
 
 def test_a_missing_sidecar_is_refused(engine_file):
     sidecar_path(engine_file).unlink()
-    with pytest.raises(ArtifactError, match="sidecar .* is missing"):
+    with pytest.raises(ArtifactError, match=r"sidecar .* is missing"):
         load_engine(engine_file)
 
 
