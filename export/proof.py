@@ -25,8 +25,8 @@ from lfm_deploy.photographs import sample_tiles
 BATCHES = (1, 3, 32)
 # A logit is a sum of terms weight * value, and its rounding error grows with the sum of their sizes, so errors are
 # judged by that sum, picture by picture; a network with small logits is then held to as strict a proof as one with
-# large ones. Seen, over published and random networks: 8e-7 of it in float32, 6e-4 in float16; a first convolution that is
-# wrong by 1 % moves logits by 2e-3 to 1e-2 of it.
+# large ones. Seen, over published and random networks: 8e-7 of it in float32, 6e-4 in float16; a first convolution that
+# is wrong by 1 % moves logits by 2e-3 to 1e-2 of it.
 RELATIVE_TOLERANCES = {Precision.FP32: 1e-5, Precision.FP16: 2e-3}
 # And for float32 never more than this, the acceptance for published checkpoints, whose terms add up to 260.
 ABSOLUTE_TOLERANCES = {Precision.FP32: 1e-3, Precision.FP16: np.inf}

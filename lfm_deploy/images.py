@@ -172,7 +172,7 @@ def _read(path: Path, size: SizePolicy, config: ModelConfig) -> NDArray[np.uint8
         raise ImageError(f"cannot be read: {_first_line(error)}") from None
     if size != "native":
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb)
+    return np.array(rgb)
 
 
 def _check_before_decoding(picture: Image.Image, size: SizePolicy, config: ModelConfig) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,10 +56,10 @@ class Workdir:
         return [path for precision in Precision if (path := self.graph(precision)).is_file()]
 
     def engines(self) -> list[Path]:
-        """The TensorRT engines that are here, by name."""
+        """The TensorRT engines that are here, by precision and GPU."""
         if self.path.is_dir():
             finish_commits(self.path)
-        return sorted(self.path.glob("*.engine"))
+        return sorted(self.path.glob("*.engine"), key=_in_order)
 
     def require_checkpoint(self) -> Path:
         """The checkpoint's path.
@@ -99,3 +100,8 @@ class Workdir:
             yield
         finally:
             os.close(handle)
+
+
+def _in_order(engine: Path) -> list[tuple[int, str]]:
+    """Sort key that puts sm86 before sm120."""
+    return [(int(number or 0), text) for text, number in re.findall(r"(\D+)(\d*)", engine.name)]
