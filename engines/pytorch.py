@@ -14,8 +14,8 @@ from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ConfigError, UnavailableError
 from lfm_deploy.model import normalise
 
-# More pictures at once are slower on a CPU: each layer's buffer, 17 MB a picture, is mapped and faulted in anew
-# (76 pictures a second one at a time, 21 at 32 at once, on two cores of an AMD EPYC, in `lfm-deploy verify`).
+# The first stage of the published model takes 17 MB a picture at 256x256; on a CPU more than a few at once only push
+# each other out of the caches.
 _LARGEST_BATCH = {"cpu": 8, "cuda": 64}
 
 

@@ -79,9 +79,11 @@ def measure_speed(
 
 
 def _measure_here(engine: Path, batches: Sequence[int], device: str | None, side: int, seconds: float) -> list[Speed]:
+    from engines.host import keep_freed_memory
     from engines.loading import load_engine
     from lfm_deploy.photographs import sample_tiles
 
+    keep_freed_memory()
     threads = count_threads()
     loaded = load_engine(engine, device=device, threads=threads)
     speeds = []

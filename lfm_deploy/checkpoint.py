@@ -1,6 +1,7 @@
 """Reading and writing LFM checkpoints: the published layout and our own, never with code in them."""
 
 import pickle
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,19 +85,25 @@ def _load_tensors(path: Path) -> object:
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path}: the file is empty; copy the checkpoint again")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on odd pickles, which end as errors below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load lets many kinds escape from a damaged file
         with path.open("rb") as file:
             head = file.read(2)
-        if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        if head == b"PK" and not isinstance(error, pickle.UnpicklingError):
+            raise CheckpointError(f"{path}: damaged ({_first_line(error)}); copy it again") from None
+        if head == b"PK" or head[:1] == b"\x80":
             raise CheckpointError(
-                f"{path}: holds pickled objects other than tensors, which can run code when loaded; "
+                f"{path}: holds pickled objects other than tensors, which can run code when loaded, or is damaged; "
                 "save the model's state_dict() instead"
             ) from None
         raise CheckpointError(f"{path}: not a PyTorch checkpoint; give the .pth file itself") from None
-    except Exception as error:  # torch.load lets many kinds escape from a damaged file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({reason}); copy it again") from None
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:

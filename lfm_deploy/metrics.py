@@ -49,9 +49,9 @@ def accuracy_of_class(
 def average_precision(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Average precision of the fake class, in [0, 1].
 
-    Equal scores share one threshold, so ties never depend on file order. Give logits, not their sigmoid: the sigmoid in
-    float32 is exactly 1 above a logit of about 17, and logits reach 46, so it makes ties that no engine made. In exact
-    arithmetic both give the same ranking and the same value.
+    Equal scores share one threshold, so ties never depend on file order. Give logits, not their sigmoid: in float32 the
+    sigmoid is exactly 1 above a logit of about 17, and logits reach 46, so it makes ties that no engine made, and a
+    logit that moves by 0.02 across that edge can move AP by a point.
 
     Args:
         scores: ``(N,)``, finite; larger is more likely fake.
@@ -60,7 +60,8 @@ def average_precision(scores: NDArray[np.floating], labels: NDArray[np.integer])
     Raises:
         MetricError: lengths differ, a class is missing, or a score is not a finite number.
 
-    Source: ``validate()`` in the authors' repository uses scikit-learn's ``average_precision_score``, as this does.
+    Source: ``validate()`` in the authors' repository uses scikit-learn's ``average_precision_score``, as this does, but
+    on float32 sigmoids.
     """
     from sklearn.metrics import average_precision_score
 

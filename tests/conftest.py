@@ -50,7 +50,8 @@ def small_config() -> ModelConfig:
 def small_checkpoint(small_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the small network: random weights and batch-norm statistics, so that folds matter.
 
-    Its bias puts half of the sample tiles on either side of the threshold, so that decisions can flip.
+    Its bias lies in the widest gap between the middle logits of the sample tiles, so that both decisions occur, and
+    none of them by a hair.
     """
     import torch
 
@@ -69,8 +70,9 @@ def small_checkpoint(small_config: ModelConfig, tmp_path_factory: pytest.TempPat
                     torch.nn.init.normal_(values, std=0.2)
         torch.nn.init.normal_(model.fc.weight, std=20)
         with torch.inference_mode():
-            logits = model.eval()(normalise(torch.from_numpy(sample_tiles(256, 256, 32))))
-        model.fc.bias.data -= logits.median()
+            logits = model.eval()(normalise(torch.from_numpy(sample_tiles(256, 256, 24)))).sort().values
+        widest = 6 + int(logits.diff()[6:17].argmax())
+        model.fc.bias.data -= logits[widest : widest + 2].mean()
     path = tmp_path_factory.mktemp("checkpoint") / "small.pth"
     write_checkpoint(path, model.eval())
     return path
@@ -135,3 +137,18 @@ def no_gpu() -> None:
     except UnavailableError:
         return
     pytest.skip(f"this machine has a GPU: {found.name}")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two test sets, ``first`` and ``second``, 6 real and 6 fake pictures in each."""
+    from PIL import Image
+
+    from lfm_deploy.photographs import sample_tiles
+
+    folder = tmp_path_factory.mktemp("pictures") / "suite"
+    for index, tile in enumerate(sample_tiles(256, 256, 24)):
+        home = folder / ("first", "second")[index % 2] / ("0_real", "1_fake")[index // 2 % 2]
+        home.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tile).save(home / f"{index:02}.png")
+    return folder

@@ -4,14 +4,18 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from engines.builder import BuildConfig, build_engine
 from engines.library import load_library
+from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info, sidecar_path
 from lfm_deploy.atomic import finish_commits, sha256_of_file
+from lfm_deploy.deployment import BuildTarget, build_into, export_into
 from lfm_deploy.errors import ArtifactError, BuildError, ConfigError, UnavailableError
+from lfm_deploy.workdir import Workdir
 
 CONFIG = BuildConfig(batch=(1, 4, 8))
 
@@ -91,6 +95,7 @@ KILLED = """
     from pathlib import Path
     from engines.builder import BuildConfig, build_engine
     from engines.library import load_library
+from export.graph import ExportConfig
 
     graph, output, fatal = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     calls = 0
@@ -147,3 +152,16 @@ def test_the_sidecar_is_json_that_people_can_read(deployment):
     values = json.loads(sidecar_path(deployment.engine(Precision.FP16, "sm86")).read_text())
     assert values["contract"]["threshold"] == 0
     assert values["format"] == "lfm-deploy engine 1"
+
+
+def test_readme_says_what_the_published_checkpoint_takes(official_checkpoint, library, tmp_path):
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    if f"tensorrt-rtx {library.version}" not in readme:
+        pytest.skip(f"README gives the figures of another version than {library.version}")
+    workdir = Workdir(tmp_path)
+    export_into(workdir, official_checkpoint, ExportConfig(), print)
+    for precision in Precision:
+        target = BuildTarget(library, ("sm86",), "")
+        (built,) = build_into(workdir, precision, target, BuildConfig(), on_message=print)
+        weights, activations = built.info.weights_bytes / 2**20, built.info.activation_bytes / 2**20
+        assert f"| {precision.upper()} | {weights:.1f} MiB | {activations:.1f} MiB |" in readme

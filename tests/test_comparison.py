@@ -88,3 +88,12 @@ def test_means_are_over_sets_with_both_classes():
     assert result.sets[1].ap is None
     assert (result.sets[1].acc, result.sets[1].acc_fake) == (0.5, None)
     assert result.pictures == 10
+
+
+@pytest.mark.parametrize(("precision", "share"), [(Precision.FP32, 2e-4), (Precision.FP16, 2e-2)])
+def test_a_logit_that_moves_too_far_fails_although_no_decision_changes(precision, share):
+    spread = float(np.std(REFERENCE, dtype=np.float64))
+    for factor, holds in ((0.9, True), (1.1, False)):
+        moved = REFERENCE.copy()
+        moved[7] += factor * share * spread
+        assert all(gate.passed for gate in judge_suite(precision, compare(moved), compare(REFERENCE))) is holds

@@ -19,10 +19,12 @@ def command(seed: int, workdir: Path, as_json: bool) -> int:
     engines, verifies them and writes a report. Downloads nothing. The model is a demonstration: it knows five ways of
     up-sampling and no generator.
     """
+    from engines.host import keep_freed_memory
     from lfm_deploy.cli.verify import write_report
     from lfm_deploy.demonstration import as_values, demonstrate
     from lfm_deploy.report import make_report, print_report
 
+    keep_freed_memory()
     folder = Workdir(workdir)
     with progress_bar() as update:
         made = demonstrate(folder, seed=seed, on_message=say, on_progress=update)

@@ -39,10 +39,12 @@ def command(
     judges the gates, and writes report.json and scores.csv into the workdir. A folder as suite holds 0_real/ and
     1_fake/, or folders that do.
     """
+    from engines.host import keep_freed_memory
     from lfm_deploy.report import make_report, print_report
     from lfm_deploy.suites import load_suites
     from lfm_deploy.verification import verify
 
+    keep_freed_memory()
     suites = load_suites(suite, data)
     files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
     say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")

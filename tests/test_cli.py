@@ -1,0 +1,198 @@
+"""The command line as people and scripts meet it: exit codes, streams, one line for each thing that is wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.cli import run
+
+
+@pytest.fixture
+def call(capfd, monkeypatch, tmp_path):
+    """Run the command line in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def says(result, code, *parts):
+    """The exit code, and one line on stderr that begins with Error and holds the parts."""
+    found, out, err = result
+    assert found == code, err
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in line
+
+
+def test_the_chain_in_three_commands(call, small_checkpoint, pictures, tmp_path, no_gpu):
+    code, out, _ = call("export", small_checkpoint)
+    assert code == 0
+    assert "proof: ONNX Runtime against the published forward pass" in out
+    code, out, err = call("build", "--fp16", "--gpu", "RTX A6000,sm89")
+    assert code == 0
+    assert "lfm.fp16.sm86.engine" in out
+    assert "lfm.fp16.sm89.engine" in out
+    assert "building ahead of time" in err
+    code, out, err = call("verify", "--suite", pictures, "--no-speed")
+    assert code == 0
+    assert "PASSED on CPU: 2 of 4 engines hold their gates; 2 not run" in out
+    assert "not run: tensorrt-rtx fp16 sm86, tensorrt-rtx fp16 sm89: no CUDA device" in out
+    assert "taking lfm.pth, lfm.onnx, lfm.fp16.onnx" in err
+    report = json.loads((tmp_path / "deploy" / "report.json").read_text())
+    assert report["verdict"]["passed"]
+    assert report["verdict"]["not_run"] == ["tensorrt-rtx fp16 sm86", "tensorrt-rtx fp16 sm89"]
+    assert len((tmp_path / "deploy" / "scores.csv").read_text().splitlines()) == 1 + 3 * 24
+
+
+def test_json_is_all_that_json_prints(call, deployment, pictures, small_checkpoint):
+    code, out, _ = call("export", small_checkpoint, "--evidence", "--json")
+    assert (code, json.loads(out)["opset"] >= 19) == (0, True)
+    code, out, _ = call("build", "--fp32", "--gpu", "sm120", "--batch", "1,2,4", "--json")
+    assert (code, json.loads(out)[0]["gpu"], json.loads(out)[0]["batch"]) == (0, "sm120", [1, 2, 4])
+    code, out, _ = call("verify", "--suite", pictures, "--no-speed", "--json")
+    values = json.loads(out)
+    assert (code, values["suites"], values["format"]) == (0, ["suite"], "lfm-deploy report 1")
+    assert values["environment"]["libraries"]["torch"]
+    code, out, _ = call("suites", "--json")
+    assert (code, len(json.loads(out))) == (0, 5)
+    code, out, _ = call("inspect", "--json")
+    assert [entry["kind"].split(",")[0] for entry in json.loads(out)] == [
+        "checkpoint",
+        "ONNX graph",
+        "engine of tensorrt-rtx 1.7.1.116" if "1.7.1.116" in out else "engine",
+    ]
+
+
+def test_the_target_cpu_is_the_typed_graph_alone(call, small_checkpoint, tmp_path):
+    call("export", small_checkpoint)
+    code, out, _ = call("build", "--fp16", "--target", "cpu")
+    assert (code, "lfm.fp16.onnx" in out) == (0, True)
+    assert not list((tmp_path / "deploy").glob("*.engine"))
+
+
+def test_a_broken_gate_is_exit_1_and_says_which(call, own_deployment, pictures):
+    import onnx
+
+    for engine in own_deployment.engines():
+        engine.unlink()
+    path = own_deployment.graph(Precision.FP32)
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if "fc.bias" in t.name)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 100, tensor.name))
+    onnx.save(model, path)
+    code, out, _ = call("verify", "--suite", pictures, "--no-speed", "--workdir", own_deployment.path)
+    assert code == 1
+    assert "FAILED on CPU: onnxruntime fp32 broke a gate" in out
+    assert "flipped decisions is" in out
+    assert ".png" in out
+    assert not json.loads(own_deployment.report.read_text())["verdict"]["passed"]
+
+
+def test_bad_checkpoints(call, tmp_path, small_checkpoint):
+    says(call("export", "none.pth"), 2, "none.pth", "no such file")
+    (tmp_path / "empty.pth").touch()
+    says(call("export", "empty.pth"), 2, "empty")
+    (tmp_path / "cut.pth").write_bytes(small_checkpoint.read_bytes()[:5000])
+    says(call("export", "cut.pth"), 2, "damaged")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    says(call("export", "other.pth"), 2, "missing cnn.layer1.0.bias", "unexpected weight")
+    assert not (tmp_path / "deploy").exists()
+
+
+@pytest.mark.parametrize("size", ["255", "8", "0", "-2"])
+def test_bad_sizes(call, small_checkpoint, tmp_path, size):
+    says(call("export", small_checkpoint, "--size", size), 2)
+    assert not (tmp_path / "deploy").exists()
+
+
+def test_bad_usage(call, small_checkpoint):
+    for arguments in (
+        ["build"],
+        ["build", "--fp16", "--batch", "4"],
+        ["build", "--int4"],
+        ["verify"],
+        ["export"],
+        ["nonsense"],
+        ["export", small_checkpoint, "--size", "128", "--dynamic-size"],
+        ["build", "--fp16", "--target", "cpu", "--gpu", "sm86"],
+    ):
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, "")
+        assert "Traceback" not in err
+
+
+def test_bad_builds(call, deployment):
+    workdir = ["--workdir", deployment.path]
+    says(call("build", "--fp16"), 2, "lfm-deploy export CHECKPOINT.pth")
+    says(call("build", "--fp16", "--gpu", "toaster", *workdir), 2, "'toaster'")
+    says(call("build", "--fp16", "--batch", "8,4,2", *workdir), 2, "MIN <= OPT <= MAX")
+    says(call("build", "--fp16", "--gpu", "H100", *workdir), 3, "cannot build for sm90")
+
+
+def test_tensorrt_itself_without_a_gpu_is_exit_3(call, deployment, no_gpu):
+    result = call("build", "--fp16", "--library", "tensorrt", "--workdir", deployment.path)
+    says(result, 3, "tensorrt builds only on the GPU")
+
+
+def test_bad_suites(call, deployment, tmp_path):
+    workdir = ["--workdir", deployment.path]
+    says(call("verify", "--suite", "toasters", *workdir), 2, "neither a folder nor a suite")
+    says(call("verify", "--suite", "diffusion", "--data", tmp_path, *workdir), 2, "missing adm, ddpm")
+    (tmp_path / "one" / "0_real").mkdir(parents=True)
+    says(call("verify", "--suite", "one", *workdir), 2, "no picture")
+    (tmp_path / "one" / "0_real" / "a.png").write_bytes(b"x")
+    says(call("verify", "--suite", "one", *workdir), 2, "none in 1_fake/", "average precision is undefined")
+
+
+def test_verify_without_an_export(call, pictures):
+    says(call("verify", "--suite", pictures), 2, "lfm-deploy export CHECKPOINT.pth")
+
+
+def test_cuda_without_a_gpu_is_exit_3(call, deployment, pictures, no_gpu):
+    result = call("verify", "--suite", pictures, "--device", "cuda", "--workdir", deployment.path)
+    says(result, 3, "no CUDA device")
+
+
+def test_inspect_says_whether_it_can_run_here(call, deployment, no_gpu, tmp_path):
+    code, out, _ = call("inspect", deployment.engine(Precision.FP16, "sm86"))
+    assert code == 0
+    assert "no: no CUDA device" in out
+    says(call("inspect", "none.onnx"), 2, "no such file")
+    (tmp_path / "x.txt").touch()
+    says(call("inspect", "x.txt"), 2, "known kind")
+
+
+def test_an_interrupt_never_leaves_half_an_engine(deployment, tmp_path):
+    """Ctrl-C at several moments of a real build: the engine is there with its sidecar, or neither is."""
+    shutil.copytree(deployment.path, tmp_path / "deploy", ignore=shutil.ignore_patterns("*.engine*", "*.log"))
+    command = [sys.executable, "-m", "lfm_deploy", "build", "--fp16", "--gpu", "sm86,sm89,sm120"]
+    codes = set()
+    for delay in (0.3, 1.0, 1.5, 1.8, 2.1):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())}, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            process.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            process.send_signal(2)
+            _, err = process.communicate(timeout=60)
+            assert "half-written" in err or process.returncode in (0, -2) or "KeyboardInterrupt" in err
+        codes.add(process.returncode)
+        engines = {path.name for path in (tmp_path / "deploy").glob("*.engine")}
+        sidecars = {path.name.removesuffix(".json") for path in (tmp_path / "deploy").glob("*.engine.json")}
+        assert engines == sidecars
+    assert codes

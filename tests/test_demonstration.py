@@ -1,0 +1,21 @@
+import json
+
+from lfm_deploy.cli import run
+from lfm_deploy.demonstration import LEAST_AP
+from lfm_deploy.inspection import inspect_artifact
+
+
+def test_the_demo_runs_the_whole_chain(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert run(["demo", "--json"]) == 0
+    out, err = capfd.readouterr()
+    report = json.loads(out)
+    reference = report["engines"][0]["suites"][0]
+    assert reference["ap"] >= 100 * LEAST_AP
+    # No picture that was tested on was trained on, so accuracy at the threshold says something too.
+    assert reference["acc"] > 90
+    assert {engine["name"] for engine in report["engines"]} >= {"pytorch fp32", "onnxruntime fp32", "onnxruntime fp16"}
+    assert all(speed["fps"] > 0 for engine in report["engines"] for speed in engine["speeds"])
+    assert sorted(path.name for path in (tmp_path / "deploy-demo").glob("*.engine"))
+    assert inspect_artifact(tmp_path / "deploy-demo" / "lfm.pth")["recipe"]["name"] == "demo"
+    assert "5/5 verify" in err

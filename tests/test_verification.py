@@ -1,0 +1,224 @@
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from export.graph import ExportConfig
+from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
+from lfm_deploy.deployment import export_into, make_typed_graph
+from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError
+from lfm_deploy.metrics import average_precision
+from lfm_deploy.suites import load_suites
+from lfm_deploy.verification import verify
+from lfm_deploy.workdir import Workdir
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def run(workdir, folder, **options):
+    return verify(workdir, load_suites(folder), speed_seconds=0, **options)
+
+
+def sabotage(path, edit):
+    """Change an ONNX file in place; its metadata stays as it was."""
+    model = onnx.load(path)
+    edit(model)
+    onnx.save(model, path)
+
+
+def weights_of(model, part):
+    return next(tensor for tensor in model.graph.initializer if part in tensor.name and len(tensor.dims) == 4)
+
+
+def test_engines_that_decide_alike_pass(deployment, pictures, no_gpu):
+    found = run(deployment, pictures)
+    assert found.passed
+    names = [engine.name for engine in found.engines]
+    assert names == [
+        "pytorch fp32",
+        "onnxruntime fp32",
+        "onnxruntime fp16",
+        "tensorrt-rtx fp16 sm86",
+        "tensorrt-rtx fp32 sm86",
+    ]
+    reference, fp32, fp16, *engines = found.engines
+    assert reference.gates == ()
+    assert fp32.suites[0].pictures == fp16.suites[0].pictures == 24
+    assert 0 < fp32.suites[0].max_error < fp16.suites[0].max_error
+    # Random weights, and a bias that puts half of such tiles on either side: both decisions do occur.
+    logits = np.concatenate([scores.logits for _, scores in found.scores["pytorch fp32", "suite"]])
+    assert 0 < (logits > 0).sum() < len(logits)
+    for engine in engines:
+        assert "no CUDA device" in engine.not_run
+        assert engine.suites == engine.gates == ()
+
+
+def test_one_wrong_weight_is_caught(own_deployment, pictures):
+    def scale(model):
+        tensor = weights_of(model, "projection")
+        values = numpy_helper.to_array(tensor).copy()
+        values[:2] *= 1.5
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+    sabotage(own_deployment.graph(Precision.FP32), scale)
+    for engine in own_deployment.engines():
+        engine.unlink()
+    found = run(own_deployment, pictures)
+    assert not found.passed
+    assert [engine.failed for engine in found.engines] == [False, True, False]
+
+
+def test_a_graph_that_changed_after_its_engine_was_built_makes_the_engine_stale(own_deployment, pictures):
+    sabotage(own_deployment.graph(Precision.FP16), lambda model: setattr(model, "doc_string", "edited"))
+    with pytest.raises(ArtifactError, match=r"fp16\.sm86\.engine: stale.*lfm-deploy build --fp16 --gpu sm86"):
+        run(own_deployment, pictures)
+
+
+def test_artifacts_of_another_checkpoint_are_stale(own_deployment, pictures, small_config, tmp_path):
+    from lfm_deploy.checkpoint import write_checkpoint
+    from lfm_deploy.model import LFM
+
+    write_checkpoint(tmp_path / "other.pth", LFM(small_config))
+    export_into(own_deployment, tmp_path / "other.pth", ExportConfig(), print)
+    with pytest.raises(ArtifactError, match=r"lfm\.fp16\.onnx: stale.*lfm-deploy build --fp16"):
+        run(own_deployment, pictures)
+
+
+def test_a_damaged_engine_is_refused_although_it_could_not_run(own_deployment, pictures):
+    engine = own_deployment.engine(Precision.FP16, "sm86")
+    engine.write_bytes(engine.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match="damaged"):
+        run(own_deployment, pictures)
+
+
+def test_a_missing_sidecar_is_refused(own_deployment, pictures):
+    sidecar_path(own_deployment.engine(Precision.FP16, "sm86")).unlink()
+    with pytest.raises(ArtifactError, match="sidecar"):
+        run(own_deployment, pictures)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("threshold", 0.5), ("colour", "BGR"), ("resize", "pillow-nearest"), ("size", 224)]
+)
+def test_a_contract_that_differs_is_refused(own_deployment, pictures, field, value):
+    def edit(model):
+        (entry,) = model.metadata_props
+        values = json.loads(entry.value)
+        values["contract"][field] = value
+        onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(values)})
+
+    for engine in own_deployment.engines():
+        engine.unlink()
+    sabotage(own_deployment.graph(Precision.FP32), edit)
+    with pytest.raises(ContractError, match=field):
+        run(own_deployment, pictures)
+
+
+def test_native_suites_need_a_graph_of_dynamic_size(deployment, pictures):
+    with pytest.raises(ContractError, match="--dynamic-size"):
+        verify(deployment, load_suites(pictures, size="native"), speed_seconds=0)
+
+
+def test_a_dynamic_graph_judges_native_and_mixed_sizes(small_checkpoint, tmp_path):
+    from PIL import Image
+
+    from lfm_deploy.photographs import sample_tiles
+
+    for index, (width, height) in enumerate([(64, 64), (64, 64), (128, 96), (63, 64), (200, 128), (48, 64)]):
+        home = tmp_path / "data" / ("0_real", "1_fake")[index % 2]
+        home.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample_tiles(height, width, 1)[0]).save(home / f"{index}.png")
+    workdir = Workdir(tmp_path / "deploy")
+    export_into(workdir, small_checkpoint, ExportConfig(size="native"), print)
+    found = verify(workdir, load_suites(tmp_path / "data", size="native"), speed_seconds=0)
+    assert found.passed
+    assert found.engines[1].suites[0].pictures == 5
+    ((skipped),) = found.skipped
+    assert (skipped.path.name, "odd side" in skipped.reason) == ("3.png", True)
+
+
+@pytest.fixture
+def spoilt(pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "spoilt")
+    (tmp_path / "spoilt" / "first" / "0_real" / "zz.png").write_bytes(b"")
+    (tmp_path / "spoilt" / "second" / "1_fake" / "aa.jpg").write_bytes(b"not a jpeg")
+    return tmp_path / "spoilt"
+
+
+def test_pictures_that_cannot_be_read_are_listed(deployment, spoilt, pictures):
+    found, clean = run(deployment, spoilt), run(deployment, pictures)
+    assert [(path.path.name, path.reason[:12]) for path in found.skipped] == [
+        ("zz.png", "the file is "),
+        ("aa.jpg", "cannot be re"),
+    ]
+    for one, other in zip(found.engines[1].suites[0].sets, clean.engines[1].suites[0].sets, strict=True):
+        assert (one.real, one.fake, one.acc, one.ap) == (other.real, other.fake, other.acc, other.ap)
+
+
+def test_strict_makes_them_an_error(deployment, spoilt):
+    with pytest.raises(ImageError, match=r"zz\.png: the file is empty \(2 such pictures; --strict\)"):
+        run(deployment, spoilt, strict=True)
+
+
+def test_a_class_of_which_nothing_can_be_read(deployment, spoilt):
+    for path in (spoilt / "first" / "0_real").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(SuiteError, match=r"first: of 13 pictures 6 can be read"):
+        run(deployment, spoilt)
+
+
+def test_every_published_logit_on_real_pictures(official_checkpoint, shared, tmp_path):
+    """The first real input, as a user runs it: photographs and generator output, against the authors' own code."""
+    workdir = Workdir(tmp_path / "deploy")
+    export_into(workdir, official_checkpoint, ExportConfig(), print)
+    make_typed_graph(workdir, Precision.FP16, print)
+    command = [sys.executable, "-m", "lfm_deploy", "verify", "--suite", shared / "wild", "--no-speed", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    report = json.loads(finished.stdout)
+    assert report["skipped"] == []
+    with (shared / "wild" / "official_logits.csv").open() as file:
+        expected = {row["path"]: float(row["logit"]) for row in csv.DictReader(file)}
+    with (tmp_path / "deploy" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for engine in ("pytorch fp32", "onnxruntime fp32"):
+        logits = {
+            Path(row["path"]).relative_to(shared / "wild").as_posix(): float(row["logit"])
+            for row in rows
+            if row["engine"] == engine
+        }
+        assert logits.keys() == expected.keys()
+        # The acceptance.
+        assert max(abs(logits[path] - expected[path]) for path in expected) <= 1e-3
+    # And README says what came out.
+    readme = README.read_text()
+    for engine, row in zip(
+        report["engines"], ("PyTorch FP32", "ONNX Runtime FP32", "ONNX Runtime FP16 graph"), strict=True
+    ):
+        suite = engine["suites"][0]
+        flips = "reference" if engine is report["engines"][0] else suite["flips"]
+        assert f"| {row} | {suite['acc']:.2f} | {suite['ap']:.2f} | {flips} |" in readme
+    complete = [part for part in suite["sets"] if part["ap"] is not None]
+    assert f"{suite['pictures']} photographs and generator outputs of {len(suite['sets'])} test sets" in readme
+    assert f"the {len(complete)} that have both" in readme
+    assert f"that gives {authors_average_precision(rows):.2f}." in " ".join(readme.split())
+
+
+def authors_average_precision(rows):
+    """AP in per cent over float32 sigmoids, mean over the sets with both classes."""
+    precisions = []
+    for name in {row["set"] for row in rows} - {"kodak_tiles"}:
+        chosen = [row for row in rows if row["set"] == name and row["engine"] == "pytorch fp32"]
+        logits = np.array([row["logit"] for row in chosen], dtype=np.float32)
+        labels = np.array([row["label"] for row in chosen], dtype=int)
+        precisions.append(average_precision(1 / (1 + np.exp(-logits)), labels))
+    return 100 * np.mean(precisions)

@@ -1,0 +1,60 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.errors import ArtifactError, InputError
+from lfm_deploy.workdir import Workdir
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from lfm_deploy.workdir import Workdir
+with Workdir(Path(sys.argv[1])).lock(print):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_ends_with_its_owner_however_that_ends(tmp_path):
+    owner = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "locked\n"
+    messages = []
+
+    def waiting(message):
+        messages.append(message)
+        os.kill(owner.pid, signal.SIGKILL)
+
+    with Workdir(tmp_path).lock(waiting):
+        assert f"process {owner.pid}" in messages[0]
+    owner.wait()
+    owner.stdout.close()
+
+
+def test_what_a_dead_writer_left_is_removed(tmp_path):
+    (tmp_path / ".lfm-tmp-x.engine-abc").write_bytes(b"half")
+    with Workdir(tmp_path).lock(print):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_names(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.graph(Precision.FP32).name == "lfm.onnx"
+    assert workdir.graph(Precision.FP16).name == "lfm.fp16.onnx"
+    for gpu in ("sm120", "sm86"):
+        workdir.engine(Precision.FP16, gpu).touch()
+    assert [path.name for path in workdir.engines()] == ["lfm.fp16.sm86.engine", "lfm.fp16.sm120.engine"]
+
+
+def test_a_workdir_that_is_a_file(tmp_path):
+    (tmp_path / "deploy").touch()
+    with pytest.raises(InputError, match="cannot be used as a workdir"), Workdir(tmp_path / "deploy").lock(print):
+        pass
+
+
+def test_an_empty_workdir_names_the_first_command(tmp_path):
+    with pytest.raises(ArtifactError, match=r"lfm-deploy export CHECKPOINT\.pth"):
+        Workdir(tmp_path).require_checkpoint()
