@@ -95,7 +95,6 @@ KILLED = """
     from pathlib import Path
     from engines.builder import BuildConfig, build_engine
     from engines.library import load_library
-from export.graph import ExportConfig
 
     graph, output, fatal = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     calls = 0
