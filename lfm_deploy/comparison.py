@@ -69,14 +69,16 @@ class SuiteResult:
     Attributes:
         suite: its name.
         sets: one result a test set.
-        acc, ap: means over the test sets that have both classes, as the paper takes them; AP is None where it is
-            undefined.
+        acc, acc_real, acc_fake, ap: means over the test sets that have both classes, as the paper takes them; AP is
+            None where it is undefined.
         spread: standard deviation of the reference's logits over all pictures.
     """
 
     suite: str
     sets: tuple[SetResult, ...]
     acc: float
+    acc_real: float
+    acc_fake: float
     ap: float | None
     spread: float
 
@@ -136,6 +138,8 @@ def compare_suite(
         suite=suite,
         sets=sets,
         acc=float(np.mean([part.acc for part in complete])),
+        acc_real=float(np.mean([part.acc_real for part in complete])),
+        acc_fake=float(np.mean([part.acc_fake for part in complete])),
         ap=float(np.mean(precisions)) if len(precisions) == len(complete) else None,
         spread=float(np.concatenate([theirs.logits for _, theirs in reference]).std(dtype=np.float64)),
     )

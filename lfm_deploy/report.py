@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -69,7 +70,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     passed = report["verdict"]["passed"]
     console.print(Text(report["verdict"]["text"], style="bold green" if passed else "bold red"))
     for index, suite in enumerate(report["suites"]):
-        console.print(_engine_table(report, index, suite))
+        console.print(_decision_table(report, index, suite))
+        console.print(_logit_table(report, index, suite))
         if len(report["engines"][0]["suites"][index]["sets"]) > 1:
             console.print(_set_table(report, index, suite))
     _print_not_run(report, console)
@@ -113,6 +115,8 @@ def _suite(suite: SuiteResult) -> dict[str, Any]:
         "suite": suite.suite,
         "pictures": suite.pictures,
         "acc": _percent(suite.acc),
+        "acc_real": _percent(suite.acc_real),
+        "acc_fake": _percent(suite.acc_fake),
         "ap": _percent(suite.ap),
         "flips": len(suite.flips),
         "max_error": suite.max_error,
@@ -151,60 +155,64 @@ def _speed(speed: Speed) -> dict[str, Any]:
     }
 
 
-def _engine_table(report: dict[str, Any], index: int, suite: str) -> Table:
-    batches = sorted({speed["batch"] for engine in report["engines"] for speed in engine["speeds"]})
-    table = Table(title=f"{suite}: engines (mean over test sets with both classes)", title_justify="left")
-    table.add_column("engine", no_wrap=True)
-    for heading in ("ACC %", "AP %", "flips", "max |Δlogit|", "mean |Δlogit|"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for batch in batches:
-        table.add_column(f"FPS b{batch}", justify="right", no_wrap=True)
-    table.add_column("gates")
+def _decision_table(report: dict[str, Any], index: int, suite: str) -> Table:
+    """What each engine decided, and whether it may be handed over."""
+    table = _table(f"{suite}: decisions, mean over test sets with both classes", "engine", "gates")
+    for heading in ("ACC %", "AP %", "real %", "fake %", "flips"):
+        table.add_column(heading, justify="right")
     for row, engine in enumerate(report["engines"]):
         if engine["not_run"] is not None:
-            table.add_row(engine["name"], *["-"] * (5 + len(batches)), "not run", style="dim")
+            table.add_row(engine["name"], "not run", *["-"] * 5, style="dim")
             continue
         result = engine["suites"][index]
+        held = all(gate["passed"] for gate in engine["gates"] if gate["suite"] == suite)
+        verdict = Text("hold", style="green") if held else Text("FAILED", style="bold red")
+        figures = (_shown(result[name]) for name in ("acc", "ap", "acc_real", "acc_fake"))
+        table.add_row(engine["name"], verdict if row else "reference", *figures, str(result["flips"]))
+    return table
+
+
+def _logit_table(report: dict[str, Any], index: int, suite: str) -> Table:
+    """How far logits moved, and how fast the engines that ran are."""
+    batches = sorted({speed["batch"] for engine in report["engines"] for speed in engine["speeds"]})
+    table = _table(f"{suite}: logits against PyTorch" + (", and speed" if batches else ""), "engine")
+    for heading in ("max |Δlogit|", "mean |Δlogit|", *(f"FPS, batch {batch}" for batch in batches)):
+        table.add_column(heading, justify="right")
+    for engine in _ran(report):
+        result = engine["suites"][index]
         speeds = {speed["batch"]: f"{speed['fps']:.0f}" for speed in engine["speeds"]}
-        gates = [gate for gate in engine["gates"] if gate["suite"] == suite]
-        held = all(gate["passed"] for gate in gates)
-        table.add_row(
-            engine["name"],
-            _shown(result["acc"]),
-            _shown(result["ap"]),
-            str(result["flips"]),
-            f"{result['max_error']:.2g}",
-            f"{result['mean_error']:.2g}",
-            *(speeds.get(batch, "-") for batch in batches),
-            "reference" if row == 0 else Text("hold" if held else "FAILED", style="green" if held else "bold red"),
-        )
+        errors = (f"{result[name]:.2g}" for name in ("max_error", "mean_error"))
+        table.add_row(engine["name"], *errors, *(speeds.get(batch, "-") for batch in batches))
     return table
 
 
 def _set_table(report: dict[str, Any], index: int, suite: str) -> Table:
-    """Test sets x engines that ran: ACC / AP, and accuracy of the reference on each class."""
-    ran = [engine for engine in report["engines"] if engine["not_run"] is None]
-    table = Table(title=f"{suite}: test sets (ACC % / AP %)", title_justify="left")
-    table.add_column("test set", no_wrap=True)
-    table.add_column("real + fake", justify="right", no_wrap=True)
-    table.add_column("ACC real / fake", justify="right", no_wrap=True)
-    for engine in ran:
-        table.add_column(engine["name"], justify="right")
-    for row, part in enumerate(ran[0]["suites"][index]["sets"]):
-        cells = []
-        for engine in ran:
-            values = engine["suites"][index]["sets"][row]
-            cells.append(f"{_shown(values['acc'])} / {_shown(values['ap'])}")
-        table.add_row(
-            part["set"],
-            f"{part['real']} + {part['fake']}",
-            f"{_shown(part['acc_real'])} / {_shown(part['acc_fake'])}",
-            *cells,
-        )
-    if any(part["ap"] is None for part in ran[0]["suites"][index]["sets"]):
-        table.caption = "-: undefined, a class is missing; such a set is left out of the means"
-        table.caption_justify = "left"
+    """The reference on every test set, and how many of its decisions each engine flipped there."""
+    reference, *others = _ran(report)
+    table = _table(f"{suite}: test sets, {reference['name']}", "test set")
+    for heading in ("real + fake", "ACC %", "AP %", "real %", "fake %", "flips *"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row, part in enumerate(reference["suites"][index]["sets"]):
+        figures = (_shown(part[name]) for name in ("acc", "ap", "acc_real", "acc_fake"))
+        flips = ", ".join(str(len(engine["suites"][index]["sets"][row]["flips"])) for engine in others)
+        table.add_row(part["set"], f"{part['real']} + {part['fake']}", *figures, flips)
+    notes = [f"* of {', '.join(engine['name'] for engine in others)}"] if others else []
+    if any(part["ap"] is None for part in reference["suites"][index]["sets"]):
+        notes.append("- undefined: a class is missing; such a set is left out of the means")
+    table.caption, table.caption_justify = "\n".join(notes), "left"
     return table
+
+
+def _table(title: str, *left_columns: str) -> Table:
+    """An empty table that fits a terminal of 80 columns once its headings wrap."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
+    for heading in left_columns:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def _ran(report: dict[str, Any]) -> list[dict[str, Any]]:
+    return [engine for engine in report["engines"] if engine["not_run"] is None]
 
 
 def _print_not_run(report: dict[str, Any], console: Console) -> None:
@@ -214,7 +222,7 @@ def _print_not_run(report: dict[str, Any], console: Console) -> None:
         if engine["not_run"] is not None:
             reasons.setdefault(engine["not_run"], []).append(engine["name"])
     for reason, names in reasons.items():
-        console.print(Text(f"not run: {', '.join(names)}: {reason}", style="dim"), soft_wrap=True)
+        console.print(Text(f"not run, {reason}: {', '.join(names)}", style="dim"))
 
 
 def _flips(engine: dict[str, Any]) -> list[str]:
