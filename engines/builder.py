@@ -114,6 +114,34 @@ def _build_plan(
     if builder is None:
         raise BuildError(f"{library.name}: no builder: {_errors(library)}")
     network = _parse(graph, builder, library)
+    options = make_options(builder, source, library, gpu, config, timing_cache)
+    with cancel_on_interrupt() as cancelled:
+        # The monitor must outlive the build, so it has a name of its own.
+        monitor = make_monitor(api, cancelled, on_progress)
+        options.progress_monitor = monitor
+        plan = builder.build_serialized_network(network, options)
+    if plan is None:
+        raise BuildError(f"{library.name} {library.version} cannot build {graph.name} for {gpu}: {_errors(library)}")
+    if not library.is_rtx and timing_cache is not None:
+        with write_atomically(timing_cache) as temporary:
+            temporary.write_bytes(bytes(options.get_timing_cache().serialize()))
+    return bytes(plan)
+
+
+def make_options(
+    builder: "trt.Builder",
+    source: GraphInfo,
+    library: Library,
+    gpu: str,
+    config: BuildConfig,
+    timing_cache: Path | None = None,
+) -> "trt.IBuilderConfig":
+    """The library's build options: profile, limits, target; TF32 off, and no precision flag at all.
+
+    Raises:
+        UnavailableError: the library cannot build for this GPU.
+    """
+    api: Any = library.module
     options = builder.create_builder_config()
     profile = builder.create_optimization_profile()
     profile.set_shape("image", *(api.Dims(shape) for shape in _profile_shapes(source, config)))
@@ -126,17 +154,7 @@ def _build_plan(
     elif timing_cache is not None:
         content = timing_cache.read_bytes() if timing_cache.is_file() else b""
         options.set_timing_cache(options.create_timing_cache(content), False)
-    with cancel_on_interrupt() as cancelled:
-        # The monitor must outlive the build, so it has a name of its own.
-        monitor = make_monitor(api, cancelled, on_progress)
-        options.progress_monitor = monitor
-        plan = builder.build_serialized_network(network, options)
-    if plan is None:
-        raise BuildError(f"{library.name} {library.version} cannot build {graph.name} for {gpu}: {_errors(library)}")
-    if not library.is_rtx and timing_cache is not None:
-        with write_atomically(timing_cache) as temporary:
-            temporary.write_bytes(bytes(options.get_timing_cache().serialize()))
-    return bytes(plan)
+    return options
 
 
 def _parse(graph: Path, builder: "trt.Builder", library: Library) -> "trt.INetworkDefinition":

@@ -92,7 +92,7 @@ def _load_tensors(path: Path) -> object:
         with path.open("rb") as file:
             head = file.read(2)
         if head == b"PK" and not isinstance(error, pickle.UnpicklingError):
-            raise CheckpointError(f"{path}: damaged ({_first_line(error)}); copy it again") from None
+            raise CheckpointError(f"{path}: damaged ({_first_sentence(error)}); copy it again") from None
         if head == b"PK" or head[:1] == b"\x80":
             raise CheckpointError(
                 f"{path}: holds pickled objects other than tensors, which can run code when loaded, or is damaged; "
@@ -101,9 +101,9 @@ def _load_tensors(path: Path) -> object:
         raise CheckpointError(f"{path}: not a PyTorch checkpoint; give the .pth file itself") from None
 
 
-def _first_line(error: Exception) -> str:
+def _first_sentence(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0].partition(". ")[0] if text else type(error).__name__
 
 
 def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.builder import BuildConfig, build_engine
+from engines.builder import BuildConfig, build_engine, make_options
 from engines.library import load_library
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info, sidecar_path
@@ -145,6 +145,18 @@ def test_an_interrupt_cancels_the_build_and_leaves_nothing(deployment, library, 
             deployment.graph(Precision.FP16), tmp_path / "x.engine", library, "sm86", CONFIG, on_progress=interrupt
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_build_options_set_what_was_asked_and_no_precision(deployment, library):
+    api = library.module
+    builder = api.Builder(library.logger)
+    assert builder.create_builder_config().get_flag(api.BuilderFlag.TF32)  # the default that is wanted off
+    source = read_graph_info(deployment.graph(Precision.FP32))
+    options = make_options(builder, source, library, "sm89", BuildConfig(batch=(2, 4, 8), workspace_mib=512))
+    assert options.flags == 0
+    assert options.get_memory_pool_limit(api.MemoryPoolType.WORKSPACE) == 512 << 20
+    assert options.num_optimization_profiles == options.num_compute_capabilities == 1
+    assert options.get_compute_capability(0) == api.ComputeCapability.SM89
 
 
 def test_the_sidecar_is_json_that_people_can_read(deployment):

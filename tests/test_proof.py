@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -60,6 +62,19 @@ def test_a_sabotaged_weight_is_caught_and_nothing_is_written(checkpoint, small_c
     with pytest.raises(GateError):
         export_onnx(small_checkpoint, tmp_path / "lfm.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["convolutions.0", "projection"])
+def test_one_per_cent_is_caught_in_fp16_and_in_networks_with_small_logits(checkpoint, part):
+    for precision in Precision:
+        config = ExportConfig(precision=precision)
+        small = dataclasses.replace(
+            checkpoint, state=checkpoint.state | {"fc.weight": checkpoint.state["fc.weight"] / 1000}
+        )
+        graph = make_graph(small, config)
+        assert prove_graph(graph, small, config)[0].max_error < 1e-3
+        with pytest.raises(GateError, match="of its terms"):
+            prove_graph(scaled(graph, part, 1.01), small, config)
 
 
 def test_swapped_channels_are_caught(checkpoint):

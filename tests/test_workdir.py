@@ -34,6 +34,28 @@ def test_a_lock_ends_with_its_owner_however_that_ends(tmp_path):
     owner.stdout.close()
 
 
+HOLD_AND_FINISH = """
+import sys, time
+from pathlib import Path
+from lfm_deploy.workdir import Workdir
+with Workdir(Path(sys.argv[1])).lock(print):
+    print("locked", flush=True)
+    time.sleep(1.5)
+    Path(sys.argv[1], "finished").touch()
+"""
+
+
+def test_the_second_writer_really_waits(tmp_path):
+    owner = subprocess.Popen([sys.executable, "-c", HOLD_AND_FINISH, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "locked\n"
+    messages = []
+    with Workdir(tmp_path).lock(messages.append):
+        assert (tmp_path / "finished").exists()
+    assert len(messages) == 1
+    owner.wait()
+    owner.stdout.close()
+
+
 def test_what_a_dead_writer_left_is_removed(tmp_path):
     (tmp_path / ".lfm-tmp-x.engine-abc").write_bytes(b"half")
     with Workdir(tmp_path).lock(print):

@@ -99,23 +99,27 @@ def _as_values(result: "BuildResult") -> dict[str, Any]:
 
 
 def _print_results(results: list["BuildResult"]) -> None:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title="engines", title_justify="left")
-    table.add_column("engine", no_wrap=True)
-    for heading in ("GPU", "batch", "size", "weights", "activations at max batch", "built in"):
-        table.add_column(heading, justify="right")
+    table = Table(title="engines", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
+    table.add_column("engine", overflow="fold")
+    for heading in ("batch", "plan", "weights", "activations", "built in"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         info = result.info
         table.add_row(
             str(result.engine),
-            info.gpu,
             ",".join(map(str, info.batch)),
             _mib(info.plan_bytes),
             _mib(info.weights_bytes),
             _mib(info.activation_bytes),
             f"{info.build_seconds:.2f} s",
         )
+    table.caption, table.caption_justify = (
+        "activations: GPU memory for the largest batch, as the build log states",
+        "left",
+    )
     make_console().print(table)
 
 
