@@ -164,7 +164,8 @@ def _parse(graph: Path, builder: "trt.Builder", library: Library) -> "trt.INetwo
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser: trt.OnnxParser = api.OnnxParser(network, library.logger)
     if not parser.parse(graph.read_bytes()):
-        reasons = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        reasons = "; ".join(f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in errors)
         raise BuildError(f"{library.name} {library.version} cannot parse {graph.name}: {reasons}")
     return network
 

@@ -59,7 +59,8 @@ class InferenceForm(nn.Module):
                 maps = F.max_pool2d(maps, 2)
         values, positions = self.pool.select(self.projection(maps))
         values = values.to(torch.float32)
-        logit = self.fc(values.flatten(1)).squeeze(1)
+        # A product and a sum, not a matrix product: tensorrt-rtx has no float32 matrix product for SM75 (T4, RTX 20).
+        logit = (values.flatten(1) * self.fc.weight).sum(dim=1) + self.fc.bias
         return (logit, values, positions.to(torch.int32)) if self.evidence else logit
 
 

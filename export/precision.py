@@ -50,7 +50,7 @@ def check_types(model: onnx.ModelProto, precision: Precision) -> None:
         info.name: info.type.tensor_type.elem_type for info in (*inferred.value_info, *inferred.input, *inferred.output)
     } | {tensor.name: tensor.data_type for tensor in inferred.initializer}
     expected = dict.fromkeys(("Sub", "Abs", "Conv", "Relu", "MaxPool", "TopK"), _ONNX_TYPES[precision])
-    expected |= dict.fromkeys(("Gemm", "MatMul"), TensorProto.FLOAT)
+    expected |= dict.fromkeys(("Gemm", "MatMul", "ReduceSum"), TensorProto.FLOAT)
     if any(node.op_type == "Sub" and types[node.input[0]] == TensorProto.FLOAT for node in inferred.node):
         # Normalised input: its difference is taken in float32 on purpose.
         expected["Sub"] = expected["Abs"] = TensorProto.FLOAT

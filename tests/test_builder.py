@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import onnx
 import pytest
 
 from engines.builder import BuildConfig, build_engine, make_options
@@ -26,7 +27,7 @@ def library():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("gpu", ["sm86", "sm89", "sm120"])
+@pytest.mark.parametrize("gpu", ["sm75", "sm86", "sm89", "sm120"])
 def test_engines_are_really_built_ahead_of_time(deployment, library, tmp_path, precision, gpu):
     graph = deployment.graph(Precision(precision))
     steps = []
@@ -66,15 +67,15 @@ def test_a_gpu_that_cannot_be_built_for_names_those_that_can(deployment, library
 
 
 def test_what_the_library_refuses_leaves_no_file_and_its_own_words(deployment, library, tmp_path):
-    # The design's checked facts: builds with float32 matrix products fail for SM75.
-    with pytest.raises(BuildError, match=r"cannot build lfm\.onnx for sm75"):
-        build_engine(deployment.graph(Precision.FP32), tmp_path / "x.engine", library, "sm75", CONFIG)
-    assert list(tmp_path.iterdir()) == []
+    model = onnx.load(deployment.graph(Precision.FP32))
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Invented"
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(BuildError, match=r"cannot parse odd\.onnx: .*Invented"):
+        build_engine(tmp_path / "odd.onnx", tmp_path / "x.engine", library, "sm86", CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.onnx"]
 
 
 def test_a_graph_that_is_not_ours_is_refused(library, tmp_path):
-    import onnx
-
     foreign = tmp_path / "foreign.onnx"
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
