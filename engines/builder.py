@@ -60,8 +60,8 @@ class BuildResult:
 
 
 def build_engine(
-    graph: Path,
-    output: Path,
+    graph: Path | str,
+    output: Path | str,
     library: Library,
     gpu: str,
     config: BuildConfig | None = None,
@@ -86,7 +86,7 @@ def build_engine(
         BuildError: the library refused; the message has its own words.
         KeyboardInterrupt: the build was cancelled with Ctrl-C.
     """
-    config = config or BuildConfig()
+    graph, output, config = Path(graph), Path(output), config or BuildConfig()
     source = read_graph_info(graph)
     library.sink.lines.clear()
     started = time.perf_counter()

@@ -139,7 +139,7 @@ def build_command(precision: str, gpu: str | None = None) -> str:
     return f"lfm-deploy build --{precision}" + (f" --gpu {gpu}" if gpu else "")
 
 
-def read_graph_info(path: Path) -> GraphInfo:
+def read_graph_info(path: Path | str) -> GraphInfo:
     """Contract and provenance of an ONNX file.
 
     Raises:
@@ -148,6 +148,7 @@ def read_graph_info(path: Path) -> GraphInfo:
     import onnx
     from google.protobuf.message import DecodeError
 
+    path = Path(path)
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; make it with 'lfm-deploy export CHECKPOINT.pth'")
     try:
@@ -165,12 +166,13 @@ def read_graph_info(path: Path) -> GraphInfo:
     )
 
 
-def read_engine_info(path: Path) -> EngineInfo:
+def read_engine_info(path: Path | str) -> EngineInfo:
     """The sidecar of an engine, after checking that it belongs to the plan.
 
     Raises:
         ArtifactError: engine or sidecar is missing or damaged, or they do not belong together.
     """
+    path = Path(path)
     if path.parent.is_dir():
         finish_commits(path.parent)
     if not path.is_file():

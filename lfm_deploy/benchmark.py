@@ -51,7 +51,7 @@ def count_threads() -> int:
 
 
 def measure_speed(
-    engine: Path, batches: Sequence[int], *, device: str | None = None, side: int = 256, seconds: float = 1.0
+    engine: Path | str, batches: Sequence[int], *, device: str | None = None, side: int = 256, seconds: float = 1.0
 ) -> list[Speed]:
     """Measure one engine at several batch sizes, in a fresh process.
 

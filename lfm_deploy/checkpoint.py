@@ -49,13 +49,14 @@ class Checkpoint:
         return model.eval().requires_grad_(False)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read a ``.pth`` file with ``weights_only=True``.
 
     Raises:
         CheckpointError: the file is missing, empty, damaged, holds code, or is of another network; the
             message names the keys that are missing, unexpected or misshapen.
     """
+    path = Path(path)
     loaded = _load_tensors(path)
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, expected the state dict of an LFM network")
@@ -65,7 +66,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def write_checkpoint(
-    path: Path, model: LFM, *, recipe: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+    path: Path | str, model: LFM, *, recipe: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
 ) -> None:
     """Write our own layout, whole or not at all; ``recipe`` and ``metrics`` hold plain values."""
     content = {
@@ -75,7 +76,7 @@ def write_checkpoint(
         "recipe": recipe or {},
         "metrics": metrics or {},
     }
-    with write_atomically(path) as temporary:
+    with write_atomically(Path(path)) as temporary:
         torch.save(content, temporary)
 
 

@@ -121,7 +121,7 @@ def describe_suites() -> tuple[SuiteSpec, ...]:
     return _SPECS
 
 
-def load_suites(name: str | Path, data: Path | None = None, *, size: SizePolicy = 256) -> list[Suite]:
+def load_suites(name: str | Path, data: Path | str | None = None, *, size: SizePolicy = 256) -> list[Suite]:
     """A published suite, a group of them, or a folder of one's own.
 
     Args:
@@ -137,7 +137,7 @@ def load_suites(name: str | Path, data: Path | None = None, *, size: SizePolicy 
     """
     specs = _find_specs(str(name))
     if specs:
-        root = data or Path(os.environ.get(DATA_VARIABLE) or "data")
+        root = Path(data or os.environ.get(DATA_VARIABLE) or "data")
         return [_load_published(spec, root) for spec in specs]
     folder = Path(name)
     if not folder.is_dir():
