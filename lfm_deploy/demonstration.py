@@ -68,12 +68,16 @@ def demonstrate(
 
     on_message(f"2/5 training: a small LFM on {len(tiles.images)} tiles of {_TRAINING_SIDE} pixels")
 
+    epochs: list[EpochResult] = []
+
     def report(result: EpochResult) -> None:
+        epochs.append(result)
         on_progress("training", result.epoch, DEMO_RECIPE.epochs)
 
     recipe = TrainConfig(**DEMO_RECIPE.as_dict() | {"seed": seed})
     model = train(DEMO_MODEL, tiles.images, tiles.labels, recipe, report)
-    write_checkpoint(checkpoint, model, recipe=recipe.as_dict() | {"name": "demo"})
+    metrics = {"loss": epochs[-1].loss, "training_accuracy": epochs[-1].accuracy}
+    write_checkpoint(checkpoint, model, recipe=recipe.as_dict() | {"name": "demo"}, metrics=metrics)
     watch.lap("training")
 
     on_message("3/5 export: ONNX, proved equal to the checkpoint")

@@ -20,7 +20,8 @@ def test_the_python_of_readme_runs(small_checkpoint, pictures, tmp_path, monkeyp
     for block in blocks:
         exec(block, names)  # noqa: S102  # it is our own README
     assert names["is_fake"].shape == (3,)
-    assert Image.open("evidence.png").size == (256, 256)
+    with Image.open("evidence.png") as drawn:
+        assert drawn.size == (256, 256)
 
 
 def test_the_commands_of_readme_exist(capfd):
