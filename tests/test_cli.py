@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,11 +71,8 @@ def test_json_is_all_that_json_prints(call, deployment, pictures, small_checkpoi
     code, out, _ = call("suites", "--json")
     assert (code, len(json.loads(out))) == (0, 5)
     code, out, _ = call("inspect", "--json")
-    assert [entry["kind"].split(",")[0] for entry in json.loads(out)] == [
-        "checkpoint",
-        "ONNX graph",
-        "engine of tensorrt-rtx 1.7.1.116" if "1.7.1.116" in out else "engine",
-    ]
+    kinds = [entry["kind"].split()[0] for entry in json.loads(out)]
+    assert (code, kinds) == (0, ["checkpoint,", "ONNX", "engine"])
 
 
 def test_the_target_cpu_is_the_typed_graph_alone(call, small_checkpoint, tmp_path):
@@ -180,19 +178,19 @@ def test_an_interrupt_never_leaves_half_an_engine(deployment, tmp_path):
     """Ctrl-C at several moments of a real build: the engine is there with its sidecar, or neither is."""
     shutil.copytree(deployment.path, tmp_path / "deploy", ignore=shutil.ignore_patterns("*.engine*", "*.log"))
     command = [sys.executable, "-m", "lfm_deploy", "build", "--fp16", "--gpu", "sm86,sm89,sm120"]
-    codes = set()
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    interrupted = 0
     for delay in (0.3, 1.0, 1.5, 1.8, 2.1):
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())}, stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
         try:
             process.communicate(timeout=delay)
         except subprocess.TimeoutExpired:
-            process.send_signal(2)
-            _, err = process.communicate(timeout=60)
-            assert "half-written" in err or process.returncode in (0, -2) or "KeyboardInterrupt" in err
-        codes.add(process.returncode)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+            # 0: it had just finished; 130: interrupted; the signal itself: interrupted while Python was still starting.
+            assert process.returncode in (0, 130, -signal.SIGINT)
+            interrupted += process.returncode != 0
         engines = {path.name for path in (tmp_path / "deploy").glob("*.engine")}
         sidecars = {path.name.removesuffix(".json") for path in (tmp_path / "deploy").glob("*.engine.json")}
         assert engines == sidecars
-    assert codes
+    assert interrupted
