@@ -30,18 +30,26 @@ if TYPE_CHECKING:
     import tensorrt as trt  # for types alone: the library in use is the one that built the plan
 
 
-def check_runnable(path: Path, info: EngineInfo, library: Library, gpu: Gpu) -> None:
-    """Refuse a plan that this library or this GPU cannot run.
+def check_version(path: Path, info: EngineInfo, library: Library) -> None:
+    """Refuse a plan of another version of its library; this needs no GPU.
 
     Raises:
-        ArtifactError: it was built with another version of the library; the message has the remedy.
-        OtherGpuError: it was built for another GPU.
+        ArtifactError: the message has the remedy.
     """
     if info.library_version != library.version:
         raise ArtifactError(
-            f"{path}: built with {info.runtime} {info.library_version}, this machine has {library.version}, and plans "
-            f"load only in the version that built them; run '{build_command(info.precision, info.gpu)}'"
+            f"{path}: stale: built with {info.runtime} {info.library_version}, this machine has {library.version}, and "
+            "plans load only in the version that built them; "
+            f"run '{build_command(info.precision, info.gpu)}'"
         )
+
+
+def check_gpu(path: Path, info: EngineInfo, gpu: Gpu) -> None:
+    """Refuse a plan that was built for another GPU.
+
+    Raises:
+        OtherGpuError: the message has the remedy.
+    """
     if info.gpu != gpu.sm:
         raise OtherGpuError(
             f"{path}: built for {info.gpu}, but {gpu.name} is {gpu.sm}; run '{build_command(info.precision, gpu.sm)}'"
@@ -64,8 +72,8 @@ class TensorRTEngine:
         """
         info = read_engine_info(path)
         library = load_library(info.runtime)
-        gpu = find_gpu(device)
-        check_runnable(path, info, library, gpu)
+        check_version(path, info, library)
+        check_gpu(path, info, find_gpu(device))
         self.info = info
         self.runtime = info.runtime
         self.precision = str(info.precision)
@@ -135,7 +143,10 @@ class TensorRTEngine:
                 f"{self._path.name}: {array.shape[0]} pictures on the GPU, this engine runs at least "
                 f"{self.batch_range[0]} at a time; build with --batch 1,OPT,MAX"
             )
-        if array.stream is not None:
+        if array.stream is None:
+            # PyTorch's tensors do not say on which stream they are written.
+            check(self._cuda, self._cuda.cudaDeviceSynchronize(), "waiting for the array")
+        else:
             check(self._cuda, self._cuda.cudaStreamSynchronize(array.stream), "waiting for the array's stream")
         picture_bytes = itemsize * int(np.prod(array.shape[1:]))
         result = np.empty(array.shape[0], dtype=np.float32)

@@ -5,7 +5,7 @@ from typing import Any
 
 from engines.gpus import find_gpu
 from engines.library import load_library
-from engines.trt import check_runnable
+from engines.trt import check_gpu, check_version
 from lfm_deploy.artifacts import EngineInfo, read_engine_info, read_graph_info
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.checkpoint import read_checkpoint
@@ -84,7 +84,8 @@ def _engine(path: Path) -> dict[str, Any]:
 
 def _engine_runs(path: Path, info: EngineInfo) -> str:
     try:
-        check_runnable(path, info, load_library(info.runtime), find_gpu())
+        check_version(path, info, load_library(info.runtime))
+        check_gpu(path, info, find_gpu())
     except (UnavailableError, ArtifactError) as error:
         return f"no: {error}"
     return "yes"

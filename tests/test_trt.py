@@ -1,4 +1,4 @@
-import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from engines.gpus import Gpu
 from engines.library import load_library
 from engines.loading import load_engine
-from engines.trt import check_runnable, parse_device
+from engines.trt import check_gpu, check_version, parse_device
 from lfm_deploy.artifacts import Precision, read_engine_info, sidecar_path
 from lfm_deploy.errors import ArtifactError, ConfigError, InputError, OtherGpuError, UnavailableError
 from lfm_deploy.photographs import sample_tiles
@@ -28,13 +28,17 @@ def test_without_a_driver_loading_is_exit_3_and_one_sentence(engine_file, no_gpu
 
 
 def test_a_plan_for_this_gpu_and_library_is_runnable(engine_file):
-    check_runnable(engine_file, read_engine_info(engine_file), load_library("tensorrt-rtx"), A6000)
+    info = read_engine_info(engine_file)
+    check_version(engine_file, info, load_library("tensorrt-rtx"))
+    check_gpu(engine_file, info, A6000)
 
 
-def test_a_plan_of_another_library_version_names_the_command(engine_file):
-    info = dataclasses.replace(read_engine_info(engine_file), library_version="1.6.0")
-    with pytest.raises(ArtifactError, match=r"1\.6\.0.*lfm-deploy build --fp16 --gpu sm86"):
-        check_runnable(engine_file, info, load_library("tensorrt-rtx"), A6000)
+def test_a_plan_of_another_library_version_is_stale_with_or_without_a_gpu(engine_file):
+    sidecar = sidecar_path(engine_file)
+    values = json.loads(sidecar.read_text()) | {"library_version": "1.6.0"}
+    sidecar.write_text(json.dumps(values))
+    with pytest.raises(ArtifactError, match=r"stale.*1\.6\.0.*lfm-deploy build --fp16 --gpu sm86"):
+        load_engine(engine_file)
 
 
 def test_a_plan_for_another_gpu_names_the_command(engine_file):
@@ -42,7 +46,7 @@ def test_a_plan_for_another_gpu_names_the_command(engine_file):
     with pytest.raises(
         OtherGpuError, match="built for sm86, but NVIDIA L4 is sm89; run 'lfm-deploy build --fp16 --gpu sm89'"
     ):
-        check_runnable(engine_file, read_engine_info(engine_file), load_library("tensorrt-rtx"), other)
+        check_gpu(engine_file, read_engine_info(engine_file), other)
 
 
 def test_a_damaged_plan_is_refused_before_any_gpu_is_asked(engine_file):
