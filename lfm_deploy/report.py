@@ -85,7 +85,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
 
 
 def _verdict(verification: Verification, device: str) -> str:
-    ran = [engine for engine in verification.engines[1:] if engine.not_run is None]
+    ran = verification.compared
     failed = [engine.name for engine in ran if engine.failed]
     place = "on CPU" if device == "cpu" else f"on {device}"
     waiting = len(verification.engines) - 1 - len(ran)

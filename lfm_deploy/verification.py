@@ -87,9 +87,14 @@ class Verification:
     skipped: list[SkippedImage] = field(default_factory=list)
 
     @property
+    def compared(self) -> list[EngineResult]:
+        """The engines that ran beside the reference."""
+        return [engine for engine in self.engines[1:] if engine.not_run is None]
+
+    @property
     def passed(self) -> bool:
-        """Whether no gate failed; what was not run is neither passed nor failed."""
-        return not any(engine.failed for engine in self.engines)
+        """Whether an engine was compared and none failed; what was not run is neither passed nor failed."""
+        return bool(self.compared) and not any(engine.failed for engine in self.compared)
 
 
 def verify(

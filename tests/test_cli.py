@@ -100,6 +100,15 @@ def test_a_broken_gate_is_exit_1_and_says_which(call, own_deployment, pictures):
     assert not json.loads(own_deployment.report.read_text())["verdict"]["passed"]
 
 
+def test_where_nothing_could_run_nothing_passed(call, own_deployment, pictures, no_gpu):
+    for graph in own_deployment.graphs():
+        graph.unlink()
+    code, out, _ = call("verify", "--suite", pictures, "--no-speed", "--workdir", own_deployment.path)
+    assert code == 3
+    assert "NOTHING VERIFIED on CPU: no engine could run; 2 not run" in out
+    assert not json.loads(own_deployment.report.read_text())["verdict"]["passed"]
+
+
 def test_bad_checkpoints(call, tmp_path, small_checkpoint):
     says(call("export", "none.pth"), 2, "none.pth", "no such file")
     (tmp_path / "empty.pth").touch()

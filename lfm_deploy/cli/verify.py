@@ -11,7 +11,7 @@ import click
 from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say, workdir_option
 from lfm_deploy.workdir import Workdir
 
-GATE_FAILED = 1
+GATE_FAILED, NOTHING_RAN = 1, 3
 
 
 @click.command("verify")
@@ -65,6 +65,8 @@ def command(
     else:
         print_report(report, make_console())
         say(f"written: {workdir.report} and {workdir.scores}")
+    if not found.compared:
+        return NOTHING_RAN
     return 0 if found.passed else GATE_FAILED
 
 
