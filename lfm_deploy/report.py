@@ -5,13 +5,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lfm_deploy.benchmark import Speed, count_threads
 from lfm_deploy.comparison import Gate, SetResult, SuiteResult
+from lfm_deploy.tables import make_table
 from lfm_deploy.verification import EngineResult, Verification
 from lfm_deploy.version import __version__
 
@@ -157,7 +157,7 @@ def _speed(speed: Speed) -> dict[str, Any]:
 
 def _decision_table(report: dict[str, Any], index: int, suite: str) -> Table:
     """What each engine decided, and whether it may be handed over."""
-    table = _table(f"{suite}: decisions, mean over test sets with both classes", "engine", "gates")
+    table = make_table(f"{suite}: decisions, mean over test sets with both classes", "engine", "gates")
     for heading in ("ACC %", "AP %", "real %", "fake %", "flips"):
         table.add_column(heading, justify="right")
     for row, engine in enumerate(report["engines"]):
@@ -175,7 +175,7 @@ def _decision_table(report: dict[str, Any], index: int, suite: str) -> Table:
 def _logit_table(report: dict[str, Any], index: int, suite: str) -> Table:
     """How far logits moved, and how fast the engines that ran are."""
     batches = sorted({speed["batch"] for engine in report["engines"] for speed in engine["speeds"]})
-    table = _table(f"{suite}: logits against PyTorch" + (", and speed" if batches else ""), "engine")
+    table = make_table(f"{suite}: logits against PyTorch" + (", and speed" if batches else ""), "engine")
     for heading in ("max |Δlogit|", "mean |Δlogit|", *(f"FPS, batch {batch}" for batch in batches)):
         table.add_column(heading, justify="right")
     for engine in _ran(report):
@@ -189,7 +189,7 @@ def _logit_table(report: dict[str, Any], index: int, suite: str) -> Table:
 def _set_table(report: dict[str, Any], index: int, suite: str) -> Table:
     """The reference on every test set, and how many of its decisions each engine flipped there."""
     reference, *others = _ran(report)
-    table = _table(f"{suite}: test sets, {reference['name']}", "test set")
+    table = make_table(f"{suite}: test sets, {reference['name']}", "test set")
     for heading in ("real + fake", "ACC %", "AP %", "real %", "fake %", "flips *"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row, part in enumerate(reference["suites"][index]["sets"]):
@@ -199,15 +199,7 @@ def _set_table(report: dict[str, Any], index: int, suite: str) -> Table:
     notes = [f"* of {', '.join(engine['name'] for engine in others)}"] if others else []
     if any(part["ap"] is None for part in reference["suites"][index]["sets"]):
         notes.append("- undefined: a class is missing; such a set is left out of the means")
-    table.caption, table.caption_justify = "\n".join(notes), "left"
-    return table
-
-
-def _table(title: str, *left_columns: str) -> Table:
-    """An empty table that fits a terminal of 80 columns once its headings wrap."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
-    for heading in left_columns:
-        table.add_column(heading, no_wrap=True)
+    table.caption = "\n".join(notes)
     return table
 
 

@@ -99,7 +99,7 @@ _SPECS = (
             "ldm_200",
             "ldm_200_cfg",
         ),
-        source="UniversalFakeDetect's diffusion sets (Ojha et al., CVPR 2023), GitHub WisconsinAIVision",
+        source="diffusion sets of Ojha et al. (CVPR 2023), GitHub WisconsinAIVision/UniversalFakeDetect",
     ),
     SuiteSpec(
         name="Diffusion1kStep",

@@ -75,6 +75,12 @@ def test_json_is_all_that_json_prints(call, deployment, pictures, small_checkpoi
     assert (code, kinds) == (0, ["checkpoint,", "ONNX", "engine"])
 
 
+def test_brackets_stay_text(call):
+    code, out, _ = call("suites")
+    assert code == 0
+    assert "<test set>/[category/]{0_real,1_fake}/" in out
+
+
 def test_the_target_cpu_is_the_typed_graph_alone(call, small_checkpoint, tmp_path):
     call("export", small_checkpoint)
     code, out, _ = call("build", "--fp16", "--target", "cpu")

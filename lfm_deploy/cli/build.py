@@ -99,10 +99,9 @@ def _as_values(result: "BuildResult") -> dict[str, Any]:
 
 
 def _print_results(results: list["BuildResult"]) -> None:
-    from rich import box
-    from rich.table import Table
+    from lfm_deploy.tables import make_table
 
-    table = Table(title="engines", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
+    table = make_table("engines")
     table.add_column("engine", overflow="fold")
     for heading in ("batch", "plan", "weights", "activations", "built in"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -43,10 +43,10 @@ def print_json(result: Any) -> None:
 
 
 def make_console() -> Any:
-    """A rich console on stdout."""
+    """A rich console on stdout; brackets in names of files and sets stay text."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, markup=False)
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, Any] = {}
 

@@ -70,21 +70,14 @@ def command(
 
 def print_proof(graph: "ProvedGraph", path: Path) -> None:
     """The table of a proof, for people."""
-    from rich import box
-    from rich.table import Table
+    from lfm_deploy.tables import make_table
 
     console = make_console()
     console.print(
         f"{path}: {graph.nodes} operators, opset {graph.opset}, {len(graph.content) / 2**20:.1f} MiB, "
         f"sha256 {graph.sha256[:12]}"
     )
-    table = Table(
-        title="proof: ONNX Runtime against the published forward pass",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-    )
+    table = make_table("proof: ONNX Runtime against the published forward pass")
     for heading in ("tiles", "batch", "pictures", "max |Δlogit|", "mean |Δlogit|", "flips"):
         table.add_column(heading, justify="right")
     for row in graph.proof:

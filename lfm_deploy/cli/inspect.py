@@ -25,11 +25,14 @@ def command(artifacts: tuple[Path, ...], workdir: Workdir, as_json: bool) -> Non
     if as_json:
         print_json(found)
         return
-    from rich.table import Table
+    from lfm_deploy.tables import make_table
 
     console = make_console()
     for values in found:
-        table = Table(title=values["file"], title_justify="left", show_header=False)
+        table = make_table(values["file"])
+        table.show_header = False
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for name, value in values.items():
             if name != "file":
                 table.add_row(name, str(value))

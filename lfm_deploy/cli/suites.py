@@ -20,12 +20,10 @@ def command(as_json: bool) -> None:
             ]
         )
         return
-    from rich.table import Table
+    from lfm_deploy.tables import make_table
 
     console = make_console()
-    table = Table(title="suites (give one to: lfm-deploy verify --suite NAME --data FOLDER)", title_justify="left")
-    table.add_column("suite", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
+    table = make_table("suites, for: lfm-deploy verify --suite NAME --data FOLDER", "suite", "size")
     table.add_column("test sets", ratio=3)
     table.add_column("data comes from", ratio=4)
     for spec in specs:
