@@ -14,8 +14,7 @@ from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ConfigError, UnavailableError
 from lfm_deploy.model import normalise
 
-# The first stage of the published model takes 17 MB a picture at 256x256; on a CPU more than a few at once only push
-# each other out of the caches.
+# Bounds memory: the first stage of the published model takes 17 MB a picture at 256x256.
 _LARGEST_BATCH = {"cpu": 8, "cuda": 64}
 
 
