@@ -1,1 +1,1 @@
-"""Choosing calibration pictures and collecting activation ranges; INT8 will live here."""
+"""Calibration: choosing pictures, and what the network's tensors do on them."""

@@ -237,6 +237,7 @@ def _describe_engine(
         activation_bytes=_logged(library.sink.lines, _ACTIVATIONS),
         workspace_mib=config.workspace_mib,
         build_seconds=round(seconds, 3),
+        quantisation=source.quantisation,
     )
 
 

@@ -44,7 +44,7 @@ class OrtEngine:
         self._form: InputForm = info.input
         self._evidence = info.evidence
         self._path = path
-        self._session = _open_session(path, device, threads)
+        self._session = open_session(path, str(path), device=device, threads=threads)
 
     @property
     def name(self) -> str:
@@ -82,7 +82,19 @@ class OrtEngine:
         return [np.concatenate(column) for column in zip(*results, strict=True)]
 
 
-def _open_session(path: Path, device: str, threads: int | None) -> Any:
+def open_session(source: Path | bytes, name: str, *, device: str = "cpu", threads: int | None = None) -> Any:
+    """An ONNX Runtime session on exactly the asked device.
+
+    Args:
+        source: an ONNX file, or its content.
+        name: for messages.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        threads: CPU threads for one operator; None is one for each core.
+
+    Raises:
+        ArtifactError: it cannot be loaded.
+        UnavailableError: ONNX Runtime, or its provider for this device, is missing or fell back.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -105,12 +117,12 @@ def _open_session(path: Path, device: str, threads: int | None) -> Any:
     # TF32 would round the inputs of float32 convolutions to 11 bits.
     settings = {"device_id": index or "0", "use_tf32": "0"} if kind == "cuda" else {}
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[(provider, settings)])
+        session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
     except Exception as error:  # onnxruntime's own classes are private to its binding
         if kind == "cuda":
             raise UnavailableError(f"ONNX Runtime on {device}: not run: {_first_line(error)}") from None
         raise ArtifactError(
-            f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); make it again with 'lfm-deploy export'"
+            f"{name}: ONNX Runtime cannot load it ({_first_line(error)}); make it again with 'lfm-deploy export'"
         ) from None
     if session.get_providers()[0] != provider:
         raise UnavailableError(

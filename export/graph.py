@@ -14,7 +14,8 @@ import torch
 from onnx import numpy_helper
 
 from export.inference import InferenceForm
-from export.precision import check_types, drop_float_detours
+from export.names import name_layers
+from export.typed import check_types, drop_float_detours
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
 from lfm_deploy.checkpoint import Checkpoint
 from lfm_deploy.config import ModelConfig
@@ -64,6 +65,7 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
     model = _export(form, config, checkpoint.config)
     _drop_build_traces(model)
     drop_float_detours(model)
+    name_layers(model, checkpoint.config)
     info = GraphInfo(
         contract=contract,
         config=checkpoint.config,

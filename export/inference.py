@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.precision import TORCH_TYPES
+from export.typed import TORCH_TYPES
 from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.config import IMAGENET_STD
 from lfm_deploy.model import LFM, TopKPooling, neighbouring_pixel_relationships

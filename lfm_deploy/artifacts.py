@@ -14,17 +14,22 @@ from lfm_deploy.atomic import finish_commits, sha256_of_bytes, sha256_of_file
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, DeployError
+from lfm_deploy.quantisation import Quantisation, Recipe
 
 METADATA_KEY = "lfm_deploy"
-_GRAPH_FORMAT = "lfm-deploy graph 1"
-_ENGINE_FORMAT = "lfm-deploy engine 1"
+_GRAPH_FORMAT = "lfm-deploy graph 2"
+_ENGINE_FORMAT = "lfm-deploy engine 2"
 
 
 class Precision(StrEnum):
-    """Arithmetic of a graph from NPR to Top-K pooling; the linear layer and the logit are float32 in all."""
+    """Arithmetic of a graph from NPR to Top-K pooling; the linear layer and the logit are float32 in all.
+
+    INT8 is the convolutions' alone, and not of all of them: see ``Quantisation``.
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"
+    INT8 = "int8"
 
 
 class InputForm(StrEnum):
@@ -48,6 +53,7 @@ class GraphInfo:
         evidence: whether it also gives the pooled values and their positions.
         checkpoint_sha256: of the checkpoint that it was made from.
         versions: of this project and of the libraries that made it.
+        quantisation: how an INT8 graph came about; None for the others.
     """
 
     contract: Contract
@@ -57,6 +63,7 @@ class GraphInfo:
     evidence: bool
     checkpoint_sha256: str
     versions: dict[str, str]
+    quantisation: Quantisation | None = None
 
     def to_json(self) -> str:
         """The metadata text, the same for the same values."""
@@ -83,7 +90,8 @@ class EngineInfo:
         gpu: compute capability it was built for, such as ``"sm86"``.
         batch: smallest, optimal and largest batch of the profile.
         sides: smallest, optimal and largest side in pixels, where the graph takes native sizes; else None.
-        precision, input, evidence, contract, config, checkpoint_sha256: as in the graph it was built from.
+        precision, input, evidence, contract, config, checkpoint_sha256, quantisation: as in the graph it was built
+            from.
         onnx_sha256: of that graph's file.
         fingerprint: of everything that went in (graph, library, GPU, settings): equal fingerprints mean
             equal engines, although the bytes of two builds differ.
@@ -114,6 +122,7 @@ class EngineInfo:
     activation_bytes: int | None
     workspace_mib: int
     build_seconds: float
+    quantisation: Quantisation | None = None
 
     def to_json(self) -> str:
         """The text of the sidecar."""
@@ -134,9 +143,10 @@ def sidecar_path(engine: Path) -> Path:
     return engine.with_name(engine.name + ".json")
 
 
-def build_command(precision: str, gpu: str | None = None) -> str:
-    """The command that makes an engine anew, for error messages."""
-    return f"lfm-deploy build --{precision}" + (f" --gpu {gpu}" if gpu else "")
+def build_command(precision: str, gpu: str | None = None, recipe: Recipe | None = None) -> str:
+    """The command that makes an engine or a typed graph anew, for error messages."""
+    where = " --target cpu" if recipe is Recipe.CPU else f" --gpu {gpu}" if gpu else ""
+    return f"lfm-deploy build --{precision}{where}"
 
 
 def read_graph_info(path: Path | str) -> GraphInfo:
@@ -205,7 +215,11 @@ def _text(path: Path) -> str:
 
 
 def _plain(info: GraphInfo | EngineInfo) -> dict[str, Any]:
-    return asdict(info) | {"contract": info.contract.as_dict(), "config": info.config.as_dict()}
+    return asdict(info) | {
+        "contract": info.contract.as_dict(),
+        "config": info.config.as_dict(),
+        "quantisation": None if info.quantisation is None else info.quantisation.as_dict(),
+    }
 
 
 def _parsed(text: str, cls: type, expected_format: str, where: str) -> dict[str, Any]:
@@ -229,6 +243,7 @@ def _parsed(text: str, cls: type, expected_format: str, where: str) -> dict[str,
         values["config"] = ModelConfig.from_dict(values["config"])
         values["precision"] = Precision(values["precision"])
         values["input"] = InputForm(values["input"])
+        values["quantisation"] = Quantisation.from_dict(values["quantisation"])
         for name in ("batch", "sides"):
             if values.get(name) is not None:
                 smallest, optimal, largest = (int(size) for size in values[name])

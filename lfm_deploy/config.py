@@ -49,6 +49,28 @@ class ModelConfig:
         return len(self.widths)
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the convolutions, in order: ``conv1``, ``conv2``, ..., ``projection``."""
+        return (*(f"conv{stage}" for stage in range(1, self.depth + 1)), "projection")
+
+    def multiply_adds(self, height: int, width: int) -> dict[str, int]:
+        """Multiply-adds of each convolution for one picture of ``height`` x ``width`` pixels; 1.58 G in all at 256.
+
+        The linear layer's few thousand are left out.
+        """
+        counts: dict[str, int] = {}
+        channels = 3
+        for layer, width_out in zip(self.layers, (*self.widths, self.projection), strict=True):
+            taps = 1 if layer == "projection" else 4
+            if taps == 4:
+                height, width = height - 1, width - 1
+            counts[layer] = height * width * channels * width_out * taps
+            channels = width_out
+            if layer not in self.layers[-2:]:
+                height, width = height // 2, width // 2
+        return counts
+
+    @property
     def stride(self) -> int:
         """How many pixels one step on the feature map is."""
         return int(2 ** (self.depth - 1))

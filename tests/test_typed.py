@@ -4,7 +4,7 @@ import pytest
 from onnx import TensorProto, checker, helper
 
 from export.graph import ExportConfig, make_graph
-from export.precision import drop_float_detours
+from export.typed import drop_float_detours
 from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.checkpoint import read_checkpoint
 

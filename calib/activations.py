@@ -1,0 +1,105 @@
+"""What a network's tensors do on pictures: read out of an ONNX graph in ONNX Runtime, batch by batch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from calib.histogram import StreamingHistogram
+from engines.ort import open_session
+
+# Patches of each picture that second moments are taken over: 50 pictures give twenty times the widest layer's inputs.
+_PATCHES = 400
+
+
+@dataclass(slots=True)
+class TensorStatistics:
+    """One tensor over all pictures: its histogram, and the largest value of each channel ``(C,)``."""
+
+    histogram: StreamingHistogram = field(default_factory=StreamingHistogram)
+    channel_highest: NDArray[np.float32] | None = None
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Count the values of one batch ``(N, C, H, W)``."""
+        self.histogram.add(values)
+        highest = values.max(axis=(0, 2, 3)).astype(np.float32)
+        self.channel_highest = highest if self.channel_highest is None else np.maximum(self.channel_highest, highest)
+
+
+class ActivationReader:
+    """A graph that also gives inner tensors."""
+
+    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str]) -> None:
+        """Open it in ONNX Runtime on the CPU.
+
+        Args:
+            model: a float32 graph that takes raw pixels.
+            tensors: names of what to read.
+
+        Raises:
+            UnavailableError: ONNX Runtime is not installed.
+        """
+        tapped = onnx.ModelProto()
+        tapped.CopyFrom(model)
+        for name in tensors:
+            tapped.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        self.tensors = tuple(tensors)
+        self._session: Any = open_session(tapped.SerializeToString(), "the calibrated graph")
+
+    def read(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The tensors of one batch of pictures, uint8 ``(N, H, W, 3)``."""
+        return dict(zip(self.tensors, self._session.run(list(self.tensors), {"image": images}), strict=True))
+
+
+def collect_statistics(
+    reader: ActivationReader, batches: Iterable[NDArray[np.uint8]]
+) -> Iterator[dict[str, TensorStatistics]]:
+    """Statistics of every tensor of a reader, yielded after each batch; the last is of all pictures."""
+    found = {name: TensorStatistics() for name in reader.tensors}
+    for images in batches:
+        for name, values in reader.read(images).items():
+            found[name].add(values)
+        yield found
+
+
+def collect_moments(
+    reader: ActivationReader,
+    batches: Iterable[NDArray[np.uint8]],
+    taps: dict[str, int],
+    ranges: dict[str, tuple[float, float]],
+    seed: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Mean of x x^T over input patches x of convolutions, each tensor clipped to its range.
+
+    Args:
+        reader: of the inputs of the convolutions.
+        batches: pictures.
+        taps: side of the kernel that reads each tensor.
+        ranges: what of each tensor is kept.
+        seed: patches are drawn at random.
+
+    Returns:
+        By tensor, float64 ``(K, K)`` with K = channels x taps x taps, in the order of a convolution's weight.
+    """
+    generator = np.random.default_rng(seed)
+    sums: dict[str, NDArray[np.float64]] = {}
+    count = 0
+    for images in batches:
+        count += len(images) * _PATCHES
+        for name, values in reader.read(images).items():
+            patches = _draw_patches(np.clip(values, *ranges[name]), taps[name], generator)
+            sums[name] = sums.get(name, 0.0) + patches.T @ patches
+    return {name: total / count for name, total in sums.items()}
+
+
+def _draw_patches(values: NDArray[np.float32], side: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Random patches ``(N * _PATCHES, C * side * side)`` of a tensor ``(N, C, H, W)``."""
+    count, channels, height, width = values.shape
+    rows = generator.integers(0, height - side + 1, (count, _PATCHES))
+    columns = generator.integers(0, width - side + 1, (count, _PATCHES))
+    picture = np.arange(count)[:, None]
+    parts = [values[picture, :, rows + top, columns + left] for top in range(side) for left in range(side)]
+    return np.stack(parts, axis=-1).reshape(count * _PATCHES, channels * side * side).astype(np.float64)

@@ -1,0 +1,32 @@
+"""Logits of a graph in memory over calibration pictures."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from calib.pictures import PictureStore
+from engines.ort import open_session
+
+
+def score_graph(
+    model: onnx.ModelProto, pictures: PictureStore, indices: Sequence[int], *, mirrored: bool = False
+) -> NDArray[np.float32]:
+    """Logits float32 ``(N,)`` of chosen pictures, in their order.
+
+    Args:
+        model: a graph that takes raw pixels.
+        pictures: under the graph's contract.
+        indices: which pictures.
+        mirrored: judge them mirrored left to right.
+
+    Raises:
+        UnavailableError: ONNX Runtime is not installed.
+    """
+    session = open_session(model.SerializeToString(), "a graph being measured")
+    parts = []
+    for images in pictures.batches(indices):
+        turned = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
+        parts.append(session.run(["logit"], {"image": turned})[0])
+    return np.concatenate(parts)

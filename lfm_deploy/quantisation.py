@@ -1,0 +1,120 @@
+"""What INT8 means for one graph: the recipe, the precision of every layer, and the budget that it was held to."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from lfm_deploy.errors import ConfigError
+
+_BUDGET_ITEM = re.compile(r"\s*(acc|ap|flips)\s*=\s*(\d+(?:\.\d+)?)\s*%?\s*")
+
+
+class Recipe(StrEnum):
+    """For which machine a graph is quantised; ONNX Runtime and TensorRT want different things."""
+
+    TENSORRT = "tensorrt"
+    """Symmetric int8 in front of convolutions, on a float16 graph."""
+    CPU = "cpu"
+    """uint8 from the first convolution to the projection's output, on a float32 graph, for ONNX Runtime."""
+
+    @property
+    def base(self) -> str:
+        """Precision of what is left in floating point."""
+        return "fp16" if self is Recipe.TENSORRT else "fp32"
+
+    @property
+    def levels(self) -> int:
+        """Steps between 0 and the largest value; symmetric int8 spends half of its codes on negative values."""
+        return 127 if self is Recipe.TENSORRT else 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How far an INT8 graph may move from the float32 checkpoint.
+
+    Attributes:
+        acc, ap: accuracy and average precision, in percentage points.
+        flips: share of decisions that change, in per cent.
+    """
+
+    acc: float = 0.2
+    ap: float = 0.15
+    flips: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Refuse negative allowances."""
+        if min(self.acc, self.ap, self.flips) < 0:
+            raise ConfigError(f"a budget cannot be negative, got {self}")
+
+    def __str__(self) -> str:
+        """As ``parse`` reads it."""
+        return f"acc={self.acc:g},ap={self.ap:g},flips={self.flips:g}%"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``acc=0.2,ap=0.15,flips=0.7%``; what is not named keeps its default.
+
+        Raises:
+            ConfigError: an unknown name, or no number.
+        """
+        values: dict[str, float] = {}
+        for item in text.split(","):
+            match = _BUDGET_ITEM.fullmatch(item)
+            if match is None or match[1] in values:
+                raise ConfigError(
+                    f"budget {text!r}: cannot read {item!r}; expected acc=POINTS,ap=POINTS,flips=PERCENT%, each once, "
+                    f"such as {cls()}"
+                )
+            values[match[1]] = float(match[2])
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantisation:
+    """How an INT8 graph came about; inside the ONNX file and in the sidecars of engines built from it.
+
+    Attributes:
+        recipe: for which machine.
+        layers: precision of every convolution, in order: ``"int8"``, ``"fp16"`` or ``"fp32"``.
+        int8_share: share of the convolutions' multiply-adds that are done in INT8, in [0, 1].
+        ranges_sha256: of the ``ranges.json`` that it was made with.
+        budget: what it was held to.
+        layers_asked: ``"search"``, or ``"all"`` where every layer was quantised whatever came out.
+        within_budget: whether it held the budget on the calibration pictures that judged it.
+    """
+
+    recipe: Recipe
+    layers: dict[str, str]
+    int8_share: float
+    ranges_sha256: str
+    budget: Budget
+    layers_asked: str
+    within_budget: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"recipe": str(self.recipe)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> Self | None:
+        """Read what ``as_dict`` wrote; None stays None.
+
+        Raises:
+            ConfigError: a key is missing or unknown.
+        """
+        if values is None:
+            return None
+        known = {f.name for f in fields(cls)}
+        if set(values) != known:
+            raise ConfigError(f"a quantisation has the keys {sorted(known)}, this one has {sorted(values)}")
+        read = dict(values)
+        read["recipe"] = Recipe(values["recipe"])
+        read["budget"] = Budget(**values["budget"])
+        read["layers"] = {str(layer): str(precision) for layer, precision in values["layers"].items()}
+        return cls(**read)
