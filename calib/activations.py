@@ -1,6 +1,6 @@
 """What a network's tensors do on pictures: read out of an ONNX graph in ONNX Runtime, batch by batch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ class ActivationReader:
         """Open it in ONNX Runtime on the CPU.
 
         Args:
-            model: a float32 graph that takes raw pixels.
+            model: a graph that takes raw pixels.
             tensors: names of what to read.
 
         Raises:
@@ -45,24 +45,14 @@ class ActivationReader:
         tapped = onnx.ModelProto()
         tapped.CopyFrom(model)
         for name in tensors:
-            tapped.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+            tapped.graph.output.append(onnx.ValueInfoProto(name=name))  # its type is inferred
         self.tensors = tuple(tensors)
         self._session: Any = open_session(tapped.SerializeToString(), "the calibrated graph")
 
     def read(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The tensors of one batch of pictures, uint8 ``(N, H, W, 3)``."""
-        return dict(zip(self.tensors, self._session.run(list(self.tensors), {"image": images}), strict=True))
-
-
-def collect_statistics(
-    reader: ActivationReader, batches: Iterable[NDArray[np.uint8]]
-) -> Iterator[dict[str, TensorStatistics]]:
-    """Statistics of every tensor of a reader, yielded after each batch; the last is of all pictures."""
-    found = {name: TensorStatistics() for name in reader.tensors}
-    for images in batches:
-        for name, values in reader.read(images).items():
-            found[name].add(values)
-        yield found
+        """The tensors of one batch of pictures, uint8 ``(N, H, W, 3)``, as float32."""
+        found = self._session.run(list(self.tensors), {"image": images})
+        return {name: values.astype(np.float32, copy=False) for name, values in zip(self.tensors, found, strict=True)}
 
 
 def collect_moments(

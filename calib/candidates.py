@@ -78,7 +78,8 @@ def _least_divergence(histogram: StreamingHistogram) -> tuple[float, float]:
     counts = np.concatenate([half[::-1], half]).astype(np.int64)
     edges = np.linspace(-width, width, _ENTROPY_BINS + 1).astype(np.float32)
     collector = HistogramCollector(CalibrationMethod.Entropy, True, _ENTROPY_BINS, _ENTROPY_LEVELS, 99.999, "same")
-    _, threshold = collector.get_entropy_threshold((counts, edges), _ENTROPY_LEVELS)
+    seen = np.float32(-width), np.float32(width)
+    _, threshold = collector.get_entropy_threshold((counts, edges, *seen), _ENTROPY_LEVELS)
     high = float(threshold)
     return (0.0 if histogram.lowest >= 0 else -high), high
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 8192
+BINS = 65536
 
 
 class StreamingHistogram:

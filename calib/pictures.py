@@ -19,7 +19,7 @@ class PictureStore:
     """Pictures in a temporary file, so that memory does not grow with their number; a context manager."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="lfm-calibration-")
+        self._file = tempfile.TemporaryFile(prefix="lfm-calibration-")  # noqa: SIM115  # closed by __exit__
         self._places: list[tuple[int, tuple[int, ...]]] = []
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class PictureStore:
         self._places.append((self._file.seek(0, 2), image.shape))
         self._file.write(np.ascontiguousarray(image).tobytes())
 
-    def batches(self, indices: Sequence[int], size: int = 8) -> Iterator[NDArray[np.uint8]]:
+    def batches(self, indices: Sequence[int], size: int = 4) -> Iterator[NDArray[np.uint8]]:
         """Pictures of these indices in their order, uint8 ``(N, H, W, 3)``; a batch ends where the size changes."""
         held: list[NDArray[np.uint8]] = []
         for index in indices:

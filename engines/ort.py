@@ -1,5 +1,7 @@
 """ONNX Runtime on the CPU or on a CUDA device, and never anywhere else than asked."""
 
+import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,14 @@ class OrtEngine:
         return [np.concatenate(column) for column in zip(*results, strict=True)]
 
 
-def open_session(source: Path | bytes, name: str, *, device: str = "cpu", threads: int | None = None) -> Any:
+def open_session(
+    source: Path | bytes,
+    name: str,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    save_optimised: Path | None = None,
+) -> Any:
     """An ONNX Runtime session on exactly the asked device.
 
     Args:
@@ -90,6 +99,7 @@ def open_session(source: Path | bytes, name: str, *, device: str = "cpu", thread
         name: for messages.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         threads: CPU threads for one operator; None is one for each core.
+        save_optimised: where to write the graph as ONNX Runtime will run it.
 
     Raises:
         ArtifactError: it cannot be loaded.
@@ -112,6 +122,8 @@ def open_session(source: Path | bytes, name: str, *, device: str = "cpu", thread
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors come back as exceptions; warnings are not for users
+    if save_optimised is not None:
+        options.optimized_model_filepath = str(save_optimised)
     if threads is not None:
         options.intra_op_num_threads = threads
     # TF32 would round the inputs of float32 convolutions to 11 bits.
@@ -134,3 +146,20 @@ def open_session(source: Path | bytes, name: str, *, device: str = "cpu", thread
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
+
+
+def count_kernels(model: Any) -> Counter[str]:
+    """How many operators of each type ONNX Runtime's CPU provider runs, after its own optimisations.
+
+    Args:
+        model: an ``onnx.ModelProto``.
+
+    Raises:
+        UnavailableError: ONNX Runtime is not installed.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="lfm-kernels-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        open_session(model.SerializeToString(), "a graph being optimised", save_optimised=optimised)
+        return Counter(node.op_type for node in onnx.load(optimised).graph.node)

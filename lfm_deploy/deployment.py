@@ -10,10 +10,11 @@ from engines.library import Library, load_library
 from engines.progress import BuildProgress
 from export.exporter import ProvedGraph, make_proved_graph
 from export.graph import ExportConfig, library_versions
-from lfm_deploy.artifacts import GraphInfo, Precision, read_graph_info
+from lfm_deploy.artifacts import GraphInfo, Precision, build_command, read_graph_info
 from lfm_deploy.atomic import sha256_of_file, write_atomically, write_together
-from lfm_deploy.checkpoint import read_checkpoint
+from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.errors import ArtifactError, DeployError, UnavailableError
+from lfm_deploy.quantisation import Recipe
 from lfm_deploy.workdir import Workdir
 
 # Built ahead of time where no GPU says otherwise: the generations most in use (A10/A6000, L4/RTX 40, RTX 50).
@@ -79,22 +80,17 @@ def choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
 def make_typed_graph(workdir: Workdir, precision: Precision, on_message: Callable[[str], None]) -> Path:
     """The typed ONNX of a precision in a workdir, made from its checkpoint where it is missing or stale.
 
-    It is the variant that ``lfm.onnx`` is: same size policy, input form and evidence.
+    It is the variant that ``lfm.onnx`` is: same size policy, input form and evidence. INT8 graphs are made by
+    ``quantise_into``.
 
     Raises:
         ArtifactError: nothing was exported here, or ``lfm.onnx`` was made from another checkpoint.
         BuildError, GateError: the graph is not what it must be; nothing is written.
     """
-    source = read_checkpoint(workdir.require_checkpoint())
-    base = read_graph_info(workdir.graph(Precision.FP32))
-    if base.checkpoint_sha256 != source.sha256:
-        raise ArtifactError(
-            f"{workdir.graph(Precision.FP32)}: was made from another checkpoint than {workdir.checkpoint}; "
-            "run 'lfm-deploy export CHECKPOINT.pth' again"
-        )
+    source, base = read_origin(workdir)
     path = workdir.graph(precision)
     wanted = replace(base, precision=precision, versions=library_versions())
-    if precision is Precision.FP32 or _current_info(path) == wanted:
+    if precision is Precision.FP32 or read_info_if_whole(path) == wanted:
         return path
     config = ExportConfig(size=base.contract.size, input=base.input, evidence=base.evidence, precision=precision)
     graph = make_proved_graph(source, config)
@@ -106,6 +102,22 @@ def make_typed_graph(workdir: Workdir, precision: Precision, on_message: Callabl
         f"{worst.flips} flips on {worst.pictures} tiles"
     )
     return path
+
+
+def read_origin(workdir: Workdir) -> tuple[Checkpoint, GraphInfo]:
+    """The checkpoint of a workdir, and what its ``lfm.onnx`` says of itself, after checking that they belong together.
+
+    Raises:
+        ArtifactError: nothing was exported here, or ``lfm.onnx`` was made from another checkpoint.
+    """
+    source = read_checkpoint(workdir.require_checkpoint())
+    base = read_graph_info(workdir.graph(Precision.FP32))
+    if base.checkpoint_sha256 != source.sha256:
+        raise ArtifactError(
+            f"{workdir.graph(Precision.FP32)}: was made from another checkpoint than {workdir.checkpoint}; "
+            "run 'lfm-deploy export CHECKPOINT.pth' again"
+        )
+    return source, base
 
 
 def build_into(
@@ -121,7 +133,7 @@ def build_into(
 
     Args:
         workdir: a folder that a checkpoint was exported into.
-        precision: of graph and engines.
+        precision: of graph and engines; for INT8 the graph is there already, from ``quantise_into``.
         target: from ``choose_target``.
         config: batch profile and limits.
         on_message: takes lines for people.
@@ -130,7 +142,9 @@ def build_into(
     results = []
     workdir.require_checkpoint()
     with workdir.lock(on_message):
-        graph = make_typed_graph(workdir, precision, on_message)
+        graph = (
+            _require_int8(workdir) if precision is Precision.INT8 else make_typed_graph(workdir, precision, on_message)
+        )
         for gpu in target.gpus:
 
             def report(step: BuildProgress, gpu: str = gpu) -> None:
@@ -163,11 +177,19 @@ def check_origin(path: Path, checkpoint_sha256: str, workdir: Workdir, remedy: s
         )
 
 
-def _current_info(path: Path) -> GraphInfo | None:
+def _require_int8(workdir: Workdir) -> Path:
+    """The INT8 graph for TensorRT, of this checkpoint."""
+    path = workdir.graph(Precision.INT8, Recipe.TENSORRT)
+    check_origin(path, read_graph_info(path).checkpoint_sha256, workdir, build_command("int8"))
+    return path
+
+
+def read_info_if_whole(path: Path) -> GraphInfo | None:
+    """What a graph says of itself; None where it is missing, damaged or foreign, and to be made anew."""
     try:
         return read_graph_info(path)
     except DeployError:
-        return None  # missing or damaged: it is made anew
+        return None
 
 
 def _is_installed(library: str) -> bool:

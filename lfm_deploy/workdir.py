@@ -11,14 +11,16 @@ from pathlib import Path
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.atomic import finish_commits, remove_leftovers
 from lfm_deploy.errors import ArtifactError, InputError
+from lfm_deploy.quantisation import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Workdir:
     """A deployment folder, ``deploy/`` by default.
 
-    It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``lfm.onnx``, ``lfm.fp16.onnx``, engines
-    such as ``lfm.fp16.sm86.engine`` with sidecar and build log, and ``report.json``.
+    It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``lfm.onnx``, ``lfm.fp16.onnx``, ``lfm.int8.onnx``
+    (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar and build log,
+    ``ranges.json``, ``precision.json``, and ``report.json``.
     """
 
     path: Path
@@ -34,6 +36,16 @@ class Workdir:
         return self.path / "report.json"
 
     @property
+    def ranges(self) -> Path:
+        """Activation ranges, from ``lfm-deploy calibrate``."""
+        return self.path / "ranges.json"
+
+    @property
+    def precisions(self) -> Path:
+        """What the search for INT8 layers found, for each recipe."""
+        return self.path / "precision.json"
+
+    @property
     def scores(self) -> Path:
         """Every logit of the last verification."""
         return self.path / "scores.csv"
@@ -43,9 +55,12 @@ class Workdir:
         """TensorRT's timing cache."""
         return self.path / "tensorrt.timing-cache"
 
-    def graph(self, precision: Precision) -> Path:
-        """The ONNX file of a precision."""
-        return self.path / ("lfm.onnx" if precision is Precision.FP32 else f"lfm.{precision}.onnx")
+    def graph(self, precision: Precision, recipe: Recipe = Recipe.TENSORRT) -> Path:
+        """The ONNX file of a precision; INT8 has one for each recipe."""
+        if precision is Precision.FP32:
+            return self.path / "lfm.onnx"
+        of_cpu = precision is Precision.INT8 and recipe is Recipe.CPU
+        return self.path / f"lfm.{precision}{'.cpu' if of_cpu else ''}.onnx"
 
     def engine(self, precision: Precision, gpu: str) -> Path:
         """The engine of a precision for a GPU such as ``"sm86"``."""
@@ -53,7 +68,8 @@ class Workdir:
 
     def graphs(self) -> list[Path]:
         """The ONNX files that are here, FP32 first."""
-        return [path for precision in Precision if (path := self.graph(precision)).is_file()]
+        paths = [self.graph(precision) for precision in Precision] + [self.graph(Precision.INT8, Recipe.CPU)]
+        return [path for path in paths if path.is_file()]
 
     def engines(self) -> list[Path]:
         """The TensorRT engines that are here, by precision and GPU."""
