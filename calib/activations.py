@@ -59,7 +59,7 @@ def collect_moments(
     reader: ActivationReader,
     batches: Iterable[NDArray[np.uint8]],
     taps: dict[str, int],
-    ranges: dict[str, tuple[float, float]],
+    ranges: dict[str, tuple[float, NDArray[np.floating]]],
     seed: int,
 ) -> dict[str, NDArray[np.float64]]:
     """Mean of x x^T over input patches x of convolutions, each tensor clipped to its range.
@@ -68,7 +68,7 @@ def collect_moments(
         reader: of the inputs of the convolutions.
         batches: pictures.
         taps: side of the kernel that reads each tensor.
-        ranges: what of each tensor is kept.
+        ranges: what of each tensor is kept; the upper end for each channel ``(C, 1, 1)``, or for all ``(1, 1, 1)``.
         seed: patches are drawn at random.
 
     Returns:

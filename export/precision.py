@@ -6,6 +6,7 @@ integers, see ``Recipe``. The first scale is exactly 1 grey level, because |NPR|
 QuantizeLinear and DequantizeLinear; ranges, gains and rounded weights are decided before it.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from onnx import numpy_helper
 from export.equalisation import apply_gains, choose_gains
 from export.names import find_convolutions, input_name
 from export.rounding import choose_scales, round_weights
+from export.splitting import split_channels
 from export.typed import check_types
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import BuildError
@@ -34,6 +36,7 @@ class Int8Config:
         recipe: for which machine.
         ranges: lowest and highest value that each quantised tensor keeps; what lies outside is clipped.
         channel_highest: largest value of each channel of the inner tensors ``(C,)``; where given, they are equalised.
+        parts: in how many parts each channel of a tensor is written ``(C,)``; see ``export.splitting``.
         moments: mean of x x^T over each layer's input patches ``(K, K)``; where given, weights are rounded by them
             instead of each to the nearest.
     """
@@ -41,6 +44,7 @@ class Int8Config:
     recipe: Recipe
     ranges: dict[str, tuple[float, float]]
     channel_highest: dict[str, NDArray[np.floating]] = field(default_factory=dict)
+    parts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     moments: dict[str, NDArray[np.floating]] = field(default_factory=dict)
 
 
@@ -107,6 +111,7 @@ def make_int8_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.Mode
     for_tensorrt = recipe is Recipe.TENSORRT
     nodes, scales = _quantised_parts(model, prepared.config, layers)
     overrides = {name: [scale] for name, scale in scales.items()} | _set_weights(model, prepared, layers)
+    _split(model, prepared.config, scales, overrides)
     # The quantiser asks for a range beside each scale, and uses the scale.
     dtype = np.float16 if for_tensorrt else np.float32
     unit = TensorData(lowest=np.array(0, dtype), highest=np.array(1, dtype))
@@ -151,6 +156,7 @@ def quantise_tensor(base: onnx.ModelProto, config: Int8Config, tensor: str) -> o
     alone = {name: values for name, values in config.channel_highest.items() if name == tensor}
     _equalise(model, replace(config, channel_highest=alone))
     scale = _scale(tensor, config)
+    _split(model, config, {tensor: scale}, {})
     names = [f"{tensor}.{part}" for part in ("scale", "zero_point", "quantised", "restored")]
     for node in model.graph.node:
         for index, name in enumerate(node.input):
@@ -166,6 +172,24 @@ def quantise_tensor(base: onnx.ModelProto, config: Int8Config, tensor: str) -> o
     model.graph.node.insert(index + 1, onnx.helper.make_node("QuantizeLinear", [tensor, *names[:2]], [names[2]]))
     model.graph.node.insert(index + 2, onnx.helper.make_node("DequantizeLinear", [names[2], *names[:2]], [names[3]]))
     return model
+
+
+def _split(
+    model: onnx.ModelProto,
+    config: Int8Config,
+    scales: dict[str, dict[str, NDArray[np.generic]]],
+    overrides: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Write the loud channels of quantised tensors in parts, in place; their weights keep the scales they had."""
+    convolutions = find_convolutions(model)
+    for before, after in itertools.pairwise(convolutions):
+        tensor = after.input[0]
+        if tensor not in config.parts or tensor not in scales:
+            continue
+        high = float(scales[tensor]["scale"]) * config.recipe.levels
+        sources = split_channels(model, after.name, config.parts[tensor], high)
+        if before.input[1] in overrides:
+            overrides[before.input[1]] = [overrides[before.input[1]][source] for source in sources]
 
 
 def _equalise(model: onnx.ModelProto, config: Int8Config) -> dict[str, NDArray[np.float64]]:

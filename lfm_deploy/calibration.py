@@ -1,7 +1,7 @@
 """``lfm-deploy calibrate``: pictures in, ``ranges.json`` out, every range judged by what it does to the logits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from math import sqrt
 from pathlib import Path
@@ -17,6 +17,7 @@ from calib.sample import Sampled, order_pictures
 from calib.scoring import score_graph
 from export.names import LAST_OUTPUT, input_name, quantisable_tensors
 from export.precision import Int8Config, quantise_tensor
+from export.splitting import count_parts
 from lfm_deploy.artifacts import GraphInfo, InputForm, Precision, read_graph_info
 from lfm_deploy.atomic import sha256_of_file, write_atomically
 from lfm_deploy.config import ModelConfig
@@ -195,6 +196,19 @@ def _require_enough(
         on_message(f"Warning: {len(taken)} pictures are few; {GOOD_COUNT} or more describe better what production sees")
 
 
+class _Bench:
+    """Measures what quantising one tensor does to the logits of the pictures that choose."""
+
+    def __init__(self, base: onnx.ModelProto, store: PictureStore, chooses: list[int]) -> None:
+        self._base, self._store, self._chooses = base, store, chooses
+        self._reference = score_graph(base, store, chooses)
+
+    def error(self, name: str, config: Int8Config) -> float:
+        """Mean |Δlogit| with this tensor alone quantised."""
+        logits = score_graph(quantise_tensor(self._base, config, name), self._store, self._chooses)
+        return round(float(np.abs(logits - self._reference).mean()), 6)
+
+
 def _measure_tensors(
     base: onnx.ModelProto, config: ModelConfig, store: PictureStore, chooses: list[int], on_progress: Progress
 ) -> dict[str, TensorRange]:
@@ -206,59 +220,81 @@ def _measure_tensors(
             statistics[name].add(values)
         done += len(images)
         on_progress("collecting activations", done, len(chooses))
-    reference = score_graph(base, store, chooses)
+    bench = _Bench(base, store, chooses)
     tensors = {}
     for index, name in enumerate(names):
-        on_progress("choosing ranges", index, len(names))
-        tensors[name] = _measure_tensor(base, name, statistics, reference, store, chooses)
-    on_progress("choosing ranges", len(names), len(names))
+        on_progress("choosing ranges", index, len(names) + 1)
+        tensors[name] = _measure_tensor(name, statistics[name], bench)
+    on_progress("choosing ranges", len(names), len(names) + 1)
+    # For the CPU every layer must be INT8 to be fast, so the tensor that suffers most gets finer steps.
+    inner = [name for name in names[1:-1] if tensors[name].lowest >= 0]
+    if inner:
+        worst = max(inner, key=lambda name: tensors[name].errors[Recipe.CPU][tensors[name].choice[Recipe.CPU]])
+        tensors[worst] = _try_parts(worst, tensors[worst], bench)
+    on_progress("choosing ranges", len(names) + 1, len(names) + 1)
     return tensors
 
 
-def _measure_tensor(
-    base: onnx.ModelProto,
-    name: str,
-    statistics: dict[str, TensorStatistics],
-    reference: NDArray[np.float32],
-    store: PictureStore,
-    chooses: list[int],
-) -> TensorRange:
-    mine = statistics[name]
-    highest = mine.channel_highest if mine.channel_highest is not None else np.zeros(0, np.float32)
-    inner = {name: highest} if mine.histogram.lowest >= 0 else {}
+def _measure_tensor(name: str, statistics: TensorStatistics, bench: _Bench) -> TensorRange:
+    histogram = statistics.histogram
+    highest = statistics.channel_highest if statistics.channel_highest is not None else np.zeros(0, np.float32)
+    inner = {name: highest} if histogram.lowest >= 0 else {}
     candidates: dict[Recipe, dict[str, tuple[float, float]]] = {}
     errors: dict[Recipe, dict[str, float]] = {}
-    choice: dict[Recipe, str] = {}
-
     # For TensorRT, what Top-K pooling selects from stays float16.
     for recipe in (Recipe.CPU,) if name == LAST_OUTPUT else tuple(Recipe):
 
         def measure(limits: tuple[float, float], recipe: Recipe = recipe) -> float:
-            config = Int8Config(recipe=recipe, ranges={name: limits}, channel_highest=inner)
-            logits = score_graph(quantise_tensor(base, config, name), store, chooses)
-            return round(float(np.abs(logits - reference).mean()), 6)
+            return bench.error(name, Int8Config(recipe=recipe, ranges={name: limits}, channel_highest=inner))
 
         if name == input_name("conv1"):  # its scale is exactly 1 grey level
             candidates[recipe] = {"grey levels": (0.0, float(recipe.levels))}
-            errors[recipe] = {"grey levels": measure((0.0, float(recipe.levels)))}
         else:
-            candidates[recipe] = find_candidates(mine.histogram, recipe.levels)
-            errors[recipe] = {found: measure(limits) for found, limits in candidates[recipe].items()}
-            for found, limits in _between(candidates[recipe], errors[recipe]).items():
-                candidates[recipe][found] = limits
-                errors[recipe][found] = measure(limits)
-        choice[recipe] = min(errors[recipe], key=errors[recipe].__getitem__)
-    counts, low, high = mine.histogram.shrunk(_HISTOGRAM_BINS)
+            candidates[recipe] = find_candidates(histogram, recipe.levels)
+        errors[recipe] = {found: measure(limits) for found, limits in candidates[recipe].items()}
+        for found, limits in _between(candidates[recipe], errors[recipe]).items():
+            candidates[recipe][found] = limits
+            errors[recipe][found] = measure(limits)
+    counts, low, high = histogram.shrunk(_HISTOGRAM_BINS)
     return TensorRange(
-        lowest=mine.histogram.lowest,
-        highest=mine.histogram.highest,
+        lowest=histogram.lowest,
+        highest=histogram.highest,
         channel_highest=tuple(float(value) for value in highest),
         histogram=tuple(counts),
         histogram_low=low,
         histogram_high=high,
         candidates=candidates,
         errors=errors,
-        choice=choice,
+        choice={recipe: min(found, key=found.__getitem__) for recipe, found in errors.items()},
+        parts={},
+    )
+
+
+def _try_parts(name: str, tensor: TensorRange, bench: _Bench) -> TensorRange:
+    """The same tensor for the CPU with its loud channels in parts, if that is better with one of the ranges."""
+    highest = np.array(tensor.channel_highest)
+    candidates, errors = dict(tensor.candidates[Recipe.CPU]), dict(tensor.errors[Recipe.CPU])
+    parts = {}
+    for found, (low, high) in tensor.candidates[Recipe.CPU].items():
+        split = f"{found}, loud channels in parts"
+        parts[split] = count_parts(highest, high)
+        if parts[split].max() == 1:
+            continue
+        candidates[split] = (low, high)
+        config = Int8Config(
+            recipe=Recipe.CPU,
+            ranges={name: (low, high)},
+            channel_highest={name: highest},
+            parts={name: parts[split]},
+        )
+        errors[split] = bench.error(name, config)
+    best = min(errors, key=errors.__getitem__)
+    return replace(
+        tensor,
+        candidates=tensor.candidates | {Recipe.CPU: candidates},
+        errors=tensor.errors | {Recipe.CPU: errors},
+        choice=tensor.choice | {Recipe.CPU: best},
+        parts={Recipe.CPU: tuple(int(count) for count in parts[best])} if best in parts else {},
     )
 
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.metrics import accuracy, accuracy_of_class, average_precision, decision_flips
+from lfm_deploy.quantisation import Quantisation
 
-# How far ACC and AP, in percentage points, may move with a precision; FP32 may not flip a decision at all.
-_POINTS = {Precision.FP16: 0.1}
+# How far ACC and AP, in percentage points, may move with FP16; FP32 may not flip a decision at all, and INT8 is held to
+# the budget that it was built with.
+_FP16_POINTS = 0.1
 # How far a single logit may move, as a share of the standard deviation of PyTorch's logits over the suite: a wrong
 # weight can leave every decision of a small suite alone. Seen with the published checkpoint and the demo's, over 965
 # and 300 pictures: 2e-5 in float32, 2.4e-3 in float16.
@@ -145,25 +147,52 @@ def compare_suite(
     )
 
 
-def judge_suite(precision: Precision, result: SuiteResult, reference: SuiteResult) -> tuple[Gate, ...]:
-    """The gates of a precision over one suite; the reference is PyTorch's result on the same pictures."""
+def judge_suite(
+    precision: Precision, result: SuiteResult, reference: SuiteResult, quantisation: Quantisation | None = None
+) -> tuple[Gate, ...]:
+    """The gates of a precision over one suite.
+
+    Args:
+        precision: of the engine.
+        result: of the engine.
+        reference: PyTorch's result on the same pictures.
+        quantisation: of an INT8 engine, with the budget that it must hold.
+    """
     broken = sum(not part.finite for part in result.sets)
-    share = result.max_error / result.spread if result.spread else None
-    gates = [
-        Gate(suite=result.suite, name="test sets with a logit that is no number", value=broken, limit=0),
+    gates = [Gate(suite=result.suite, name="test sets with a logit that is no number", value=broken, limit=0)]
+    if quantisation is not None:
+        budget = quantisation.budget
+        share = round(100 * len(result.flips) / result.pictures, 9)
+        gates += [
+            Gate(
+                suite=result.suite,
+                name="built outside its budget (--layers all)",
+                value=int(not quantisation.within_budget),
+                limit=0,
+            ),
+            Gate(suite=result.suite, name="flipped decisions in %", value=share, limit=budget.flips),
+        ]
+        return (*gates, *_judge_metrics(result, reference, budget.acc, budget.ap))
+    ratio = result.max_error / result.spread if result.spread else None
+    gates.append(
         Gate(
             suite=result.suite,
             name="largest |Δlogit| over the spread of PyTorch's logits",
-            value=None if share is None or math.isnan(share) else share,
+            value=None if ratio is None or math.isnan(ratio) else ratio,
             limit=_SHARES[precision],
-        ),
-    ]
-    if precision not in _POINTS:
+        )
+    )
+    if precision is Precision.FP32:
         return (*gates, Gate(suite=result.suite, name="flipped decisions", value=len(result.flips), limit=0))
-    limit = _POINTS[precision]
-    for name, mine, theirs in (
-        ("|ΔACC| in points", result.acc, reference.acc),
-        ("|ΔAP| in points", result.ap, reference.ap),
+    return (*gates, *_judge_metrics(result, reference, _FP16_POINTS, _FP16_POINTS))
+
+
+def _judge_metrics(result: SuiteResult, reference: SuiteResult, acc: float, ap: float) -> tuple[Gate, ...]:
+    """Gates on how far accuracy and average precision may move, in percentage points."""
+    gates = []
+    for name, mine, theirs, limit in (
+        ("|ΔACC| in points", result.acc, reference.acc, acc),
+        ("|ΔAP| in points", result.ap, reference.ap, ap),
     ):
         # Rounded so that 2 flips in 2000 are 0.1 points and not the float64 above it.
         change = None if mine is None or theirs is None else round(100 * abs(mine - theirs), 9)

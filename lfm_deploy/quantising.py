@@ -119,7 +119,8 @@ def check_kernels(model: onnx.ModelProto, result: SearchResult) -> None:
     if kernels["QLinearConv"] != len(result.layers) or (complete and (kernels["Conv"] + kernels["FusedConv"] + pools)):
         raise GateError(
             f"ONNX Runtime runs {kernels['QLinearConv']} convolutions in integers, expected {len(result.layers)} "
-            f"(its optimised graph has {dict(kernels)}); nothing was written. Report this with the output of 'pip freeze'"
+            f"(its optimised graph has {dict(kernels)}); nothing was written. Report this with the output of "
+            "'pip freeze'"
         )
 
 

@@ -46,6 +46,7 @@ class TensorRange:
         candidates: for each recipe the ranges that were tried, by name.
         errors: for each recipe and candidate the mean |Δlogit| when this tensor alone is quantised so.
         choice: for each recipe the name of the candidate with the smallest error.
+        parts: for each recipe that writes loud channels in parts, in how many each channel is written.
     """
 
     lowest: float
@@ -57,6 +58,7 @@ class TensorRange:
     candidates: dict[Recipe, dict[str, tuple[float, float]]]
     errors: dict[Recipe, dict[str, float]]
     choice: dict[Recipe, str]
+    parts: dict[Recipe, tuple[int, ...]]
 
     def chosen(self, recipe: Recipe) -> tuple[float, float]:
         """The range that a recipe uses."""
@@ -177,6 +179,7 @@ def hash_contract(contract: Contract) -> str:
 
 def _tensor(entry: dict[str, Any]) -> TensorRange:
     by_recipe = {name: {Recipe(recipe): part for recipe, part in entry[name].items()} for name in ("errors", "choice")}
+    parts = {Recipe(recipe): tuple(counts) for recipe, counts in entry["parts"].items()}
     candidates = {
         Recipe(recipe): {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
         for recipe, ranges in entry["candidates"].items()
@@ -184,6 +187,6 @@ def _tensor(entry: dict[str, Any]) -> TensorRange:
     return TensorRange(
         **entry
         | by_recipe
-        | {"candidates": candidates}
+        | {"candidates": candidates, "parts": parts}
         | {name: tuple(entry[name]) for name in ("channel_highest", "histogram")}
     )

@@ -1,6 +1,7 @@
 """The report of a verification: JSON first; the terminal table is a view of the same values."""
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lfm_deploy.advice import advise
 from lfm_deploy.benchmark import Speed, count_threads
 from lfm_deploy.comparison import Gate, SetResult, SuiteResult
 from lfm_deploy.tables import make_table
@@ -17,16 +19,19 @@ from lfm_deploy.version import __version__
 
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy", "pillow")
 _LISTED = 5
-_FORMAT = "lfm-deploy report 1"
+_FORMAT = "lfm-deploy report 2"
 
 
-def make_report(verification: Verification, *, suites: list[str], device: str) -> dict[str, Any]:
+def make_report(
+    verification: Verification, *, suites: list[str], device: str, quantised: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """A verification as plain values for JSON; accuracies and AP in per cent, as the paper prints them.
 
     Args:
         verification: what was found.
         suites: what was asked for.
         device: where PyTorch and ONNX Runtime ran.
+        quantised: how the INT8 graphs came about, by recipe, from ``describe_quantisation``.
     """
     return {
         "format": _FORMAT,
@@ -38,6 +43,8 @@ def make_report(verification: Verification, *, suites: list[str], device: str) -
         "suites": suites,
         "device": device,
         "engines": [_engine(engine) for engine in verification.engines],
+        "advice": advise(verification),
+        "quantisation": dict(quantised or {}),
         "skipped": [{"path": str(picture.path), "reason": picture.reason} for picture in verification.skipped],
         "environment": describe_environment(),
     }
@@ -75,6 +82,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         if len(report["engines"][0]["suites"][index]["sets"]) > 1:
             console.print(_set_table(report, index, suite))
     _print_not_run(report, console)
+    for line in report["advice"]:
+        console.print(Text(line, style="bold"))
     for engine in report["engines"]:
         for gate in engine["gates"]:
             if not gate["passed"]:
@@ -103,6 +112,7 @@ def _engine(engine: EngineResult) -> dict[str, Any]:
         "file": engine.path.name,
         "sha256": engine.sha256,
         "precision": str(engine.precision),
+        "quantisation": None if engine.quantisation is None else engine.quantisation.as_dict(),
         "not_run": engine.not_run,
         "suites": [_suite(suite) for suite in engine.suites],
         "gates": [_gate_values(gate) for gate in engine.gates],
@@ -212,7 +222,9 @@ def _print_not_run(report: dict[str, Any], console: Console) -> None:
     reasons: dict[str, list[str]] = {}
     for engine in report["engines"]:
         if engine["not_run"] is not None:
-            reasons.setdefault(engine["not_run"], []).append(engine["name"])
+            outside = engine["quantisation"] is not None and not engine["quantisation"]["within_budget"]
+            mark = " (built outside its budget)" if outside else ""
+            reasons.setdefault(engine["not_run"], []).append(engine["name"] + mark)
     for reason, names in reasons.items():
         console.print(Text(f"not run, {reason}: {', '.join(names)}", style="dim"))
 

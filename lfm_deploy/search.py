@@ -221,7 +221,7 @@ def search_layers(
         within_budget=held,
         reasons=_explain(config.layers, layers, trials, layers_asked),
         multiply_adds=counts,
-        snr_db={} if model is None else measure_snr(prepared.model, model, store, scorer.parts[CHOOSE]),
+        snr_db={} if model is None else measure_snr(prepared, model, store, scorer.parts[CHOOSE]),
         logits={} if model is None else scorer.pairs(model),
         model=model,
     )
@@ -254,7 +254,9 @@ def prepare(
     weights = {tensor.name: tensor.dims for tensor in reference.graph.initializer}
     taps = {node.input[0]: weights[node.input[1]][2] for node in convolutions}
     reader = ActivationReader(reference, list(taps))
-    moments = collect_moments(reader, store.batches(chooses), taps, limits, ranges.seed)
+    parts = {name: np.array(tensor.parts[recipe]) for name, tensor in ranges.tensors.items() if recipe in tensor.parts}
+    kept = {name: (low, high * parts.get(name, np.ones(1)).reshape(-1, 1, 1)) for name, (low, high) in limits.items()}
+    moments = collect_moments(reader, store.batches(chooses), taps, kept, ranges.seed)
     return prepare_int8(
         base,
         Int8Config(
@@ -265,15 +267,17 @@ def prepare(
                 for name, tensor in ranges.tensors.items()
                 if name not in (input_name("conv1"), LAST_OUTPUT)
             },
+            parts=parts,
             moments={node.name: moments[node.input[0]] for node in convolutions},
         ),
     )
 
 
 def measure_snr(
-    exact: onnx.ModelProto, quantised: onnx.ModelProto, store: PictureStore, indices: Sequence[int]
+    prepared: PreparedGraph, quantised: onnx.ModelProto, store: PictureStore, indices: Sequence[int]
 ) -> dict[str, float]:
     """Signal-to-noise ratio in dB of what each layer reads, with everything in front of it quantised."""
+    exact = prepared.model
     layers = [node.name for node in find_convolutions(exact)]
     made = {name for node in quantised.graph.node for name in node.output}
     restored = [f"{input_name(layer)}_DequantizeLinear_Output" for layer in layers]
@@ -285,9 +289,20 @@ def measure_snr(
         pairs = zip(exact_reader.read(images).values(), reader.read(images).values(), strict=True)
         for index, (expected, found) in enumerate(pairs):
             signal[index] += float(np.square(expected, dtype=np.float64).sum())
-            noise[index] += float(np.square(found - expected, dtype=np.float64).sum())
+            joined = _join_parts(found, prepared.config.parts.get(input_name(layers[index])))
+            noise[index] += float(np.square(joined - expected, dtype=np.float64).sum())
     with np.errstate(divide="ignore"):
         return {layer: float(ratio) for layer, ratio in zip(layers, 10 * np.log10(signal / noise), strict=True)}
+
+
+def _join_parts(values: NDArray[np.float32], parts: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    """A tensor whose loud channels were written in parts, with each channel's parts added up."""
+    if parts is None or values.shape[1] == len(parts):
+        return values
+    joined = values[:, : len(parts)].copy()
+    for extra, source in enumerate(np.repeat(np.arange(len(parts)), parts - 1), start=len(parts)):
+        joined[:, source] += values[:, extra]
+    return joined
 
 
 def _measure_sensitivities(

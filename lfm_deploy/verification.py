@@ -17,6 +17,7 @@ from lfm_deploy.contract import Contract, check_contract
 from lfm_deploy.deployment import check_origin
 from lfm_deploy.errors import ArtifactError, ImageError, OtherGpuError, SuiteError, UnavailableError
 from lfm_deploy.images import SkippedImage, read_batches
+from lfm_deploy.quantisation import Quantisation, Recipe
 from lfm_deploy.suites import Suite, TestSet
 from lfm_deploy.workdir import Workdir
 
@@ -31,18 +32,22 @@ class Candidate:
     Attributes:
         path: of the file.
         name: in reports, unique in a workdir.
+        place: runtime and device, the same for engines whose speeds can be compared.
         precision: of its arithmetic.
         device: where to run it; None leaves it to the kind of file.
         contract: what pictures it takes; None for the checkpoint, which takes any.
         batches: smallest and largest batch of its profile.
+        quantisation: of an INT8 graph or engine.
     """
 
     path: Path
     name: str
+    place: str
     precision: Precision
     device: str | None
     contract: Contract | None = None
     batches: tuple[int, int] = (1, 65535)
+    quantisation: Quantisation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ class EngineResult:
     """One row of a report: what an engine did, or why it did not run.
 
     Attributes:
-        name, path, sha256, precision: of the engine.
+        name, path, place, sha256, precision, quantisation: of the engine.
         not_run: the reason; None for an engine that ran.
         suites: how it did, one entry a suite.
         gates: what it had to meet; the reference has none.
@@ -59,8 +64,10 @@ class EngineResult:
 
     name: str
     path: Path
+    place: str
     sha256: str
     precision: Precision
+    quantisation: Quantisation | None = None
     not_run: str | None = None
     suites: tuple[SuiteResult, ...] = ()
     gates: tuple[Gate, ...] = ()
@@ -159,6 +166,7 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
         Candidate(
             path=workdir.require_checkpoint(),
             name=_named("pytorch fp32", device),
+            place=f"pytorch on {device}",
             precision=Precision.FP32,
             device=device,
         )
@@ -166,20 +174,24 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
     graph_hashes = {}
     for path in workdir.graphs():
         graph = read_graph_info(path)
+        recipe = None if graph.quantisation is None else graph.quantisation.recipe
         remedy = (
             "lfm-deploy export CHECKPOINT.pth"
             if path == workdir.graph(Precision.FP32)
-            else build_command(graph.precision)
+            else build_command(graph.precision, recipe=recipe)
         )
         check_origin(path, graph.checkpoint_sha256, workdir, remedy)
-        graph_hashes[graph.precision] = sha256_of_file(path)
+        if recipe is not Recipe.CPU:
+            graph_hashes[graph.precision] = sha256_of_file(path)  # engines are built from these
         found.append(
             Candidate(
                 path=path,
-                name=_named(f"onnxruntime {graph.precision}", device),
+                name=_named(f"onnxruntime {graph.precision}{f' {recipe}' if recipe else ''}", device),
+                place=f"onnxruntime on {device}",
                 precision=graph.precision,
                 device=device,
                 contract=graph.contract,
+                quantisation=graph.quantisation,
             )
         )
     for path in workdir.engines():
@@ -192,10 +204,12 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
             Candidate(
                 path=path,
                 name=f"{engine.runtime} {engine.precision} {engine.gpu}",
+                place=f"{engine.runtime} on {engine.gpu}",
                 precision=engine.precision,
                 device=device if device.startswith("cuda") else None,
                 contract=engine.contract,
                 batches=(engine.batch[0], engine.batch[2]),
+                quantisation=engine.quantisation,
             )
         )
     return found
@@ -260,7 +274,13 @@ def _describe(
     sha256 = sha256_of_file(candidate.path)
     if reason is not None:
         return EngineResult(
-            name=candidate.name, path=candidate.path, sha256=sha256, precision=candidate.precision, not_run=reason
+            name=candidate.name,
+            path=candidate.path,
+            place=candidate.place,
+            sha256=sha256,
+            precision=candidate.precision,
+            quantisation=candidate.quantisation,
+            not_run=reason,
         )
     threshold = (candidate.contract or Contract()).threshold
     suites: list[SuiteResult] = []
@@ -271,7 +291,7 @@ def _describe(
             suites.append(compare_suite(suite, scores, expected, threshold))
             if name != reference:
                 judged = compare_suite(suite, expected, expected, threshold)
-                gates.extend(judge_suite(candidate.precision, suites[-1], judged))
+                gates.extend(judge_suite(candidate.precision, suites[-1], judged, candidate.quantisation))
     speeds: list[Speed] = []
     if speed_seconds:
         batches = [size for size in SPEED_BATCHES if candidate.batches[0] <= size <= candidate.batches[1]]
@@ -280,8 +300,10 @@ def _describe(
     return EngineResult(
         name=candidate.name,
         path=candidate.path,
+        place=candidate.place,
         sha256=sha256,
         precision=candidate.precision,
+        quantisation=candidate.quantisation,
         suites=tuple(suites),
         gates=tuple(gates),
         speeds=tuple(speeds),

@@ -13,6 +13,7 @@ from lfm_deploy.version import __version__
 _COMMANDS = {
     "demo": "Run the whole chain on this machine with data that it makes itself.",
     "export": "Export a checkpoint to ONNX, proved equal to it on real pixels.",
+    "calibrate": "Measure activation ranges on pictures, for build --int8.",
     "build": "Build typed ONNX and TensorRT engines.",
     "verify": "Check that every engine makes the checkpoint's decisions.",
     "suites": "List the published test suites and where their data comes from.",

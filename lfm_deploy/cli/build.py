@@ -1,11 +1,12 @@
 """``lfm-deploy build``."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import json_option, make_console, print_json, progress_bar, say, workdir_option
+from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say, workdir_option
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 @click.command("build")
 @click.option("--fp16", "precision", flag_value="fp16", help="float16 up to Top-K pooling, the rest float32.")
 @click.option("--fp32", "precision", flag_value="fp32", help="float32 throughout, without TF32.")
+@click.option("--int8", "precision", flag_value="int8", help="int8 in as many layers as the budget allows.")
 @click.option("--gpu", "gpus", metavar="LIST", help='Compute capabilities or cards: sm86,sm89 or "RTX A6000".')
 @click.option("--target", type=click.Choice(["gpu", "cpu"]), default="gpu", show_default=True, help="cpu: ONNX alone.")
 @click.option("--library", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="Default: what fits this machine.")
@@ -31,6 +33,15 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 )
 @click.option("--max-side", type=int, default=1024, show_default=True, help="Largest side of a --dynamic-size graph.")
 @click.option("--workspace", "workspace_mib", type=int, default=0, help="Limit on scratch memory in MiB; 0: none.")
+@click.option(
+    "--budget", metavar="LIMITS", help="With --int8, what may be lost.  [default: acc=0.2,ap=0.15,flips=0.7%]"
+)
+@click.option(
+    "--layers",
+    type=click.Choice(["search", "all"]),
+    help="With --int8: search, or quantise all and mark the result if it breaks the budget.  [default: search]",
+)
+@click.option("--images", type=FOLDER, help="With --int8: where the calibration pictures are now, if they moved.")
 @workdir_option
 @json_option
 def command(
@@ -41,6 +52,9 @@ def command(
     batch: tuple[int, int, int],
     max_side: int,
     workspace_mib: int,
+    budget: str | None,
+    layers: str | None,
+    images: Path | None,
     workdir: Workdir,
     as_json: bool,
 ) -> None:
@@ -48,15 +62,25 @@ def command(
 
     Engines are for the GPU in this machine. Without one, TensorRT-RTX builds ahead of time for --gpu, by default for
     sm86, sm89 and sm120. Each engine has a sidecar (.json) and a build log; they appear together.
+
+    --int8 needs ranges from 'lfm-deploy calibrate'. It searches the layers that can be INT8 within the budget, says
+    why each has its precision (precision.json), and gives nothing where no choice holds.
     """
     if precision is None:
-        raise click.UsageError("say which precision: --fp16 or --fp32")
+        raise click.UsageError("say which precision: --fp16, --int8 or --fp32")
+    if precision != "int8" and (budget or layers or images):
+        raise click.UsageError("--budget, --layers and --images are for --int8")
+    if target == "cpu" and (gpus or library):
+        raise click.UsageError("--target cpu takes neither --gpu nor --library")
     from lfm_deploy.artifacts import Precision
 
+    findings = None
+    if precision == "int8":
+        from lfm_deploy.cli.quantise import quantise
+
+        findings = quantise(workdir, target, budget, layers or "search", images, as_json)
     if target == "cpu":
-        if gpus or library:
-            raise click.UsageError("--target cpu takes neither --gpu nor --library")
-        _make_cpu_graph(workdir, Precision(precision), as_json)
+        _make_cpu_graph(workdir, Precision(precision), findings, as_json)
         return
     from engines.builder import BuildConfig
     from engines.gpus import parse_gpus
@@ -82,19 +106,28 @@ def command(
         _print_results(results)
 
 
-def _make_cpu_graph(workdir: Workdir, precision: Any, as_json: bool) -> None:
+def _make_cpu_graph(workdir: Workdir, precision: Any, findings: dict[str, Any] | None, as_json: bool) -> None:
     from lfm_deploy.deployment import make_typed_graph
+    from lfm_deploy.quantisation import Recipe
 
-    with workdir.lock(say):
-        path = make_typed_graph(workdir, precision, say)
+    if findings is None:
+        with workdir.lock(say):
+            path = make_typed_graph(workdir, precision, say)
+    else:
+        path = workdir.graph(precision, Recipe.CPU)
     if as_json:
-        print_json({"file": str(path), "bytes": path.stat().st_size})
+        values = {"file": str(path), "bytes": path.stat().st_size}
+        print_json(values if findings is None else values | {"quantisation": findings})
     else:
         click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, for ONNX Runtime on the CPU")
 
 
 def _as_values(result: "BuildResult") -> dict[str, Any]:
-    info = asdict(result.info) | {"contract": result.info.contract.as_dict(), "config": result.info.config.as_dict()}
+    info = asdict(result.info) | {
+        "contract": result.info.contract.as_dict(),
+        "config": result.info.config.as_dict(),
+        "quantisation": None if result.info.quantisation is None else result.info.quantisation.as_dict(),
+    }
     return {"engine": str(result.engine), "sidecar": str(result.sidecar), "log": str(result.log)} | info
 
 

@@ -42,11 +42,12 @@ def print_json(result: Any) -> None:
     click.echo(json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def make_console() -> Any:
-    """A rich console on stdout; brackets in names of files and sets stay text."""
+def make_console(*, to_stderr: bool = False) -> Any:
+    """A rich console on stdout, or on stderr; brackets in names of files and sets stay text."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False, markup=False)
+    stream = sys.stderr if to_stderr else sys.stdout
+    return Console(width=None if stream.isatty() else _FILE_WIDTH, highlight=False, markup=False, stderr=to_stderr)
 
 
 @contextmanager

@@ -1,0 +1,96 @@
+"""The INT8 part of ``lfm-deploy build``: the search, and its table."""
+
+from pathlib import Path
+from typing import Any
+
+from lfm_deploy.cli.console import make_console, progress_bar, say
+from lfm_deploy.workdir import Workdir
+
+
+def quantise(
+    workdir: Workdir, target: str, budget: str | None, layers: str, images: Path | None, as_json: bool
+) -> dict[str, Any]:
+    """Make the INT8 graph of a target and print what the search found; also where it found nothing.
+
+    Raises:
+        BudgetError: after its table.
+    """
+    from lfm_deploy.quantisation import Budget, Recipe
+    from lfm_deploy.quantising import quantise_into
+    from lfm_deploy.search import BudgetError
+
+    recipe = Recipe.CPU if target == "cpu" else Recipe.TENSORRT
+    allowed = Budget.parse(budget) if budget else Budget()
+    try:
+        with progress_bar() as update:
+            made = quantise_into(
+                workdir,
+                recipe,
+                allowed,
+                layers_asked=layers,
+                images=images,
+                on_message=say,
+                on_progress=update,
+            )
+    except BudgetError as error:
+        print_findings(error.result.as_dict(), str(workdir.path), to_stderr=as_json)
+        raise
+    if made.reused:
+        say(f"{made.path}: made from the same ranges, budget and versions before; kept")
+    if not as_json:
+        print_findings(made.findings, str(made.path), to_stderr=False)
+    if not made.findings["within_budget"]:
+        say(f"Warning: {made.path.name} breaks the budget {allowed}; it is marked, and verify fails it")
+    return made.findings
+
+
+def print_findings(findings: dict[str, Any], title: str, *, to_stderr: bool) -> None:
+    """Every layer with its precision and why, and how the result stands to its budget."""
+    from rich.text import Text
+
+    from lfm_deploy.tables import make_table
+
+    share = 100 * findings["int8_share"]
+    heading = f"{title}: INT8 for {findings['recipe']}, {share:.1f} % of the multiply-adds"
+    table = make_table(heading, "layer")
+    for name, right in (("is", False), ("work", True), ("alone", True), ("without", True), ("SNR", True)):
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    total = sum(layer["multiply_adds"] for layer in findings["layers"].values())
+    for name, layer in findings["layers"].items():
+        table.add_row(
+            name,
+            Text(layer["precision"], style="green" if layer["precision"] == "int8" else "yellow"),
+            f"{100 * layer['multiply_adds'] / total:.0f} %",
+            f"{layer['only']['flips']:.2f} %",
+            f"{layer['without']['flips']:.2f} %",
+            show_decibels(layer["snr_db"]),
+            layer["why"],
+        )
+    table.caption = (
+        "alone, without: flips estimated with only this layer, or all but it, in INT8; SNR: of what the layer reads"
+    )
+    console = make_console(to_stderr=to_stderr)
+    console.print(table)
+    budget = findings["budget"]
+    rows = [("FP32" if findings["recipe"] == "cpu" else "FP16", findings["base"])]
+    if findings["trials"] and findings["trials"][-1]["judged_by"]:
+        rows.append(("INT8", findings["trials"][-1]["judged_by"]))
+    for name, estimate in rows:
+        ap = "-" if estimate["ap"] is None else f"{estimate['ap']:+.3f}"
+        console.print(
+            f"{name} on {estimate['pictures']} pictures that chose nothing: flips {estimate['flips']:.2f} ± "
+            f"{estimate['flips_error']:.2f} % (allowed {budget['flips']:g}), ACC {estimate['acc']:+.3f} "
+            f"({budget['acc']:g}), AP {ap} ({budget['ap']:g}) points; seen flips {estimate['seen_flips']} of "
+            f"{estimate['pictures'] * estimate['views']}",
+            soft_wrap=True,
+        )
+    if not findings["within_budget"]:
+        console.print(Text("outside the budget", style="bold red"))
+
+
+def show_decibels(value: float | None) -> str:
+    """A signal-to-noise ratio for people; one without noise is exact."""
+    if value is None:
+        return "-"
+    return "exact" if value == float("inf") else f"{value:.0f} dB"
