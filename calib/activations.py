@@ -1,6 +1,6 @@
 """What a network's tensors do on pictures: read out of an ONNX graph in ONNX Runtime, batch by batch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ def collect_moments(
     reader: ActivationReader,
     batches: Iterable[NDArray[np.uint8]],
     taps: dict[str, int],
-    ranges: dict[str, tuple[float, NDArray[np.floating]]],
+    ranges: Mapping[str, tuple[float, NDArray[np.floating]]],
     seed: int,
 ) -> dict[str, NDArray[np.float64]]:
     """Mean of x x^T over input patches x of convolutions, each tensor clipped to its range.

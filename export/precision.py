@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export.equalisation import apply_gains, choose_gains
-from export.names import find_convolutions, input_name
+from export.levelling import level_channels
+from export.names import LAST_OUTPUT, find_convolutions, input_name
 from export.rounding import choose_scales, round_weights
 from export.splitting import split_channels
 from export.typed import check_types
@@ -37,6 +38,8 @@ class Int8Config:
         ranges: lowest and highest value that each quantised tensor keeps; what lies outside is clipped.
         channel_highest: largest value of each channel of the inner tensors ``(C,)``; where given, they are equalised.
         parts: in how many parts each channel of a tensor is written ``(C,)``; see ``export.splitting``.
+        channel_ranges: lowest and highest value that each channel of the projection's output keeps ``(C, 2)``; see
+            ``export.levelling``. None for one range for all, which ``ranges`` has.
         moments: mean of x x^T over each layer's input patches ``(K, K)``; where given, weights are rounded by them
             instead of each to the nearest.
     """
@@ -45,6 +48,7 @@ class Int8Config:
     ranges: dict[str, tuple[float, float]]
     channel_highest: dict[str, NDArray[np.floating]] = field(default_factory=dict)
     parts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    channel_ranges: NDArray[np.floating] | None = None
     moments: dict[str, NDArray[np.floating]] = field(default_factory=dict)
 
 
@@ -76,6 +80,8 @@ def prepare_int8(base: onnx.ModelProto, config: Int8Config) -> PreparedGraph:
     """
     model = onnx.shape_inference.infer_shapes(base)
     gains = _equalise(model, config)
+    if config.channel_ranges is not None:
+        level_channels(model, config.channel_ranges, config.recipe.levels)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     codes: dict[str, NDArray[np.int8]] = {}
     scales: dict[str, NDArray[np.floating]] = {}
@@ -155,6 +161,8 @@ def quantise_tensor(base: onnx.ModelProto, config: Int8Config, tensor: str) -> o
     model.CopyFrom(base)
     alone = {name: values for name, values in config.channel_highest.items() if name == tensor}
     _equalise(model, replace(config, channel_highest=alone))
+    if config.channel_ranges is not None:
+        level_channels(model, config.channel_ranges, config.recipe.levels)
     scale = _scale(tensor, config)
     _split(model, config, {tensor: scale}, {})
     names = [f"{tensor}.{part}" for part in ("scale", "zero_point", "quantised", "restored")]
@@ -249,7 +257,7 @@ def _scale(tensor: str, config: Int8Config) -> dict[str, NDArray[np.generic]]:
     """Scale and zero point of one tensor."""
     low, high = config.ranges[tensor]
     low, high = min(low, 0.0), max(high, 0.0)
-    if tensor == input_name("conv1"):
+    if tensor == input_name("conv1") or (tensor == LAST_OUTPUT and config.channel_ranges is not None):
         low, high = 0.0, float(config.recipe.levels)
     if config.recipe is Recipe.TENSORRT:
         scale = np.float16(max(-low, high) / config.recipe.levels)

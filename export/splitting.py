@@ -1,12 +1,12 @@
 """Finer steps for loud channels: what a channel has above the range of its scale is carried by copies of it.
 
-A scale that is fine enough for most channels clips the loudest, and one that is wide enough for those is too coarse for
-all others. A channel y of a convolution can be written in parts instead, each of which saturates at the range T,
+A scale that is fine enough for most channels clips the loudest, and one that is wide enough for those is too coarse
+for all others. A channel y of a convolution can be written in parts instead, each of which saturates at the range T,
 
     min(relu(y), 2 T) = min(relu(y), T) + min(relu(y - T), T)
 
-and so on for more parts. relu(y - T) is the same convolution with another bias, max pooling commutes with all of it, and
-the next convolution reads each part with the same weights. The saturation is the quantised tensor's own, so the
+and so on for more parts. relu(y - T) is the same convolution with another bias, max pooling commutes with all of it,
+and the next convolution reads each part with the same weights. The saturation is the quantised tensor's own, so the
 equation holds only where the tensor is quantised. Some more channels are the price.
 
 Source of the idea: Zhao et al., "Improving Neural Network Quantization without Retraining using Outlier Channel

@@ -15,6 +15,7 @@ from calib.candidates import find_candidates
 from calib.pictures import PictureStore, hash_pixels
 from calib.sample import Sampled, order_pictures
 from calib.scoring import score_graph
+from export.levelling import choose_channel_ranges, selected_name
 from export.names import LAST_OUTPUT, input_name, quantisable_tensors
 from export.precision import Int8Config, quantise_tensor
 from export.splitting import count_parts
@@ -30,6 +31,7 @@ from lfm_deploy.workdir import Workdir
 
 FEWEST_PICTURES, GOOD_COUNT = 32, 128
 _HISTOGRAM_BINS = 128
+_BY_CHANNEL = "by channel, of what is selected"
 Progress = Callable[[str, int, int], None]
 
 
@@ -214,9 +216,14 @@ def _measure_tensors(
 ) -> dict[str, TensorRange]:
     names = quantisable_tensors(config)
     statistics = {name: TensorStatistics() for name in names}
-    reader, done = ActivationReader(base, names), 0
+    picked = selected_name(base)
+    reader, done = ActivationReader(base, [*names, picked]), 0
+    lowest, highest = np.full(config.projection, np.inf), np.full(config.projection, -np.inf)
     for images in store.batches(chooses):
-        for name, values in reader.read(images).items():
+        found = reader.read(images)
+        selected = found.pop(picked)  # (N, C, k)
+        lowest, highest = np.minimum(lowest, selected.min((0, 2))), np.maximum(highest, selected.max((0, 2)))
+        for name, values in found.items():
             statistics[name].add(values)
         done += len(images)
         on_progress("collecting activations", done, len(chooses))
@@ -225,6 +232,7 @@ def _measure_tensors(
     for index, name in enumerate(names):
         on_progress("choosing ranges", index, len(names) + 1)
         tensors[name] = _measure_tensor(name, statistics[name], bench)
+    tensors[LAST_OUTPUT] = _try_channels(tensors[LAST_OUTPUT], choose_channel_ranges(lowest, highest), bench)
     on_progress("choosing ranges", len(names), len(names) + 1)
     # For the CPU every layer must be INT8 to be fast, so the tensor that suffers most gets finer steps.
     inner = [name for name in names[1:-1] if tensors[name].lowest >= 0]
@@ -267,6 +275,7 @@ def _measure_tensor(name: str, statistics: TensorStatistics, bench: _Bench) -> T
         errors=errors,
         choice={recipe: min(found, key=found.__getitem__) for recipe, found in errors.items()},
         parts={},
+        channel_ranges={},
     )
 
 
@@ -295,6 +304,22 @@ def _try_parts(name: str, tensor: TensorRange, bench: _Bench) -> TensorRange:
         errors=tensor.errors | {Recipe.CPU: errors},
         choice=tensor.choice | {Recipe.CPU: best},
         parts={Recipe.CPU: tuple(int(count) for count in parts[best])} if best in parts else {},
+    )
+
+
+def _try_channels(tensor: TensorRange, limits: NDArray[np.float64], bench: _Bench) -> TensorRange:
+    """The projection's output for the CPU with a range for each channel, if that is better than one for all."""
+    outer = (float(limits[:, 0].min()), float(limits[:, 1].max()))
+    config = Int8Config(recipe=Recipe.CPU, ranges={LAST_OUTPUT: outer}, channel_ranges=limits)
+    errors = tensor.errors[Recipe.CPU] | {_BY_CHANNEL: bench.error(LAST_OUTPUT, config)}
+    best = min(errors, key=errors.__getitem__)
+    rows = tuple((float(low), float(high)) for low, high in limits)
+    return replace(
+        tensor,
+        candidates={Recipe.CPU: tensor.candidates[Recipe.CPU] | {_BY_CHANNEL: outer}},
+        errors={Recipe.CPU: errors},
+        choice={Recipe.CPU: best},
+        channel_ranges={Recipe.CPU: rows} if best == _BY_CHANNEL else {},
     )
 
 

@@ -47,6 +47,7 @@ class TensorRange:
         errors: for each recipe and candidate the mean |Δlogit| when this tensor alone is quantised so.
         choice: for each recipe the name of the candidate with the smallest error.
         parts: for each recipe that writes loud channels in parts, in how many each channel is written.
+        channel_ranges: for each recipe that gives every channel a range of its own, these ``(C, 2)``.
     """
 
     lowest: float
@@ -59,6 +60,7 @@ class TensorRange:
     errors: dict[Recipe, dict[str, float]]
     choice: dict[Recipe, str]
     parts: dict[Recipe, tuple[int, ...]]
+    channel_ranges: dict[Recipe, tuple[tuple[float, float], ...]]
 
     def chosen(self, recipe: Recipe) -> tuple[float, float]:
         """The range that a recipe uses."""
@@ -180,6 +182,10 @@ def hash_contract(contract: Contract) -> str:
 def _tensor(entry: dict[str, Any]) -> TensorRange:
     by_recipe = {name: {Recipe(recipe): part for recipe, part in entry[name].items()} for name in ("errors", "choice")}
     parts = {Recipe(recipe): tuple(counts) for recipe, counts in entry["parts"].items()}
+    by_channel = {
+        Recipe(recipe): tuple((float(low), float(high)) for low, high in limits)
+        for recipe, limits in entry["channel_ranges"].items()
+    }
     candidates = {
         Recipe(recipe): {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
         for recipe, ranges in entry["candidates"].items()
@@ -187,6 +193,6 @@ def _tensor(entry: dict[str, Any]) -> TensorRange:
     return TensorRange(
         **entry
         | by_recipe
-        | {"candidates": candidates, "parts": parts}
+        | {"candidates": candidates, "parts": parts, "channel_ranges": by_channel}
         | {name: tuple(entry[name]) for name in ("channel_highest", "histogram")}
     )

@@ -255,6 +255,7 @@ def prepare(
     taps = {node.input[0]: weights[node.input[1]][2] for node in convolutions}
     reader = ActivationReader(reference, list(taps))
     parts = {name: np.array(tensor.parts[recipe]) for name, tensor in ranges.tensors.items() if recipe in tensor.parts}
+    by_channel = ranges.tensors[LAST_OUTPUT].channel_ranges.get(recipe)
     kept = {name: (low, high * parts.get(name, np.ones(1)).reshape(-1, 1, 1)) for name, (low, high) in limits.items()}
     moments = collect_moments(reader, store.batches(chooses), taps, kept, ranges.seed)
     return prepare_int8(
@@ -268,6 +269,7 @@ def prepare(
                 if name not in (input_name("conv1"), LAST_OUTPUT)
             },
             parts=parts,
+            channel_ranges=None if by_channel is None else np.array(by_channel),
             moments={node.name: moments[node.input[0]] for node in convolutions},
         ),
     )
