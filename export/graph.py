@@ -20,7 +20,7 @@ from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
 from lfm_deploy.checkpoint import Checkpoint
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract, SizePolicy
-from lfm_deploy.errors import BuildError
+from lfm_deploy.errors import BuildError, ConfigError
 from lfm_deploy.model import check_size
 from lfm_deploy.version import __version__
 
@@ -40,13 +40,18 @@ class ExportConfig:
         size: side of the square input in pixels, or ``"native"`` for dynamic even height and width.
         input: raw uint8 pixels, or normalised float32 ones.
         evidence: also give the pooled values and their positions.
-        precision: arithmetic from NPR to Top-K pooling.
+        precision: arithmetic from NPR to Top-K pooling; FP32 or FP16.
     """
 
     size: SizePolicy = 256
     input: InputForm = InputForm.UINT8
     evidence: bool = False
     precision: Precision = Precision.FP32
+
+    def __post_init__(self) -> None:
+        """INT8 needs ranges, which no checkpoint has."""
+        if self.precision is Precision.INT8:
+            raise ConfigError("INT8 is made from an FP16 or FP32 graph and ranges; run 'lfm-deploy build --int8'")
 
 
 def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from export.equalisation import apply_gains, choose_gains
 from export.levelling import level_channels
 from export.names import LAST_OUTPUT, find_convolutions, input_name
+from export.optimisers import keep_in_float, split_biases
 from export.rounding import choose_scales, round_weights
 from export.splitting import split_channels
 from export.typed import check_types
@@ -118,6 +119,8 @@ def make_int8_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.Mode
     nodes, scales = _quantised_parts(model, prepared.config, layers)
     overrides = {name: [scale] for name, scale in scales.items()} | _set_weights(model, prepared, layers)
     _split(model, prepared.config, scales, overrides)
+    if not for_tensorrt:
+        keep_in_float(model, layers)
     # The quantiser asks for a range beside each scale, and uses the scale.
     dtype = np.float16 if for_tensorrt else np.float32
     unit = TensorData(lowest=np.array(0, dtype), highest=np.array(1, dtype))
@@ -144,7 +147,7 @@ def make_int8_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.Mode
     quantised: onnx.ModelProto = quantiser.model.model
     quantised.producer_name, quantised.producer_version = prepared.model.producer_name, prepared.model.producer_version
     if for_tensorrt:
-        _split_biases(quantised, layers)
+        split_biases(quantised, layers)
     _check_int8(quantised, recipe, layers)
     return quantised
 
@@ -264,30 +267,6 @@ def _scale(tensor: str, config: Int8Config) -> dict[str, NDArray[np.generic]]:
         return {"scale": np.array(scale), "zero_point": np.array(0, np.int8)}
     width = np.float32((high - low) / config.recipe.levels)
     return {"scale": np.array(width), "zero_point": np.array(round(-low / float(width)), np.uint8)}
-
-
-def _split_biases(model: onnx.ModelProto, layers: Sequence[str]) -> None:
-    """Move the biases of INT8 convolutions into a sum of their own, in place; builders fuse it again.
-
-    ONNX Runtime (1.32, optimiser WeightBiasQuantization) turns the float16 bias of a quantised convolution into
-    integers and does the sum in float16 on the way, where it overflows: the published checkpoint's fourth layer came
-    out wrong by 9 in the logit, without a word. It leaves a sum alone.
-    """
-    graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    for convolution in find_convolutions(model):
-        if convolution.name not in layers or len(convolution.input) < 3:
-            continue
-        bias = weights[convolution.input.pop()]
-        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias).reshape(-1, 1, 1), bias.name))
-        output = convolution.output[0]
-        convolution.output[0] = f"{convolution.name}.product"
-        total = onnx.helper.make_node(
-            "Add", [convolution.output[0], bias.name], [output], name=f"{convolution.name}.sum"
-        )
-        graph.node.insert(list(graph.node).index(convolution) + 1, total)
-    del graph.value_info[:]  # shapes of the biases have changed
-    graph.value_info.extend(onnx.shape_inference.infer_shapes(model).graph.value_info)
 
 
 def _check_int8(model: onnx.ModelProto, recipe: Recipe, layers: Sequence[str]) -> None:

@@ -61,8 +61,8 @@ class Estimate:
         return [f"{text} (allowed {limit:g} {unit})" for value, limit, text, unit in checks if not value <= limit]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; what is no number is None."""
+        return {name: as_number(value) for name, value in asdict(self).items()}
 
 
 def estimate_change(
@@ -92,6 +92,11 @@ def estimate_change(
         seen_flips=len(decision_flips(logits.ravel(), reference.ravel(), threshold)),
         mean_error=float(np.abs(errors).mean()),
     )
+
+
+def as_number(value: float | None) -> float | None:
+    """The value, or None where it is no finite number, which JSON cannot say."""
+    return value if value is not None and np.isfinite(value) else None
 
 
 def _kernel(distances: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:

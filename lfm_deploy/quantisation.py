@@ -85,7 +85,8 @@ class Quantisation:
         int8_share: share of the convolutions' multiply-adds that are done in INT8, in [0, 1].
         ranges_sha256: of the ``ranges.json`` that it was made with.
         budget: what it was held to.
-        layers_asked: ``"search"``, or ``"all"`` where every layer was quantised whatever came out.
+        layers_asked: ``"search"``, the layers that were asked for, or ``"all"`` where every layer was quantised
+            whatever came out.
         within_budget: whether it held the budget on the calibration pictures that judged it.
     """
 

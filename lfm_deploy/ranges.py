@@ -109,7 +109,7 @@ class Ranges:
     def to_json(self) -> str:
         """The text of the file: the same values give the same text."""
         values = asdict(self) | {"contract": self.contract.as_dict(), "classes": self.classes}
-        return json.dumps({"format": _FORMAT} | values, indent=1) + "\n"
+        return json.dumps({"format": _FORMAT} | values, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:

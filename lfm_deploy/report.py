@@ -13,6 +13,8 @@ from rich.text import Text
 from lfm_deploy.advice import advise
 from lfm_deploy.benchmark import Speed, count_threads
 from lfm_deploy.comparison import Gate, SetResult, SuiteResult
+from lfm_deploy.contract import Contract
+from lfm_deploy.estimation import as_number
 from lfm_deploy.tables import make_table
 from lfm_deploy.verification import EngineResult, Verification
 from lfm_deploy.version import __version__
@@ -42,6 +44,7 @@ def make_report(
         },
         "suites": suites,
         "device": device,
+        "threshold": Contract().threshold,
         "engines": [_engine(engine) for engine in verification.engines],
         "advice": advise(verification),
         "quantisation": dict(quantised or {}),
@@ -129,8 +132,8 @@ def _suite(suite: SuiteResult) -> dict[str, Any]:
         "acc_fake": _percent(suite.acc_fake),
         "ap": _percent(suite.ap),
         "flips": len(suite.flips),
-        "max_error": suite.max_error,
-        "mean_error": suite.mean_error,
+        "max_error": as_number(suite.max_error),
+        "mean_error": as_number(suite.mean_error),
         "sets": [_set(part) for part in suite.sets],
     }
 
@@ -145,8 +148,8 @@ def _set(part: SetResult) -> dict[str, Any]:
         "acc_fake": _percent(part.acc_fake),
         "ap": _percent(part.ap),
         "flips": [str(path) for path in part.flips],
-        "max_error": part.max_error,
-        "mean_error": part.mean_error,
+        "max_error": as_number(part.max_error),
+        "mean_error": as_number(part.mean_error),
     }
 
 
@@ -191,7 +194,7 @@ def _logit_table(report: dict[str, Any], index: int, suite: str) -> Table:
     for engine in _ran(report):
         result = engine["suites"][index]
         speeds = {speed["batch"]: f"{speed['fps']:.0f}" for speed in engine["speeds"]}
-        errors = (f"{result[name]:.2g}" for name in ("max_error", "mean_error"))
+        errors = ("-" if result[name] is None else f"{result[name]:.2g}" for name in ("max_error", "mean_error"))
         table.add_row(engine["name"], *errors, *(speeds.get(batch, "-") for batch in batches))
     return table
 

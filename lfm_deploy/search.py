@@ -15,8 +15,8 @@ from calib.scoring import score_graph
 from export.names import LAST_OUTPUT, find_convolutions, input_name
 from export.precision import Int8Config, PreparedGraph, make_int8_graph, prepare_int8
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.errors import GateError
-from lfm_deploy.estimation import Estimate, estimate_change
+from lfm_deploy.errors import ConfigError, GateError
+from lfm_deploy.estimation import Estimate, as_number, estimate_change
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.ranges import CHOOSE, JUDGE, Ranges
 
@@ -55,6 +55,11 @@ class Trial:
     judged_by: Estimate | None
     broken: tuple[str, ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        judged = None if self.judged_by is None else self.judged_by.as_dict()
+        return asdict(self) | {"chosen_by": self.chosen_by.as_dict(), "judged_by": judged}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
@@ -91,7 +96,7 @@ class SearchResult:
     model: onnx.ModelProto | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the graph."""
+        """Plain values for JSON, without the graph; an SNR without any noise is None."""
         precisions = {layer: "int8" if layer in self.layers else self.recipe.base for layer in self.multiply_adds}
         return {
             "recipe": str(self.recipe),
@@ -104,14 +109,14 @@ class SearchResult:
                     "precision": precision,
                     "why": self.reasons[layer],
                     "multiply_adds": self.multiply_adds[layer],
-                    "snr_db": self.snr_db.get(layer),
                     "only": self.sensitivities[layer].only.as_dict(),
                     "without": self.sensitivities[layer].without.as_dict(),
                 }
+                | ({"snr_db": as_number(self.snr_db[layer])} if layer in self.snr_db else {})
                 for layer, precision in precisions.items()
             },
             "base": self.base.as_dict(),
-            "trials": [asdict(trial) for trial in self.trials],
+            "trials": [trial.as_dict() for trial in self.trials],
             "logits": self.logits,
         }
 
@@ -185,20 +190,22 @@ def search_layers(
         store: the pictures of the ranges, in their order.
         recipe: for which machine.
         budget: what must hold on the pictures that judge.
-        layers_asked: ``"search"``, or ``"all"`` to take every layer whatever comes out.
+        layers_asked: ``"search"``; the names of layers, with commas, to try no others; or ``"all"`` to take every
+            layer whatever comes out.
         on_progress: called with what is done, how much, and of how much.
 
     Raises:
+        ConfigError: a layer has another name.
         BudgetError: the graph without INT8 breaks the budget, or every assignment with INT8 does.
     """
-    scorer = _Scorer(reference, store, ranges)
-    prepared = prepare(reference, base, ranges, store, scorer.parts[CHOOSE], recipe)
     side = 256 if ranges.contract.size == "native" else ranges.contract.size
     counts = config.multiply_adds(side, side)
+    asked = _choices(layers_asked, counts)
+    scorer = _Scorer(reference, store, ranges)
+    prepared = prepare(reference, base, ranges, store, scorer.parts[CHOOSE], recipe)
     without_int8 = scorer.estimate(base, JUDGE)
     sensitivities = _measure_sensitivities(prepared, config.layers, scorer, on_progress)
     trials: list[Trial] = []
-    asked = [config.layers] if layers_asked == "all" else list(itertools.islice(_by_work(counts), _MOST_TRIALS))
     base_broken = without_int8.broken(budget)
     for index, layers in enumerate(asked if layers_asked == "all" or not base_broken else []):
         on_progress("trying assignments", index, len(asked))
@@ -233,8 +240,9 @@ def search_layers(
         )
     if model is None:
         raise BudgetError(
-            f"no choice of INT8 layers holds the budget {budget} on {without_int8.pictures} pictures that chose "
-            f"nothing; ship FP16, allow more with --budget, or calibrate on more pictures",
+            f"{'no choice of INT8 layers' if layers_asked == 'search' else f'INT8 in {layers_asked} never'} holds the "
+            f"budget {budget} on {without_int8.pictures} pictures that chose nothing; ship FP16, allow more with "
+            "--budget, or calibrate on more pictures",
             result,
         )
     return result
@@ -332,6 +340,19 @@ def _try(prepared: PreparedGraph, layers: tuple[str, ...], share: float, scorer:
     return Trial(layers=layers, int8_share=share, chosen_by=first, judged_by=second, broken=tuple(broken))
 
 
+def _choices(layers_asked: str, counts: dict[str, int]) -> list[tuple[str, ...]]:
+    """The choices to try, in order, without the one that has no layer."""
+    if layers_asked == "search":
+        return list(itertools.islice(_by_work(counts), _MOST_TRIALS))
+    if layers_asked == "all":
+        return [tuple(counts)]
+    names = [name.strip() for name in layers_asked.split(",")]
+    unknown = [name for name in names if name not in counts]
+    if unknown:
+        raise ConfigError(f"--layers {layers_asked}: no layer {unknown[0]!r}; there are {', '.join(counts)}")
+    return [tuple(name for name in counts if name in names)]
+
+
 def _by_work(counts: dict[str, int]) -> Iterator[tuple[str, ...]]:
     """Every choice of one layer or more, the one with the most multiply-adds first."""
     layers = list(counts)
@@ -345,8 +366,8 @@ def _share(layers: Sequence[str], counts: dict[str, int]) -> float:
 
 def _explain(names: tuple[str, ...], layers: tuple[str, ...], trials: list[Trial], layers_asked: str) -> dict[str, str]:
     """One reason for each layer."""
-    if layers_asked == "all":
-        return dict.fromkeys(names, "--layers all")
+    if layers_asked != "search":
+        return dict.fromkeys(names, f"--layers {layers_asked}")
     by_layers = {frozenset(trial.layers): trial for trial in trials}
     reasons = {}
     for name in names:

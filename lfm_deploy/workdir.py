@@ -20,7 +20,7 @@ class Workdir:
 
     It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``lfm.onnx``, ``lfm.fp16.onnx``, ``lfm.int8.onnx``
     (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar and build log,
-    ``ranges.json``, ``precision.json``, and ``report.json``.
+    ``ranges.json``, ``precision.json``, ``report.json`` with ``report.html``, and ``scores.csv``.
     """
 
     path: Path
@@ -34,6 +34,11 @@ class Workdir:
     def report(self) -> Path:
         """The report of the last verification."""
         return self.path / "report.json"
+
+    @property
+    def page(self) -> Path:
+        """The report to look at."""
+        return self.path / "report.html"
 
     @property
     def ranges(self) -> Path:

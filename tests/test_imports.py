@@ -13,7 +13,7 @@ def test_every_module_is_a_noun_or_on_top():
     modules = {
         f"lfm_deploy.{path.stem}"
         for path in (ROOT / "lfm_deploy").iterdir()
-        if path.name != "__pycache__" and not path.name.startswith("__")
+        if (path.suffix == ".py" and not path.name.startswith("__")) or (path / "__init__.py").is_file()
     }
     assert set(nouns["source_modules"]) | top == modules
     assert not set(nouns["source_modules"]) & top

@@ -93,7 +93,7 @@ def test_a_real_gpu_makes_the_same_decisions(gpu, own_deployment, tmp_path):
     config = BuildConfig(batch=(1, 4, 8))
     images = sample_tiles(256, 256, 11)
     expected = load_engine(own_deployment.checkpoint).logits(images)
-    for precision in Precision:
+    for precision in (Precision.FP32, Precision.FP16):
         (built,) = build_into(own_deployment, precision, choose_target(None, None), config, on_message=print)
         engine = load_engine(built.engine)
         # As for the exports: FP16 was seen to move logits of this scale by less than 0.05.

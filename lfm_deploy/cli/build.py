@@ -38,8 +38,9 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 )
 @click.option(
     "--layers",
-    type=click.Choice(["search", "all"]),
-    help="With --int8: search, or quantise all and mark the result if it breaks the budget.  [default: search]",
+    metavar="search|all|LIST",
+    help="With --int8: search; or just these, such as conv3,conv4; or all, marked where they break the budget."
+    "  [default: search]",
 )
 @click.option("--images", type=FOLDER, help="With --int8: where the calibration pictures are now, if they moved.")
 @workdir_option

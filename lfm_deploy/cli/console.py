@@ -39,7 +39,7 @@ def say(message: str) -> None:
 
 def print_json(result: Any) -> None:
     """A result as JSON, on stdout."""
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def make_console(*, to_stderr: bool = False) -> Any:

@@ -62,9 +62,9 @@ def print_findings(findings: dict[str, Any], title: str, *, to_stderr: bool) -> 
             name,
             Text(layer["precision"], style="green" if layer["precision"] == "int8" else "yellow"),
             f"{100 * layer['multiply_adds'] / total:.0f} %",
-            f"{layer['only']['flips']:.2f} %",
-            f"{layer['without']['flips']:.2f} %",
-            show_decibels(layer["snr_db"]),
+            _show(layer["only"]["flips"], ".2f", " %"),
+            _show(layer["without"]["flips"], ".2f", " %"),
+            show_decibels(layer),
             layer["why"],
         )
     table.caption = (
@@ -77,20 +77,25 @@ def print_findings(findings: dict[str, Any], title: str, *, to_stderr: bool) -> 
     if findings["trials"] and findings["trials"][-1]["judged_by"]:
         rows.append(("INT8", findings["trials"][-1]["judged_by"]))
     for name, estimate in rows:
-        ap = "-" if estimate["ap"] is None else f"{estimate['ap']:+.3f}"
+        flips, error = _show(estimate["flips"], ".2f"), _show(estimate["flips_error"], ".2f")
+        acc, ap = _show(estimate["acc"], "+.3f"), _show(estimate["ap"], "+.3f")
         console.print(
-            f"{name} on {estimate['pictures']} pictures that chose nothing: flips {estimate['flips']:.2f} ± "
-            f"{estimate['flips_error']:.2f} % (allowed {budget['flips']:g}), ACC {estimate['acc']:+.3f} "
-            f"({budget['acc']:g}), AP {ap} ({budget['ap']:g}) points; seen flips {estimate['seen_flips']} of "
-            f"{estimate['pictures'] * estimate['views']}",
+            f"{name} on {estimate['pictures']} pictures that chose nothing: flips {flips} ± {error} % (allowed "
+            f"{budget['flips']:g}), ACC {acc} ({budget['acc']:g}), AP {ap} ({budget['ap']:g}) points; seen flips "
+            f"{estimate['seen_flips']} of {estimate['pictures'] * estimate['views']}",
             soft_wrap=True,
         )
     if not findings["within_budget"]:
         console.print(Text("outside the budget", style="bold red"))
 
 
-def show_decibels(value: float | None) -> str:
-    """A signal-to-noise ratio for people; one without noise is exact."""
-    if value is None:
+def show_decibels(layer: dict[str, Any]) -> str:
+    """A layer's signal-to-noise ratio for people; one without noise is exact."""
+    if "snr_db" not in layer:
         return "-"
-    return "exact" if value == float("inf") else f"{value:.0f} dB"
+    return "exact" if layer["snr_db"] is None else f"{layer['snr_db']:.0f} dB"
+
+
+def _show(value: float | None, form: str, unit: str = "") -> str:
+    """A figure, or a dash where it is undefined."""
+    return "-" if value is None else f"{value:{form}}{unit}"

@@ -36,10 +36,11 @@ def command(
     """Check that every engine makes the checkpoint's decisions.
 
     Scores every engine of the workdir and the checkpoint in PyTorch over a suite, compares decisions and logits,
-    judges the gates, and writes report.json and scores.csv into the workdir. A folder as suite holds 0_real/ and
-    1_fake/, or folders that do.
+    judges the gates, and writes report.html, report.json and scores.csv into the workdir. A folder as suite holds
+    0_real/ and 1_fake/, or folders that do.
     """
     from engines.host import keep_freed_memory
+    from lfm_deploy.quantising import describe_quantisation
     from lfm_deploy.report import make_report, print_report
     from lfm_deploy.suites import load_suites
     from lfm_deploy.verification import verify
@@ -58,21 +59,23 @@ def command(
             speed_seconds=0 if no_speed else 1.0,
             on_progress=update,
         )
-    report = make_report(found, suites=[part.name for part in suites], device=device)
+    quantised = describe_quantisation(workdir)
+    report = make_report(found, suites=[part.name for part in suites], device=device, quantised=quantised)
     write_report(workdir, report, found)
     if as_json:
         print_json(report)
     else:
         print_report(report, make_console())
-        say(f"written: {workdir.report} and {workdir.scores}")
+        say(f"written: {workdir.page}, {workdir.report} and {workdir.scores}")
     if not found.compared:
         return NOTHING_RAN
     return 0 if found.passed else GATE_FAILED
 
 
 def write_report(workdir: Workdir, report: dict[str, Any], found: Any) -> None:
-    """Write report.json and scores.csv together."""
+    """Write report.json, report.html and scores.csv together."""
     from lfm_deploy.atomic import write_together
+    from lfm_deploy.page import make_page
     from lfm_deploy.report import scores_as_rows
 
     rows = scores_as_rows(found)
@@ -80,6 +83,12 @@ def write_report(workdir: Workdir, report: dict[str, Any], found: Any) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with workdir.lock(say):
-        write_together({workdir.report: content.encode(), workdir.scores: text.getvalue().encode()})
+        write_together(
+            {
+                workdir.report: content.encode(),
+                workdir.page: make_page(report, rows).encode(),
+                workdir.scores: text.getvalue().encode(),
+            }
+        )

@@ -1,0 +1,135 @@
+"""Plots as SVG for pages: they take the page's colour for ink, so that they are read in light and dark."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# matplotlib cannot write currentColor, so a colour that nothing else has stands for it.
+_INK = "#123454"
+_BLUE, _RED, _GREEN, _AMBER = "#3b82c4", "#d6604d", "#3f9b6b", "#d9932f"
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lfm-deploy",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+}
+
+
+def plot_activations(tensors: Mapping[str, Mapping[str, Any]]) -> str:
+    """How often each tensor takes which values, and which of them its range keeps.
+
+    Args:
+        tensors: by name, ``histogram`` (counts in equal bins), ``histogram_low``, ``histogram_high``, and ``kept``, the
+            lowest and highest value that the range keeps, or None where the tensor stays in floating point.
+    """
+    rows = -(-len(tensors) // 2)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.4, 1.55 * rows + 0.3), layout="constrained")
+        for axes, (name, tensor) in zip(figure.subplots(rows, 2, squeeze=False).flat, tensors.items(), strict=False):
+            _draw_histogram(axes, name, tensor)
+        for axes in figure.axes[len(tensors) :]:
+            axes.remove()
+        return _as_svg(figure, "Histograms of activations, with the range that INT8 keeps")
+
+
+def plot_sensitivity(layers: Mapping[str, Mapping[str, Any]], allowed: float) -> str:
+    """Estimated flips with one layer alone in INT8, and with all but it, beside what the budget allows.
+
+    Args:
+        layers: by name, ``precision``, ``only`` and ``without`` with their ``flips`` in per cent.
+        allowed: flips in per cent.
+    """
+    names = list(layers)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.4, 0.42 * len(names) + 1.0), layout="constrained")
+        axes = figure.subplots()
+        places = np.arange(len(names), dtype=float)
+        for offset, kind, colour, label in (
+            (-0.19, "only", _BLUE, "this layer alone in INT8"),
+            (0.19, "without", _AMBER, "all layers but this one"),
+        ):
+            # An estimate that is no number is drawn as nothing; the table says "-".
+            widths = [layers[name][kind]["flips"] or 0.0 for name in names]
+            axes.barh(places + offset, widths, height=0.36, color=colour, label=label)
+        axes.axvline(allowed, color=_RED, linestyle="--", linewidth=1, label=f"budget {allowed:g} %")
+        axes.set_yticks(places, [f"{name} ({layers[name]['precision']})" for name in names])
+        axes.invert_yaxis()
+        axes.set_xlabel("decisions that change, estimated, %")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
+        return _as_svg(figure, "Decisions that change with each layer in INT8")
+
+
+def plot_scatter(
+    reference: Sequence[float], logits: Sequence[float], labels: Sequence[int], threshold: float, *, name: str
+) -> str:
+    """Logits of an engine against the reference's, one point a picture; what changed sides is drawn in red.
+
+    Args:
+        reference: ``(N,)``.
+        logits: ``(N,)``, of the same pictures; what is not finite is left out.
+        labels: 0 is real, 1 is fake.
+        threshold: of the contract.
+        name: of the engine.
+    """
+    x, y, kinds = np.asarray(reference, float), np.asarray(logits, float), np.asarray(labels)
+    flipped = (x > threshold) != (y > threshold)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.1, 3.9), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(threshold, color=_INK, linewidth=0.5)
+        axes.axvline(threshold, color=_INK, linewidth=0.5)
+        axes.axline((threshold, threshold), slope=1, color=_INK, linewidth=0.5, linestyle=":")
+        for kind, colour, label in ((0, _GREEN, "real"), (1, _BLUE, "fake")):
+            kept = (kinds == kind) & ~flipped
+            axes.scatter(x[kept], y[kept], s=7, color=colour, alpha=0.6, linewidths=0, label=f"{label} ({kept.sum()})")
+        if flipped.any():
+            axes.scatter(x[flipped], y[flipped], s=26, color=_RED, marker="x", label=f"flipped ({flipped.sum()})")
+        axes.set_xlabel("logit, pytorch fp32")
+        axes.set_ylabel(f"logit, {name}")
+        axes.legend(loc="upper left")
+        return _as_svg(figure, f"Logits of {name} against PyTorch")
+
+
+def _draw_histogram(axes: Axes, name: str, tensor: Mapping[str, Any]) -> None:
+    counts = np.asarray(tensor["histogram"], float)
+    low, high = tensor["histogram_low"], tensor["histogram_high"]
+    edges = np.linspace(low, high, len(counts) + 1)
+    axes.set_yscale("log")
+    axes.stairs(np.maximum(counts, 0.5), edges, baseline=0.5, fill=True, color=_BLUE, alpha=0.75)
+    axes.set_ylim(bottom=0.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    kept = tensor["kept"]
+    if kept is None:
+        axes.set_title(f"{name}: stays in floating point")
+        return
+    axes.axvspan(kept[0], kept[1], color=_GREEN, alpha=0.18, linewidth=0)
+    for edge in kept:
+        axes.axvline(edge, color=_GREEN, linewidth=1)
+    axes.set_title(f"{name}: {tensor['chosen']}, {kept[0]:.4g} to {kept[1]:.4g}")
+
+
+def _as_svg(figure: Figure, description: str) -> str:
+    """The figure as an ``<svg>`` element that scales with the page; the same figure gives the same text."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Title": description})
+    _, opening, rest = text.getvalue().partition("<svg ")
+    return f'{opening}role="img" {rest}'.replace(_INK, "currentColor")
