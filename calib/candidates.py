@@ -30,14 +30,6 @@ def find_candidates(histogram: StreamingHistogram, levels: int) -> dict[str, tup
     return {name: (max(low, lowest), min(high, highest)) for name, (low, high) in found.items()}
 
 
-def signal_to_noise_db(histogram: StreamingHistogram, low: float, high: float, levels: int) -> float:
-    """Power of a tensor over the power of what quantising it to this range changes, in dB."""
-    centres, weights = _centres(histogram)
-    noise = float((_quantisation_error(centres, low, high, levels) ** 2 * weights).sum())
-    signal = float((centres**2 * weights).sum())
-    return float("inf") if noise == 0 else 10 * float(np.log10(signal / noise))
-
-
 def _centres(histogram: StreamingHistogram) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     edges = histogram.edges
     kept = histogram.counts > 0

@@ -34,8 +34,9 @@ class StreamingHistogram:
 
     def shrunk(self, bins: int) -> tuple[list[int], float, float]:
         """Counts of what was seen in fewer bins, and the outer edges of these."""
-        centres = (self.edges[:-1] + self.edges[1:]) / 2
-        counts, edges = np.histogram(centres, bins, (min(self.lowest, 0.0), self.highest), weights=self.counts)
+        ends = min(self.lowest, 0.0), self.highest
+        centres = np.clip((self.edges[:-1] + self.edges[1:]) / 2, *ends)  # the outermost may lie beyond
+        counts, edges = np.histogram(centres, bins, ends, weights=self.counts)
         return [int(count) for count in counts], float(edges[0]), float(edges[-1])
 
     def _double(self) -> None:

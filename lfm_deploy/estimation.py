@@ -21,6 +21,8 @@ from lfm_deploy.metrics import average_precision, decision_flips
 from lfm_deploy.quantisation import Budget
 
 _NEIGHBOURS = 5
+# A share of the errors that moves no picture past another, and tells the copies of one apart.
+_HARDLY = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,8 @@ def _ap_change(errors: NDArray[np.float64], reference: NDArray[np.floating], lab
     ranks = np.empty(len(flat), np.intp)
     ranks[order] = np.arange(len(flat))
     shifts = range(-_NEIGHBOURS, _NEIGHBOURS + 1)
-    borrowed = [errors.ravel()[order[np.clip(ranks + shift, 0, len(flat) - 1)]] for shift in shifts]
-    moved = np.concatenate([flat + error for error in borrowed])
-    return 100 * (average_precision(moved, np.tile(targets, len(borrowed))) - average_precision(flat, targets))
+    borrowed = np.stack([errors.ravel()[order[np.clip(ranks + shift, 0, len(flat) - 1)]] for shift in shifts])
+    # Average precision depends on how many pictures there are, so that the copies are compared with as many copies.
+    before, after = (flat + share * borrowed for share in (_HARDLY, 1.0))
+    copies = np.tile(targets, len(borrowed))
+    return 100 * (average_precision(after.ravel(), copies) - average_precision(before.ravel(), copies))

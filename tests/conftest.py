@@ -152,3 +152,52 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         Image.fromarray(tile).save(home / f"{index:02}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def calibration_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 small pictures, 48 of each class, spread over two categories."""
+    from PIL import Image
+
+    from lfm_deploy.photographs import sample_tiles
+
+    folder = tmp_path_factory.mktemp("calibration") / "pictures"
+    for index, tile in enumerate(sample_tiles(64, 64, 96)):
+        home = folder / ("cats", "dogs")[index // 2 % 2] / ("0_real", "1_fake")[index % 2]
+        home.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tile).save(home / f"{index:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wide_budget() -> Any:
+    """A budget for the small network, whose random logits crowd around the threshold."""
+    from lfm_deploy.quantisation import Budget
+
+    return Budget(acc=5, ap=5, flips=5)
+
+
+@pytest.fixture(scope="session")
+def calibrated(
+    small_checkpoint: Path, calibration_folder: Path, wide_budget: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Workdir:
+    """A workdir with the small network for 64x64 pixels: FP32, ranges, INT8 graphs of both recipes. Do not write."""
+    from export.graph import ExportConfig
+    from lfm_deploy.calibration import calibrate_into
+    from lfm_deploy.deployment import export_into
+    from lfm_deploy.quantisation import Recipe
+    from lfm_deploy.quantising import quantise_into
+
+    workdir = Workdir(tmp_path_factory.mktemp("calibrated") / "deploy")
+    export_into(workdir, small_checkpoint, ExportConfig(size=64), lambda _: None)
+    calibrate_into(workdir, calibration_folder)
+    for recipe in Recipe:
+        quantise_into(workdir, recipe, wide_budget)
+    return workdir
+
+
+@pytest.fixture
+def own_calibrated(calibrated: Workdir, tmp_path: Path) -> Workdir:
+    """A copy of the calibrated workdir that a test may change."""
+    shutil.copytree(calibrated.path, tmp_path / "deploy")
+    return Workdir(tmp_path / "deploy")

@@ -1,0 +1,72 @@
+import numpy as np
+import onnx
+import pytest
+
+from calib.activations import ActivationReader, TensorStatistics, collect_moments
+from export.names import quantisable_tensors
+from lfm_deploy.photographs import sample_tiles
+
+
+@pytest.fixture(scope="module")
+def reader(small_graph, small_config):
+    return ActivationReader(onnx.load(small_graph), quantisable_tensors(small_config))
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return sample_tiles(256, 256, 6)
+
+
+def test_the_first_tensor_is_npr_in_grey_levels(reader, tiles):
+    (first, *_) = reader.read(tiles).values()
+    corners = tiles[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2)
+    expected = np.abs(tiles.astype(np.int16) - corners).transpose(0, 3, 1, 2)
+    assert np.array_equal(first, expected)
+
+
+def test_tensors_are_what_pytorch_computes(reader, small_checkpoint, tiles):
+    import torch
+
+    from lfm_deploy.checkpoint import read_checkpoint
+    from lfm_deploy.model import neighbouring_pixel_relationships, normalise
+
+    model = read_checkpoint(small_checkpoint).build_model().eval()
+    with torch.inference_mode():
+        inner = model.snet.layer1(neighbouring_pixel_relationships(normalise(torch.from_numpy(tiles))))
+    found = reader.read(tiles)["conv2.input"]
+    # float32 with normalisation folded into the weights: 12 products a value, each rounded to 6e-8 of it.
+    assert found == pytest.approx(inner.numpy(), abs=1e-5 * float(inner.max()))
+
+
+def test_statistics_do_not_depend_on_batches():
+    values = np.random.default_rng(0).normal(size=(10, 3, 5, 5)).astype(np.float32)
+    whole, parts = TensorStatistics(), TensorStatistics()
+    whole.add(values)
+    for part in np.array_split(values, 4):
+        parts.add(part)
+    assert np.array_equal(whole.channel_highest, values.max(axis=(0, 2, 3)))
+    assert np.array_equal(whole.channel_highest, parts.channel_highest)
+    assert np.array_equal(whole.histogram.counts, parts.histogram.counts)
+
+
+def test_moments_are_those_of_random_patches(reader, tiles):
+    everything = {"conv2.input": (0.0, np.full((1, 1, 1), np.inf))}
+    narrow = ActivationReader.__new__(ActivationReader)
+    narrow.tensors, narrow._session = ("conv2.input",), reader._session
+    found = collect_moments(narrow, [tiles], {"conv2.input": 2}, everything, seed=0)["conv2.input"]
+    values = narrow.read(tiles)["conv2.input"].astype(np.float64)
+    parts = [values[:, :, top : top - 1 or None, left : left - 1 or None] for top in (0, 1) for left in (0, 1)]
+    patches = np.stack(parts, axis=2).transpose(0, 3, 4, 1, 2).reshape(-1, values.shape[1] * 4)
+    exact = patches.T @ patches / len(patches)
+    # 2,400 of 95,000 patches: the error of a mean over as many is 2 % of a standard deviation.
+    spread = np.sqrt(((patches**2).T @ patches**2) / len(patches))
+    assert np.abs(found - exact).max() < (0.1 * spread).max()
+    again = collect_moments(narrow, [tiles], {"conv2.input": 2}, everything, seed=0)["conv2.input"]
+    assert np.array_equal(found, again)
+
+
+def test_moments_are_of_clipped_values(reader, tiles):
+    nothing = {"conv2.input": (0.0, np.zeros((8, 1, 1)))}
+    narrow = ActivationReader.__new__(ActivationReader)
+    narrow.tensors, narrow._session = ("conv2.input",), reader._session
+    assert not collect_moments(narrow, [tiles], {"conv2.input": 2}, nothing, seed=0)["conv2.input"].any()

@@ -1,0 +1,48 @@
+import numpy as np
+import onnx
+import pytest
+
+from engines.ort import open_session
+from export.equalisation import LARGEST_GAIN, apply_gains, choose_gains
+from export.names import find_convolutions
+from lfm_deploy.photographs import sample_tiles
+
+
+def test_gains_are_powers_of_two_that_stay_inside_the_range():
+    highest = np.array([0.0, 0.1, 1.0, 3.0, 4.0, 7.9, 8.0, 100.0])
+    gains = choose_gains(highest, 8.0)
+    assert gains.tolist() == [8, 8, 8, 2, 2, 1, 1, 1]
+    assert ((highest * gains <= 8) | (gains == 1)).all()
+    assert gains.max() == LARGEST_GAIN
+
+
+def test_equalising_changes_no_logit_by_a_bit(small_graph):
+    # Powers of two only move exponents, so float32 rounds every product and sum as before.
+    images = {"image": sample_tiles(256, 256, 4)}
+    before = onnx.load(small_graph)
+    after = onnx.load(small_graph)
+    apply_gains(after, "conv2", np.array([1, 2, 4, 8, 1, 2, 4, 8], float))
+    apply_gains(after, "projection", np.full(16, 4.0))
+    sessions = [open_session(model.SerializeToString(), "x") for model in (before, after)]
+    expected, found = (session.run(["logit"], images)[0] for session in sessions)
+    assert np.array_equal(expected, found)
+    assert before != after
+
+
+def test_a_channel_that_is_lifted_is_lifted_in_the_tensor(small_graph):
+    from calib.activations import ActivationReader
+
+    tiles = sample_tiles(256, 256, 2)
+    model = onnx.load(small_graph)
+    before = ActivationReader(model, ["conv3.input"]).read(tiles)["conv3.input"]
+    gains = np.array([1, 2, 4, 8, 1, 2, 4, 8], float)
+    apply_gains(model, "conv3", gains)
+    after = ActivationReader(model, ["conv3.input"]).read(tiles)["conv3.input"]
+    assert np.array_equal(after, before * gains.reshape(1, -1, 1, 1).astype(np.float32))
+
+
+def test_the_first_layer_has_nothing_in_front_of_it_to_scale(small_graph):
+    model = onnx.load(small_graph)
+    assert [node.name for node in find_convolutions(model)].index("conv2") == 1
+    with pytest.raises(ValueError, match="nothing"):
+        apply_gains(model, "nothing", np.ones(3))
