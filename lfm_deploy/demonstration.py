@@ -11,30 +11,45 @@ from engines.progress import BuildProgress
 from export.exporter import ProvedGraph
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision
+from lfm_deploy.calibration import calibrate_into
 from lfm_deploy.checkpoint import write_checkpoint
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.deployment import build_into, choose_target, export_into
 from lfm_deploy.errors import GateError
+from lfm_deploy.quantisation import Budget, Recipe
+from lfm_deploy.quantising import quantise_into
+from lfm_deploy.search import BudgetError
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification import Progress, Verification, verify
 from lfm_deploy.workdir import Workdir
-from training.data import make_training_tiles, write_test_tiles
+from training.data import make_training_tiles, write_calibration_tiles, write_test_tiles
 from training.train import EpochResult, TrainConfig, train
 
 # A quarter of the published width, so that two cores train it in seconds.
 DEMO_MODEL = ModelConfig(widths=(16, 32, 64, 128), projection=32)
 DEMO_RECIPE = TrainConfig(epochs=12, batch=32, learning_rate=2e-3)
-_TRAINING_TILES, _TRAINING_SIDE, _TEST_TILES = 24, 128, 6
+_TRAINING_TILES, _TRAINING_SIDE, _CALIBRATION_TILES, _TEST_TILES = 24, 128, 8, 6
 LEAST_AP = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """What the demo made: checkpoint, proof, engines, verification, and the seconds that each step took."""
+    """What the demo made.
+
+    Attributes:
+        checkpoint: what was trained.
+        graph: the export with its proof.
+        engines: of FP16, and of INT8 where it held its budget.
+        without_int8: for each recipe that gave no INT8, why.
+        verification: over held-out photographs.
+        suite: their name.
+        seconds: that each step took.
+    """
 
     checkpoint: Path
     graph: ProvedGraph
     engines: list[BuildResult]
+    without_int8: dict[Recipe, str]
     verification: Verification
     suite: str
     seconds: dict[str, float]
@@ -47,7 +62,7 @@ def demonstrate(
     on_message: Callable[[str], None] = lambda _: None,
     on_progress: Progress = lambda *_: None,
 ) -> Demonstration:
-    """Make data, train, export, build and verify; everything lies in the workdir afterwards.
+    """Make data, train, export, calibrate, build and verify; everything lies in the workdir afterwards.
 
     Args:
         workdir: a folder of its own.
@@ -61,12 +76,14 @@ def demonstrate(
     """
     watch = _Stopwatch()
     data, checkpoint = workdir.path / "data" / "upsampled", workdir.path / "demo.pth"
-    on_message("1/5 data: tiles of photographs, and the same tiles up-sampled in five ways")
+    calibration = workdir.path / "data" / "calibration"
+    on_message("1/6 data: tiles of photographs, and the same tiles up-sampled in five ways")
     write_test_tiles(data, tiles=_TEST_TILES, seed=seed)
+    write_calibration_tiles(calibration, tiles=_CALIBRATION_TILES, seed=seed)
     tiles = make_training_tiles(tiles=_TRAINING_TILES, side=_TRAINING_SIDE, seed=seed)
     watch.lap("data")
 
-    on_message(f"2/5 training: a small LFM on {len(tiles.images)} tiles of {_TRAINING_SIDE} pixels")
+    on_message(f"2/6 training: a small LFM on {len(tiles.images)} tiles of {_TRAINING_SIDE} pixels")
 
     epochs: list[EpochResult] = []
 
@@ -80,21 +97,18 @@ def demonstrate(
     write_checkpoint(checkpoint, model, recipe=recipe.as_dict() | {"name": "demo"}, metrics=metrics)
     watch.lap("training")
 
-    on_message("3/5 export: ONNX, proved equal to the checkpoint")
+    on_message("3/6 export: ONNX, proved equal to the checkpoint")
     graph = export_into(workdir, checkpoint, ExportConfig(), on_message)
     watch.lap("export")
 
-    target = choose_target(None, None)
-    on_message(f"4/5 build: FP16 with {target.library.name} for {', '.join(target.gpus)} ({target.reason})")
+    on_message("4/6 calibrate: activation ranges for INT8, on tiles of training photographs")
+    calibrate_into(workdir, calibration, on_message=on_message, on_progress=on_progress)
+    watch.lap("calibrate")
 
-    def building(gpu: str, step: BuildProgress) -> None:
-        if not step.nested:
-            on_progress(f"{gpu}: building", step.done, step.steps)
-
-    engines = build_into(workdir, Precision.FP16, target, BuildConfig(), on_message=on_message, on_progress=building)
+    engines, without_int8 = _build(workdir, on_message, on_progress)
     watch.lap("build")
 
-    on_message("5/5 verify: every engine against PyTorch on photographs that were held out")
+    on_message("6/6 verify: every engine against PyTorch on photographs that were held out")
     verification = verify(workdir, load_suites(data), on_progress=on_progress)
     watch.lap("verify")
     _require_worth(verification)
@@ -102,10 +116,42 @@ def demonstrate(
         checkpoint=checkpoint,
         graph=graph,
         engines=engines,
+        without_int8=without_int8,
         verification=verification,
         suite=data.name,
         seconds=watch.laps,
     )
+
+
+def _build(
+    workdir: Workdir, on_message: Callable[[str], None], on_progress: Progress
+) -> tuple[list[BuildResult], dict[Recipe, str]]:
+    """FP16 engines, INT8 engines and the INT8 graph for the CPU; INT8 that holds no budget is said and left out."""
+    target = choose_target(None, None)
+    gpus = ", ".join(target.gpus)
+    on_message(f"5/6 build: FP16 and INT8 with {target.library.name} for {gpus} ({target.reason}), INT8 for the CPU")
+
+    def building(gpu: str, step: BuildProgress) -> None:
+        if not step.nested:
+            on_progress(f"{gpu}: building", step.done, step.steps)
+
+    precisions, without_int8 = [Precision.FP16], {}
+    for recipe in Recipe:
+        try:
+            made = quantise_into(workdir, recipe, Budget(), on_message=on_message, on_progress=on_progress)
+        except BudgetError as error:
+            without_int8[recipe] = str(error)
+            on_message(f"INT8 for {recipe}: {error}")
+            continue
+        on_message(f"INT8 for {recipe}: {100 * made.findings['int8_share']:.0f} % of the multiply-adds")
+        if recipe is Recipe.TENSORRT:
+            precisions.append(Precision.INT8)
+    engines = [
+        built
+        for precision in precisions
+        for built in build_into(workdir, precision, target, BuildConfig(), on_message=on_message, on_progress=building)
+    ]
+    return engines, without_int8
 
 
 def _require_worth(verification: Verification) -> None:
@@ -137,5 +183,6 @@ def as_values(demonstration: Demonstration) -> dict[str, Any]:
         "checkpoint": str(demonstration.checkpoint),
         "graph_sha256": demonstration.graph.sha256,
         "engines": [str(built.engine) for built in demonstration.engines],
+        "without_int8": {str(recipe): why for recipe, why in demonstration.without_int8.items()},
         "seconds": demonstration.seconds,
     }

@@ -10,6 +10,7 @@ from lfm_deploy.artifacts import EngineInfo, read_engine_info, read_graph_info
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import ArtifactError, InputError, UnavailableError
+from lfm_deploy.quantisation import Quantisation
 
 
 def inspect_artifact(path: Path) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def _graph(path: Path) -> dict[str, Any]:
     info = read_graph_info(path)
     return {
         "kind": f"ONNX graph, {info.precision}, {info.input} input" + (", with evidence" if info.evidence else ""),
+        **_quantisation(info.quantisation),
         "contract": info.contract.as_dict(),
         "config": info.config.as_dict(),
         "made from checkpoint": info.checkpoint_sha256,
@@ -50,6 +52,18 @@ def _graph(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": sha256_of_file(path),
         "runs here": _graph_runs(path),
+    }
+
+
+def _quantisation(made: Quantisation | None) -> dict[str, Any]:
+    """What INT8 means for this file; nothing for other precisions."""
+    if made is None:
+        return {}
+    budget = f"{'within' if made.within_budget else 'OUTSIDE'} its budget {made.budget}"
+    return {
+        "INT8 for": f"{made.recipe}, {100 * made.int8_share:.1f} % of the multiply-adds, {budget}",
+        "layers": made.layers,
+        "made with ranges": made.ranges_sha256,
     }
 
 
@@ -69,6 +83,7 @@ def _engine(path: Path) -> dict[str, Any]:
         "kind": f"engine of {info.runtime} {info.library_version}, {info.precision}, {info.input} input",
         "built for": info.gpu,
         "batch (min, opt, max)": info.batch,
+        **_quantisation(info.quantisation),
         "contract": info.contract.as_dict(),
         "config": info.config.as_dict(),
         "made from checkpoint": info.checkpoint_sha256,

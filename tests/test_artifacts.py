@@ -6,6 +6,7 @@ import pytest
 
 from lfm_deploy.artifacts import EngineInfo, GraphInfo, Precision, make_fingerprint, read_graph_info, sidecar_path
 from lfm_deploy.errors import ArtifactError
+from lfm_deploy.quantisation import Recipe
 
 
 def test_graph_info_round_trip(small_graph):
@@ -19,6 +20,17 @@ def test_engine_info_round_trip(deployment):
     assert info.to_json() == text
     native = dataclasses.replace(info, sides=(48, 256, 512))
     assert EngineInfo.from_json(native.to_json(), "x") == native
+
+
+@pytest.mark.parametrize("recipe", list(Recipe))
+def test_an_int8_graph_carries_its_quantisation(calibrated, recipe):
+    info = read_graph_info(calibrated.graph(Precision.INT8, recipe))
+    assert info.quantisation.recipe is recipe
+    assert GraphInfo.from_json(info.to_json(), "x") == info
+    values = json.loads(info.to_json())
+    values["quantisation"]["recipe"] = "abacus"
+    with pytest.raises(ArtifactError, match="abacus"):
+        GraphInfo.from_json(json.dumps(values), "x")
 
 
 @pytest.mark.parametrize(

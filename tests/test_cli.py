@@ -189,6 +189,110 @@ def test_inspect_says_whether_it_can_run_here(call, deployment, no_gpu, tmp_path
     says(call("inspect", "x.txt"), 2, "known kind")
 
 
+@pytest.fixture
+def exported(call, small_checkpoint):
+    assert call("export", small_checkpoint, "--size", "64")[0] == 0
+
+
+WIDE = ("--budget", "acc=5,ap=5,flips=5%")
+
+
+def test_int8_from_pictures_to_engines(call, exported, calibration_folder, tmp_path):
+    says(call("build", "--int8"), 2, "ranges.json", "run 'lfm-deploy calibrate IMAGES' first")
+    code, out, err = call("calibrate", calibration_folder)
+    assert code == 0
+    assert "96 pictures (48 real, 48 fake)" in out
+    assert "Warning: 96 pictures are few" in err
+    code, out, _ = call("build", "--int8", "--gpu", "sm86", *WIDE)
+    assert code == 0
+    assert "in the largest choice that holds the budget" in out
+    assert "INT8 on 48 pictures that chose nothing: flips" in out
+    assert "lfm.int8.sm86.engine" in out
+    code, out, _ = call("build", "--int8", "--target", "cpu", "--json", *WIDE)
+    values = json.loads(out)
+    assert (code, values["quantisation"]["recipe"], values["file"]) == (0, "cpu", "deploy/lfm.int8.cpu.onnx")
+    code, out, err = call("build", "--int8", "--target", "cpu", *WIDE)
+    assert (code, "kept" in err) == (0, True)
+    code, out, _ = call("inspect")
+    assert code == 0
+    assert "within its budget acc=5,ap=5,flips=5%" in " ".join(out.split())
+    names = {path.name for path in (tmp_path / "deploy").iterdir()}
+    assert {"ranges.json", "precision.json", "lfm.int8.onnx", "lfm.int8.cpu.onnx", "lfm.int8.sm86.engine"} <= names
+
+
+def test_a_budget_that_nothing_meets_is_exit_1_with_the_table_and_no_file(call, exported, calibration_folder, tmp_path):
+    call("calibrate", calibration_folder)
+    before = {path.name for path in (tmp_path / "deploy").iterdir()}
+    for target, text in (("gpu", "even the fp16 graph breaks the budget"), ("cpu", "no choice of INT8 layers holds")):
+        code, out, err = call("build", "--int8", "--target", target, "--budget", "acc=0,ap=0,flips=0%")
+        assert code == 1
+        assert "conv1" in out
+        assert "outside the budget" in out
+        assert text in err
+        assert "ship FP16" in err or "ship FP32" in err
+        assert {path.name for path in (tmp_path / "deploy").iterdir()} == before
+    code, out, err = call("build", "--int8", "--target", "cpu", "--budget", "acc=0,ap=0,flips=0%", "--json")
+    assert (code, out) == (1, "")
+
+
+def test_int8_outside_its_budget_is_marked_and_verify_fails_it(call, exported, calibration_folder, tmp_path, no_gpu):
+    from PIL import Image
+
+    from lfm_deploy.photographs import sample_tiles
+
+    for index, tile in enumerate(sample_tiles(256, 256, 4)):
+        home = tmp_path / "suite" / ("0_real", "1_fake")[index % 2]
+        home.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tile).save(home / f"{index}.png")
+    call("export", tmp_path / "deploy" / "lfm.pth")
+    call("calibrate", calibration_folder)
+    budget = ("--layers", "all", "--budget", "acc=0,ap=0,flips=0")
+    code, out, err = call("build", "--int8", "--gpu", "sm86", *budget)
+    assert code == 0
+    assert "outside the budget" in out
+    assert "breaks the budget acc=0,ap=0,flips=0%; it is marked, and verify fails it" in err
+    code, out, _ = call("verify", "--suite", "suite", "--no-speed")
+    assert code == 1
+    assert (
+        "onnxruntime int8 tensorrt: gate failed: suite: built outside its budget (--layers all) is 1, allowed 0" in out
+    )
+    assert "tensorrt-rtx int8 sm86 (built outside its budget)" in " ".join(out.split())
+    assert "OUTSIDE its budget" in " ".join(call("inspect")[1].split())
+
+
+def test_stale_ranges_are_exit_2_with_the_command(call, exported, calibration_folder, official_checkpoint):
+    call("calibrate", calibration_folder, "--count", "40", "--seed", "3")
+    call("export", official_checkpoint, "--size", "64")
+    says(
+        call("build", "--int8"),
+        2,
+        "ranges.json: stale: they were measured with another checkpoint; run 'lfm-deploy calibrate",
+        "--count 40 --seed 3' again",
+    )
+
+
+def test_bad_calibrations(call, exported, tmp_path):
+    says(call("calibrate", "none"), 2, "none: no such folder")
+    (tmp_path / "empty").mkdir()
+    says(call("calibrate", "empty"), 2, "no picture in it")
+    says(call("calibrate", "empty", "--count", "5"), 2, "need at least 32")
+    (tmp_path / "few").mkdir()
+    shutil.copy(Path(__file__), tmp_path / "few" / "text.png")
+    says(call("calibrate", "few"), 2, "few: 0 pictures can be used", "at least 32")
+    says(call("calibrate", "few", "--workdir", "nowhere"), 2, "nothing has been exported here")
+    assert not (tmp_path / "deploy" / "ranges.json").exists()
+
+
+def test_bad_int8_usage(call, exported, calibration_folder):
+    call("calibrate", calibration_folder)
+    says(call("build", "--int8", "--budget", "loss=1"), 2, "cannot read 'loss=1'", "such as acc=0.2")
+    says(call("build", "--int8", "--layers", "conv9", "--target", "cpu"), 2, "no layer 'conv9'")
+    for arguments in (["--fp16", "--budget", "acc=1"], ["--fp32", "--layers", "all"], ["--fp16", "--images", "."]):
+        code, _, err = call("build", *arguments)
+        assert code == 2
+        assert "are for --int8" in err
+
+
 def test_an_interrupt_never_leaves_half_an_engine(deployment, tmp_path):
     """Ctrl-C at several moments of a real build: the engine is there with its sidecar, or neither is."""
     shutil.copytree(deployment.path, tmp_path / "deploy", ignore=shutil.ignore_patterns("*.engine*", "*.log"))

@@ -5,6 +5,7 @@ import pytest
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.comparison import Scores, compare_suite, judge_suite
+from lfm_deploy.quantisation import Budget, Quantisation, Recipe
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 REFERENCE = np.array([-4, -3, -2, 0.5, -0.5, 2, 3, 4], dtype=np.float32)
@@ -73,11 +74,45 @@ def test_ap_is_gated_apart_from_accuracy():
     assert not gates["|ΔAP| in points"].passed
 
 
+def quantised(*, within_budget=True, **budget):
+    return Quantisation(
+        recipe=Recipe.CPU,
+        layers={"conv1": "int8"},
+        int8_share=1.0,
+        ranges_sha256="0" * 64,
+        budget=Budget(**budget),
+        layers_asked="search",
+        within_budget=within_budget,
+    )
+
+
 @pytest.mark.parametrize("precision", list(Precision))
 def test_a_logit_that_is_no_number_fails_whatever_the_precision(precision):
     broken = REFERENCE.copy()
     broken[0] = np.nan  # decides "real", as the reference does, so that nothing else would notice
-    assert not all(gate.passed for gate in judge_suite(precision, compare(broken), compare(REFERENCE)))
+    made = quantised(acc=100, ap=100, flips=100) if precision is Precision.INT8 else None
+    assert not all(gate.passed for gate in judge_suite(precision, compare(broken), compare(REFERENCE), made))
+
+
+def failed(logits, made):
+    gates = judge_suite(Precision.INT8, compare(logits), compare(REFERENCE), made)
+    return [gate.name for gate in gates if not gate.passed]
+
+
+def test_int8_is_held_to_the_budget_that_it_was_built_with():
+    flipped = REFERENCE.copy()
+    flipped[3] = -0.1  # one of 8 decisions, for the better: 12.5 % flips, and as many points of ACC
+    assert failed(flipped, quantised(flips=12.5, acc=12.5, ap=100)) == []
+    assert failed(flipped, quantised(flips=12.4, acc=12.5, ap=100)) == ["flipped decisions in %"]
+    assert failed(flipped, quantised(flips=12.5, acc=12.4, ap=100)) == ["|ΔACC| in points"]
+    ranked = REFERENCE.copy()
+    ranked[[0, 4]] = -0.4, -3.9  # no decision changes, the ranking does
+    assert failed(ranked, quantised()) == ["|ΔAP| in points"]
+
+
+def test_int8_that_was_built_outside_its_budget_fails_whatever_it_does():
+    assert failed(REFERENCE, quantised()) == []
+    assert failed(REFERENCE, quantised(within_budget=False)) == ["built outside its budget (--layers all)"]
 
 
 def test_means_are_over_sets_with_both_classes():

@@ -41,6 +41,20 @@ def test_receptive_field_and_stride_are_what_a_pixel_reaches(config):
     assert (touched.max(0).values - touched.min(0).values + 1).tolist() == [config.receptive_field] * 2
 
 
+def test_multiply_adds_are_those_of_the_convolutions():
+    # The paper says 1.61 G at 256 pixels for everything; the convolutions alone, by hand:
+    counts = ModelConfig().multiply_adds(256, 256)
+    assert counts == {
+        "conv1": 255 * 255 * 64 * 3 * 4,
+        "conv2": 126 * 126 * 128 * 64 * 4,
+        "conv3": 62 * 62 * 256 * 128 * 4,
+        "conv4": 30 * 30 * 512 * 256 * 4,
+        "projection": 30 * 30 * 64 * 512,
+    }
+    assert tuple(counts) == ModelConfig().layers
+    assert sum(counts.values()) == 1_575_355_136
+
+
 def test_round_trip_and_refusals():
     config = ModelConfig(widths=(4, 8), projection=2, k=3, order=ValueOrder.ASCENDING)
     assert ModelConfig.from_dict(config.as_dict()) == config

@@ -15,7 +15,10 @@ def test_the_demo_runs_the_whole_chain(tmp_path, monkeypatch, capfd):
     # No picture that was tested on was trained on, so accuracy at the threshold says something too.
     assert reference["acc"] > 90
     assert {engine["name"] for engine in report["engines"]} >= {"pytorch fp32", "onnxruntime fp32", "onnxruntime fp16"}
+    assert {engine["name"] for engine in report["engines"]} >= {"onnxruntime int8 tensorrt", "onnxruntime int8 cpu"}
+    assert report["demo"]["without_int8"] == {}
+    assert (tmp_path / "deploy-demo" / "report.html").read_text().count("<svg ") == 6
     assert all(speed["fps"] > 0 for engine in report["engines"] for speed in engine["speeds"])
     assert sorted(path.name for path in (tmp_path / "deploy-demo").glob("*.engine"))
     assert inspect_artifact(tmp_path / "deploy-demo" / "lfm.pth")["recipe"]["name"] == "demo"
-    assert "5/5 verify" in err
+    assert "6/6 verify" in err

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calib.sample import order_pictures
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.suites import load_suites
-from training.data import make_training_tiles, write_test_tiles
+from training.data import make_training_tiles, write_calibration_tiles, write_test_tiles
 from training.photographs import TEST_PHOTOGRAPHS, TRAINING_PHOTOGRAPHS, load_named
 from training.upsampling import UPSAMPLERS
 
@@ -70,3 +71,13 @@ def test_test_tiles_are_a_suite_and_no_training_photograph_is_in_it(tmp_path):
         assert tile.shape == (256, 256, 3)
         corners = [photo for photo in photographs if (photo[:256, :256] == tile).all()]
         assert bool(corners) == (image.label == 0)
+
+
+def test_calibration_tiles_are_balanced_and_of_training_photographs(tmp_path):
+    write_calibration_tiles(tmp_path, tiles=5, seed=0)
+    ordered = order_pictures(tmp_path, seed=0)
+    assert {label: len(pictures) for label, pictures in ordered.items()} == {0: 45, 1: 45}
+    homes = {picture.path.parts[0] for picture in ordered[0]}
+    assert homes == {name.rpartition(".")[0] for name in TRAINING_PHOTOGRAPHS}
+    photograph = load_named("astronaut.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "astronaut" / "0_real" / "00.png")), photograph[:256, :256])

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
-from lfm_deploy.deployment import export_into, make_typed_graph
+from lfm_deploy.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError
 from lfm_deploy.metrics import average_precision
 from lfm_deploy.suites import load_suites
@@ -175,21 +175,24 @@ def test_a_class_of_which_nothing_can_be_read(deployment, spoilt):
         run(deployment, spoilt)
 
 
-def test_every_published_logit_on_real_pictures(official_checkpoint, shared, tmp_path):
-    """The first real input, as a user runs it: photographs and generator output, against the authors' own code."""
-    workdir = Workdir(tmp_path / "deploy")
-    export_into(workdir, official_checkpoint, ExportConfig(), print)
-    make_typed_graph(workdir, Precision.FP16, print)
+@pytest.fixture(scope="module")
+def wild(official_deployment, shared, tmp_path_factory):
+    """The first real input, as a user runs it: photographs and generator output. Report, and rows of scores."""
+    folder = tmp_path_factory.mktemp("wild")
+    shutil.copytree(official_deployment.path, folder / "deploy")
     command = [sys.executable, "-m", "lfm_deploy", "verify", "--suite", shared / "wild", "--no-speed", "--json"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    report = json.loads(finished.stdout)
+    with (folder / "deploy" / "scores.csv").open() as file:
+        return json.loads(finished.stdout), list(csv.DictReader(file))
+
+
+def test_every_published_logit_on_real_pictures(wild, shared):
+    report, rows = wild
     assert report["skipped"] == []
     with (shared / "wild" / "official_logits.csv").open() as file:
         expected = {row["path"]: float(row["logit"]) for row in csv.DictReader(file)}
-    with (tmp_path / "deploy" / "scores.csv").open() as file:
-        rows = list(csv.DictReader(file))
     for engine in ("pytorch fp32", "onnxruntime fp32"):
         logits = {
             Path(row["path"]).relative_to(shared / "wild").as_posix(): float(row["logit"])
@@ -199,14 +202,50 @@ def test_every_published_logit_on_real_pictures(official_checkpoint, shared, tmp
         assert logits.keys() == expected.keys()
         # The acceptance.
         assert max(abs(logits[path] - expected[path]) for path in expected) <= 1e-3
-    # And README says what came out.
+
+
+@pytest.mark.parametrize(
+    ("name", "flips", "acc", "ap"),
+    # What each must hold over all pictures: flips in per cent, the change of mean ACC and AP in points.
+    [
+        ("onnxruntime fp16", 0, 0, 0.02),
+        ("onnxruntime int8 tensorrt", 0.7, 0.2, 0.15),
+        ("onnxruntime int8 cpu", 0.7, 0.2, 0.15),
+    ],
+)
+def test_no_precision_loses_decisions_on_real_pictures(wild, name, flips, acc, ap):
+    report, _ = wild
+    reference, mine = report["engines"][0]["suites"][0], engine_of(report, name)["suites"][0]
+    assert 100 * mine["flips"] / mine["pictures"] <= flips
+    assert abs(mine["acc"] - reference["acc"]) <= acc + 1e-9  # float64 sums
+    assert abs(mine["ap"] - reference["ap"]) <= ap
+    if "int8" in name:
+        assert engine_of(report, name)["quantisation"]["int8_share"] >= 0.5
+
+
+def engine_of(report, name):
+    (engine,) = [engine for engine in report["engines"] if engine["name"] == name]
+    return engine
+
+
+def test_readme_says_what_came_out(wild):
+    report, rows = wild
     readme = README.read_text()
     for engine, row in zip(
-        report["engines"], ("PyTorch FP32", "ONNX Runtime FP32", "ONNX Runtime FP16 graph"), strict=True
+        report["engines"],
+        (
+            "PyTorch FP32",
+            "ONNX Runtime FP32",
+            "ONNX Runtime FP16 graph",
+            "ONNX Runtime INT8 graph for TensorRT",
+            "ONNX Runtime INT8 graph for the CPU",
+        ),
+        strict=True,
     ):
-        suite = engine["suites"][0]
+        suite, made = engine["suites"][0], engine["quantisation"]
         flips = "reference" if engine is report["engines"][0] else suite["flips"]
-        assert f"| {row} | {suite['acc']:.2f} | {suite['ap']:.2f} | {flips} |" in readme
+        share = "-" if made is None else f"{100 * made['int8_share']:.0f} %"
+        assert f"| {row} | {share} | {suite['acc']:.2f} | {suite['ap']:.2f} | {flips} |" in readme
     complete = [part for part in suite["sets"] if part["ap"] is not None]
     assert f"{suite['pictures']} photographs and generator outputs of {len(suite['sets'])} test sets" in readme
     assert f"the {len(complete)} that have both" in readme

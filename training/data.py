@@ -12,7 +12,7 @@ from training.photographs import TEST_PHOTOGRAPHS, TRAINING_PHOTOGRAPHS, load_na
 from training.upsampling import UPSAMPLERS
 
 REAL, FAKE = 0, 1
-TEST_SIDE = 256
+DEPLOYED_SIDE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,29 @@ def write_test_tiles(folder: Path, *, tiles: int, seed: int) -> None:
     for way, upsample in UPSAMPLERS.items():
         rng = np.random.default_rng([seed, 1])
         for name in TEST_PHOTOGRAPHS:
-            for index, tile in enumerate(cut_tiles(load_named(name), TEST_SIDE, TEST_SIDE, tiles)):
+            for index, tile in enumerate(cut_tiles(load_named(name), DEPLOYED_SIDE, DEPLOYED_SIDE, tiles)):
                 file = f"{Path(name).stem}_{index:02}.png"
                 _write(folder / way / "0_real" / file, tile)
                 _write(folder / way / "1_fake" / file, upsample(tile, rng))
+
+
+def write_calibration_tiles(folder: Path, *, tiles: int, seed: int) -> None:
+    """Write pictures to calibrate on: ``<folder>/<photograph>/{0_real,1_fake}/NAME.png``, 256x256.
+
+    They are of the training photographs, so that nothing that is tested on takes part.
+
+    Args:
+        folder: to write into.
+        tiles: of each training photograph, real, and as many fake ones, up-sampled in turn by each way.
+        seed: of the random kernels, which are other ones than in training and testing.
+    """
+    rng = np.random.default_rng([seed, 2])
+    ways = list(UPSAMPLERS.values())
+    for name in TRAINING_PHOTOGRAPHS:
+        for index, tile in enumerate(cut_tiles(load_named(name), DEPLOYED_SIDE, DEPLOYED_SIDE, tiles)):
+            home, file = folder / Path(name).stem, f"{index:02}.png"
+            _write(home / "0_real" / file, tile)
+            _write(home / "1_fake" / file, ways[index % len(ways)](tile, rng))
 
 
 def _write(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -15,20 +15,22 @@ from lfm_deploy.workdir import Workdir
 def command(seed: int, workdir: Path, as_json: bool) -> int:
     """Run the whole chain on this machine with data that it makes itself.
 
-    Makes data from photographs that ship in scikit-image and scikit-learn, trains a small LFM, exports it, builds FP16
-    engines, verifies them and writes a report. Downloads nothing. The model is a demonstration: it knows five ways of
-    up-sampling and no generator.
+    Makes data from photographs that ship in scikit-image and scikit-learn, trains a small LFM, exports and calibrates
+    it, builds FP16 and INT8 engines, verifies them and writes a report. Downloads nothing. The model is a
+    demonstration: it knows five ways of up-sampling and no generator.
     """
     from engines.host import keep_freed_memory
     from lfm_deploy.cli.verify import write_report
     from lfm_deploy.demonstration import as_values, demonstrate
+    from lfm_deploy.quantising import describe_quantisation
     from lfm_deploy.report import make_report, print_report
 
     keep_freed_memory()
     folder = Workdir(workdir)
     with progress_bar() as update:
         made = demonstrate(folder, seed=seed, on_message=say, on_progress=update)
-    report = make_report(made.verification, suites=[made.suite], device="cpu")
+    quantised = describe_quantisation(folder)
+    report = make_report(made.verification, suites=[made.suite], device="cpu", quantised=quantised)
     write_report(folder, report, made.verification)
     if as_json:
         print_json(report | {"demo": as_values(made)})
@@ -38,6 +40,6 @@ def command(seed: int, workdir: Path, as_json: bool) -> int:
         print_proof(made.graph, folder.path / "lfm.onnx")
         print_report(report, make_console())
         say(f"seconds: {', '.join(f'{step} {seconds:g}' for step, seconds in made.seconds.items())}")
-        say(f"written: {folder.report}, {folder.scores}, and the engines beside them")
+        say(f"written: {folder.page}, {folder.report}, {folder.scores}, and the engines beside them")
         say("This was a demonstration model; for a real one: lfm-deploy export YOUR_CHECKPOINT.pth")
     return 0 if made.verification.passed else 1
