@@ -24,7 +24,7 @@ def score_graph(
     Raises:
         UnavailableError: ONNX Runtime is not installed.
     """
-    session = open_session(model.SerializeToString(), "a graph being measured")
+    session = open_session(model.SerializeToString(), "a graph being measured", spin=False)
     parts = []
     for images in pictures.batches(indices):
         turned = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images

@@ -6,7 +6,9 @@ from engines.engine import Engine
 from lfm_deploy.errors import InputError
 
 
-def load_engine(path: Path | str, *, device: str | None = None, threads: int | None = None) -> Engine:
+def load_engine(
+    path: Path | str, *, device: str | None = None, threads: int | None = None, spin: bool = True
+) -> Engine:
     """Open a checkpoint (``.pth``), a graph (``.onnx``) or a TensorRT engine (``.engine``).
 
     Args:
@@ -14,6 +16,7 @@ def load_engine(path: Path | str, *, device: str | None = None, threads: int | N
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None is the CPU for checkpoints and graphs, and the first
             GPU for TensorRT engines. An engine that cannot run there is an error, never moved elsewhere.
         threads: CPU threads for PyTorch (the whole process) and ONNX Runtime; None is one for each core.
+        spin: let idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
 
     Raises:
         InputError: the file is of no known kind, damaged or foreign.
@@ -32,7 +35,7 @@ def load_engine(path: Path | str, *, device: str | None = None, threads: int | N
     if path.suffix == ".onnx":
         from engines.ort import OrtEngine
 
-        return OrtEngine(path, device=device or "cpu", threads=threads)
+        return OrtEngine(path, device=device or "cpu", threads=threads, spin=spin)
     if path.suffix == ".engine":
         from engines.trt import TensorRTEngine, parse_device
 

@@ -25,13 +25,14 @@ class OrtEngine:
 
     runtime = "onnxruntime"
 
-    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None, spin: bool = True) -> None:
         """Open a session on exactly the asked device.
 
         Args:
             path: the ONNX file.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
             threads: CPU threads for one operator; None is one for each core.
+            spin: let idle threads wait for work at full speed; False where other engines work beside this one.
 
         Raises:
             ArtifactError: the file is damaged or not ours.
@@ -46,7 +47,7 @@ class OrtEngine:
         self._form: InputForm = info.input
         self._evidence = info.evidence
         self._path = path
-        self._session = open_session(path, str(path), device=device, threads=threads)
+        self._session = open_session(path, str(path), device=device, threads=threads, spin=spin)
 
     @property
     def name(self) -> str:
@@ -90,6 +91,7 @@ def open_session(
     *,
     device: str = "cpu",
     threads: int | None = None,
+    spin: bool = True,
     save_optimised: Path | None = None,
 ) -> Any:
     """An ONNX Runtime session on exactly the asked device.
@@ -99,6 +101,7 @@ def open_session(
         name: for messages.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         threads: CPU threads for one operator; None is one for each core.
+        spin: let idle threads wait for work at full speed; False where other sessions work beside this one.
         save_optimised: where to write the graph as ONNX Runtime will run it.
 
     Raises:
@@ -124,6 +127,8 @@ def open_session(
     options.log_severity_level = 4  # its errors come back as exceptions; warnings are not for users
     if save_optimised is not None:
         options.optimized_model_filepath = str(save_optimised)
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     # TF32 would round the inputs of float32 convolutions to 11 bits.

@@ -8,7 +8,7 @@ QuantizeLinear and DequantizeLinear; ranges, gains and rounded weights are decid
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -152,39 +152,6 @@ def make_int8_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.Mode
     return quantised
 
 
-def quantise_tensor(base: onnx.ModelProto, config: Int8Config, tensor: str) -> onnx.ModelProto:
-    """A graph in which one activation alone is quantised, to see what its range does; the base is left as it is.
-
-    Args:
-        base: a float32 graph.
-        config: how to quantise; the tensor is equalised if it says so.
-        tensor: name of the activation.
-    """
-    model = onnx.ModelProto()
-    model.CopyFrom(base)
-    alone = {name: values for name, values in config.channel_highest.items() if name == tensor}
-    _equalise(model, replace(config, channel_highest=alone))
-    if config.channel_ranges is not None:
-        level_channels(model, config.channel_ranges, config.recipe.levels)
-    scale = _scale(tensor, config)
-    _split(model, config, {tensor: scale}, {})
-    names = [f"{tensor}.{part}" for part in ("scale", "zero_point", "quantised", "restored")]
-    for node in model.graph.node:
-        for index, name in enumerate(node.input):
-            if name == tensor:
-                node.input[index] = names[3]
-    model.graph.initializer.extend(
-        [
-            numpy_helper.from_array(scale["scale"].astype(np.float32), names[0]),
-            numpy_helper.from_array(scale["zero_point"], names[1]),
-        ]
-    )
-    (index,) = [index for index, node in enumerate(model.graph.node) if tensor in node.output]
-    model.graph.node.insert(index + 1, onnx.helper.make_node("QuantizeLinear", [tensor, *names[:2]], [names[2]]))
-    model.graph.node.insert(index + 2, onnx.helper.make_node("DequantizeLinear", [names[2], *names[:2]], [names[3]]))
-    return model
-
-
 def _split(
     model: onnx.ModelProto,
     config: Int8Config,
@@ -244,7 +211,7 @@ def _quantised_parts(
         if convolution.name not in layers:
             continue
         nodes.append(convolution.name)
-        scales[convolution.input[0]] = _scale(convolution.input[0], config)
+        scales[convolution.input[0]] = choose_scale(convolution.input[0], config)
         if config.recipe is Recipe.TENSORRT:
             continue
         chain = [convolution.output[0]]
@@ -252,12 +219,12 @@ def _quantised_parts(
             nodes.append(reader.name)
             chain.append(reader.output[0])
         # ReLU and pooling keep the scale, so that the integer convolution writes what the next one reads.
-        scales |= dict.fromkeys(chain, _scale(chain[-1], config))
+        scales |= dict.fromkeys(chain, choose_scale(chain[-1], config))
     return nodes, scales
 
 
-def _scale(tensor: str, config: Int8Config) -> dict[str, NDArray[np.generic]]:
-    """Scale and zero point of one tensor."""
+def choose_scale(tensor: str, config: Int8Config) -> dict[str, NDArray[np.generic]]:
+    """Scale and zero point of one tensor, in the types of the recipe's graph."""
     low, high = config.ranges[tensor]
     low, high = min(low, 0.0), max(high, 0.0)
     if tensor == input_name("conv1") or (tensor == LAST_OUTPUT and config.channel_ranges is not None):

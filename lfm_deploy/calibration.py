@@ -1,37 +1,27 @@
 """``lfm-deploy calibrate``: pictures in, ``ranges.json`` out, every range judged by what it does to the logits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calib.activations import ActivationReader, TensorStatistics
-from calib.candidates import find_candidates
 from calib.pictures import PictureStore, hash_pixels
 from calib.sample import Sampled, order_pictures
-from calib.scoring import score_graph
-from export.levelling import choose_channel_ranges, selected_name
-from export.names import LAST_OUTPUT, input_name, quantisable_tensors
-from export.precision import Int8Config, quantise_tensor
-from export.splitting import count_parts
 from lfm_deploy.artifacts import GraphInfo, InputForm, Precision, read_graph_info
 from lfm_deploy.atomic import sha256_of_file, write_atomically
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, SuiteError
 from lfm_deploy.images import SkippedImage, read_image
-from lfm_deploy.quantisation import Recipe
-from lfm_deploy.ranges import CHOOSE, JUDGE, CalibrationPicture, Ranges, TensorRange, hash_contract
+from lfm_deploy.range_choice import measure_tensors
+from lfm_deploy.ranges import CHOOSE, JUDGE, CalibrationPicture, Ranges, hash_contract
 from lfm_deploy.version import __version__
 from lfm_deploy.workdir import Workdir
 
 FEWEST_PICTURES, GOOD_COUNT = 32, 128
-_HISTOGRAM_BINS = 128
-_BY_CHANNEL = "by channel, of what is selected"
 Progress = Callable[[str, int, int], None]
 
 
@@ -80,7 +70,7 @@ def calibrate_into(
         _require_enough(taken, skipped, images, on_message)
         base = onnx.load(graph)
         chooses = [index for index, picture in enumerate(taken) if picture.part == CHOOSE]
-        tensors = _measure_tensors(base, info.config, store, chooses, on_progress)
+        tensors = measure_tensors(base, info.config, store, chooses, on_progress)
         ranges = Ranges(
             onnx_sha256=sha256_of_file(graph),
             checkpoint_sha256=info.checkpoint_sha256,
@@ -196,147 +186,3 @@ def _require_enough(
         )
     if len(taken) < GOOD_COUNT:
         on_message(f"Warning: {len(taken)} pictures are few; {GOOD_COUNT} or more describe better what production sees")
-
-
-class _Bench:
-    """Measures what quantising one tensor does to the logits of the pictures that choose."""
-
-    def __init__(self, base: onnx.ModelProto, store: PictureStore, chooses: list[int]) -> None:
-        self._base, self._store, self._chooses = base, store, chooses
-        self._reference = score_graph(base, store, chooses)
-
-    def error(self, name: str, config: Int8Config) -> float:
-        """Mean |Δlogit| with this tensor alone quantised."""
-        logits = score_graph(quantise_tensor(self._base, config, name), self._store, self._chooses)
-        return round(float(np.abs(logits - self._reference).mean()), 6)
-
-
-def _measure_tensors(
-    base: onnx.ModelProto, config: ModelConfig, store: PictureStore, chooses: list[int], on_progress: Progress
-) -> dict[str, TensorRange]:
-    names = quantisable_tensors(config)
-    statistics = {name: TensorStatistics() for name in names}
-    picked = selected_name(base)
-    reader, done = ActivationReader(base, [*names, picked]), 0
-    lowest, highest = np.full(config.projection, np.inf), np.full(config.projection, -np.inf)
-    for images in store.batches(chooses):
-        found = reader.read(images)
-        selected = found.pop(picked)  # (N, C, k)
-        lowest, highest = np.minimum(lowest, selected.min((0, 2))), np.maximum(highest, selected.max((0, 2)))
-        for name, values in found.items():
-            statistics[name].add(values)
-        done += len(images)
-        on_progress("collecting activations", done, len(chooses))
-    bench = _Bench(base, store, chooses)
-    tensors = {}
-    for index, name in enumerate(names):
-        on_progress("choosing ranges", index, len(names) + 1)
-        tensors[name] = _measure_tensor(name, statistics[name], bench)
-    tensors[LAST_OUTPUT] = _try_channels(tensors[LAST_OUTPUT], choose_channel_ranges(lowest, highest), bench)
-    on_progress("choosing ranges", len(names), len(names) + 1)
-    # For the CPU every layer must be INT8 to be fast, so the tensor that suffers most gets finer steps.
-    inner = [name for name in names[1:-1] if tensors[name].lowest >= 0]
-    if inner:
-        worst = max(inner, key=lambda name: tensors[name].errors[Recipe.CPU][tensors[name].choice[Recipe.CPU]])
-        tensors[worst] = _try_parts(worst, tensors[worst], bench)
-    on_progress("choosing ranges", len(names) + 1, len(names) + 1)
-    return tensors
-
-
-def _measure_tensor(name: str, statistics: TensorStatistics, bench: _Bench) -> TensorRange:
-    histogram = statistics.histogram
-    highest = statistics.channel_highest if statistics.channel_highest is not None else np.zeros(0, np.float32)
-    inner = {name: highest} if histogram.lowest >= 0 else {}
-    candidates: dict[Recipe, dict[str, tuple[float, float]]] = {}
-    errors: dict[Recipe, dict[str, float]] = {}
-    # For TensorRT, what Top-K pooling selects from stays float16.
-    for recipe in (Recipe.CPU,) if name == LAST_OUTPUT else tuple(Recipe):
-
-        def measure(limits: tuple[float, float], recipe: Recipe = recipe) -> float:
-            return bench.error(name, Int8Config(recipe=recipe, ranges={name: limits}, channel_highest=inner))
-
-        if name == input_name("conv1"):  # its scale is exactly 1 grey level
-            candidates[recipe] = {"grey levels": (0.0, float(recipe.levels))}
-        else:
-            candidates[recipe] = find_candidates(histogram, recipe.levels)
-        errors[recipe] = {found: measure(limits) for found, limits in candidates[recipe].items()}
-        for found, limits in _between(candidates[recipe], errors[recipe]).items():
-            candidates[recipe][found] = limits
-            errors[recipe][found] = measure(limits)
-    counts, low, high = histogram.shrunk(_HISTOGRAM_BINS)
-    return TensorRange(
-        lowest=histogram.lowest,
-        highest=histogram.highest,
-        channel_highest=tuple(float(value) for value in highest),
-        histogram=tuple(counts),
-        histogram_low=low,
-        histogram_high=high,
-        candidates=candidates,
-        errors=errors,
-        choice={recipe: min(found, key=found.__getitem__) for recipe, found in errors.items()},
-        parts={},
-        channel_ranges={},
-    )
-
-
-def _try_parts(name: str, tensor: TensorRange, bench: _Bench) -> TensorRange:
-    """The same tensor for the CPU with its loud channels in parts, if that is better with one of the ranges."""
-    highest = np.array(tensor.channel_highest)
-    candidates, errors = dict(tensor.candidates[Recipe.CPU]), dict(tensor.errors[Recipe.CPU])
-    parts = {}
-    for found, (low, high) in tensor.candidates[Recipe.CPU].items():
-        split = f"{found}, loud channels in parts"
-        parts[split] = count_parts(highest, high)
-        if parts[split].max() == 1:
-            continue
-        candidates[split] = (low, high)
-        config = Int8Config(
-            recipe=Recipe.CPU,
-            ranges={name: (low, high)},
-            channel_highest={name: highest},
-            parts={name: parts[split]},
-        )
-        errors[split] = bench.error(name, config)
-    best = min(errors, key=errors.__getitem__)
-    return replace(
-        tensor,
-        candidates=tensor.candidates | {Recipe.CPU: candidates},
-        errors=tensor.errors | {Recipe.CPU: errors},
-        choice=tensor.choice | {Recipe.CPU: best},
-        parts={Recipe.CPU: tuple(int(count) for count in parts[best])} if best in parts else {},
-    )
-
-
-def _try_channels(tensor: TensorRange, limits: NDArray[np.float64], bench: _Bench) -> TensorRange:
-    """The projection's output for the CPU with a range for each channel, if that is better than one for all."""
-    outer = (float(limits[:, 0].min()), float(limits[:, 1].max()))
-    config = Int8Config(recipe=Recipe.CPU, ranges={LAST_OUTPUT: outer}, channel_ranges=limits)
-    errors = tensor.errors[Recipe.CPU] | {_BY_CHANNEL: bench.error(LAST_OUTPUT, config)}
-    best = min(errors, key=errors.__getitem__)
-    rows = tuple((float(low), float(high)) for low, high in limits)
-    return replace(
-        tensor,
-        candidates={Recipe.CPU: tensor.candidates[Recipe.CPU] | {_BY_CHANNEL: outer}},
-        errors={Recipe.CPU: errors},
-        choice={Recipe.CPU: best},
-        channel_ranges={Recipe.CPU: rows} if best == _BY_CHANNEL else {},
-    )
-
-
-def _between(candidates: dict[str, tuple[float, float]], errors: dict[str, float]) -> dict[str, tuple[float, float]]:
-    """Two more candidates: half way, by ratio, from the best one to the next smaller and the next larger."""
-    best = min(errors, key=errors.__getitem__)
-    smaller = [name for name in candidates if candidates[name][1] < candidates[best][1]]
-    larger = [name for name in candidates if candidates[name][1] > candidates[best][1]]
-    neighbours = []
-    if smaller:
-        neighbours.append(max(smaller, key=lambda name: candidates[name][1]))
-    if larger:
-        neighbours.append(min(larger, key=lambda name: candidates[name][1]))
-    return {
-        f"between {best} and {name}": (
-            0.0 - sqrt(max(candidates[best][0] * candidates[name][0], 0.0)),
-            sqrt(candidates[best][1] * candidates[name][1]),
-        )
-        for name in neighbours
-    }

@@ -140,6 +140,7 @@ class _Scorer:
             for part in (CHOOSE, JUDGE)
         }
         self._reference = {part: self.logits(reference, part) for part in self.parts}
+        self._measured: dict[tuple[frozenset[str], str], NDArray[np.float32]] = {}
         given = [picture.label for picture in ranges.pictures]
         # Pictures without labels: the checkpoint's own decisions stand for them, so every flip is a loss.
         self._labels = {
@@ -156,16 +157,29 @@ class _Scorer:
 
     def estimate(self, model: onnx.ModelProto, part: str) -> Estimate:
         """What a graph changes on one part of the pictures."""
-        return estimate_change(self.logits(model, part), self._reference[part], self._labels[part], self._threshold)
+        return self._compare(self.logits(model, part), part)
 
-    def pairs(self, model: onnx.ModelProto) -> dict[str, list[float]]:
+    def estimate_layers(self, prepared: PreparedGraph, layers: Sequence[str], part: str) -> Estimate:
+        """What INT8 in these layers changes on one part of the pictures; each choice is measured once."""
+        return self._compare(self._int8_logits(prepared, layers, part), part)
+
+    def pairs(self, prepared: PreparedGraph, layers: Sequence[str]) -> dict[str, list[float]]:
         """Reference and INT8 logits of the pictures that judge, unmirrored, with labels."""
-        mine = self.logits(model, JUDGE)[0]
+        mine = self._int8_logits(prepared, layers, JUDGE)[0]
         return {
             "reference": [round(float(value), 4) for value in self._reference[JUDGE][0]],
             "int8": [round(float(value), 4) for value in mine],
             "labels": [int(label) for label in self._labels[JUDGE]],
         }
+
+    def _int8_logits(self, prepared: PreparedGraph, layers: Sequence[str], part: str) -> NDArray[np.float32]:
+        key = frozenset(layers), part
+        if key not in self._measured:
+            self._measured[key] = self.logits(make_int8_graph(prepared, layers), part)
+        return self._measured[key]
+
+    def _compare(self, logits: NDArray[np.float32], part: str) -> Estimate:
+        return estimate_change(logits, self._reference[part], self._labels[part], self._threshold)
 
 
 def search_layers(
@@ -229,7 +243,7 @@ def search_layers(
         reasons=_explain(config.layers, layers, trials, layers_asked),
         multiply_adds=counts,
         snr_db={} if model is None else measure_snr(prepared, model, store, scorer.parts[CHOOSE]),
-        logits={} if model is None else scorer.pairs(model),
+        logits={} if model is None else scorer.pairs(prepared, layers),
         model=model,
     )
     if base_broken and layers_asked != "all":
@@ -323,19 +337,18 @@ def _measure_sensitivities(
         on_progress("measuring layers", index, len(layers))
         others = [other for other in layers if other != layer]
         found[layer] = Sensitivity(
-            only=scorer.estimate(make_int8_graph(prepared, [layer]), CHOOSE),
-            without=scorer.estimate(make_int8_graph(prepared, others), CHOOSE),
+            only=scorer.estimate_layers(prepared, [layer], CHOOSE),
+            without=scorer.estimate_layers(prepared, others, CHOOSE),
         )
     return found
 
 
 def _try(prepared: PreparedGraph, layers: tuple[str, ...], share: float, scorer: _Scorer, budget: Budget) -> Trial:
-    model = make_int8_graph(prepared, layers)
-    first = scorer.estimate(model, CHOOSE)
+    first = scorer.estimate_layers(prepared, layers, CHOOSE)
     broken = first.broken(budget)
     second = None
     if not broken:
-        second = scorer.estimate(model, JUDGE)
+        second = scorer.estimate_layers(prepared, layers, JUDGE)
         broken = second.broken(budget)
     return Trial(layers=layers, int8_share=share, chosen_by=first, judged_by=second, broken=tuple(broken))
 

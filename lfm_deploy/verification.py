@@ -225,7 +225,7 @@ def _open_all(candidates: list[Candidate]) -> tuple[dict[str, Engine], dict[str,
     reasons: dict[str, str] = {}
     for candidate in candidates:
         try:
-            engines[candidate.name] = load_engine(candidate.path, device=candidate.device)
+            engines[candidate.name] = load_engine(candidate.path, device=candidate.device, spin=False)
         except (UnavailableError, OtherGpuError) as error:
             if candidate is candidates[0]:
                 raise

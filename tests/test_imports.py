@@ -31,6 +31,7 @@ def test_every_source_file_has_its_tests():
         "loading": "trt",
         "inspection": "cli",
         "tables": "report",
+        "range_choice": "calibration",
     }
     elsewhere["data"] = "training_data"
     for package in ("lfm_deploy", "export", "engines", "training", "calib"):
