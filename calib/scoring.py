@@ -11,7 +11,12 @@ from engines.ort import open_session
 
 
 def score_graph(
-    model: onnx.ModelProto, pictures: PictureStore, indices: Sequence[int], *, mirrored: bool = False
+    model: onnx.ModelProto,
+    pictures: PictureStore,
+    indices: Sequence[int],
+    *,
+    mirrored: bool = False,
+    fuse_integers: bool = True,
 ) -> NDArray[np.float32]:
     """Logits float32 ``(N,)`` of chosen pictures, in their order.
 
@@ -20,11 +25,12 @@ def score_graph(
         pictures: under the graph's contract.
         indices: which pictures.
         mirrored: judge them mirrored left to right.
+        fuse_integers: as of ``open_session``.
 
     Raises:
         UnavailableError: ONNX Runtime is not installed.
     """
-    session = open_session(model.SerializeToString(), "a graph being measured", spin=False)
+    session = open_session(model.SerializeToString(), "a graph being measured", spin=False, fuse_integers=fuse_integers)
     parts = []
     for images in pictures.batches(indices):
         turned = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from export.graph import ExportConfig
     from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
     from lfm_deploy.benchmark import measure_speed
+    from lfm_deploy.calibration import calibrate_into
     from lfm_deploy.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
     from lfm_deploy.config import ModelConfig
     from lfm_deploy.contract import Contract
+    from lfm_deploy.deployment import export_into
     from lfm_deploy.errors import DeployError
     from lfm_deploy.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
     from lfm_deploy.images import read_batches, read_image
+    from lfm_deploy.quantisation import Budget, Recipe
+    from lfm_deploy.quantising import quantise_into
     from lfm_deploy.suites import load_suites
     from lfm_deploy.verification import Verification, verify
     from lfm_deploy.workdir import Workdir
@@ -37,12 +41,16 @@ _SOURCES = {
     "export.graph": ("ExportConfig",),
     "lfm_deploy.artifacts": ("InputForm", "Precision", "read_engine_info", "read_graph_info"),
     "lfm_deploy.benchmark": ("measure_speed",),
+    "lfm_deploy.calibration": ("calibrate_into",),
     "lfm_deploy.checkpoint": ("Checkpoint", "read_checkpoint", "write_checkpoint"),
     "lfm_deploy.config": ("ModelConfig",),
     "lfm_deploy.contract": ("Contract",),
+    "lfm_deploy.deployment": ("export_into",),
     "lfm_deploy.errors": ("DeployError",),
     "lfm_deploy.evidence": ("Evidence", "draw_evidence", "evidence_contributions", "evidence_map"),
     "lfm_deploy.images": ("read_batches", "read_image"),
+    "lfm_deploy.quantisation": ("Budget", "Recipe"),
+    "lfm_deploy.quantising": ("quantise_into",),
     "lfm_deploy.suites": ("load_suites",),
     "lfm_deploy.verification": ("Verification", "verify"),
     "lfm_deploy.workdir": ("Workdir",),
@@ -50,6 +58,7 @@ _SOURCES = {
 _WHERE = {name: module for module, names in _SOURCES.items() for name in names}
 
 __all__ = [
+    "Budget",
     "BuildConfig",
     "Checkpoint",
     "Contract",
@@ -60,18 +69,22 @@ __all__ = [
     "InputForm",
     "ModelConfig",
     "Precision",
+    "Recipe",
     "Verification",
     "Workdir",
     "__version__",
     "build_engine",
+    "calibrate_into",
     "draw_evidence",
     "evidence_contributions",
     "evidence_map",
+    "export_into",
     "export_onnx",
     "load_engine",
     "load_library",
     "load_suites",
     "measure_speed",
+    "quantise_into",
     "read_batches",
     "read_checkpoint",
     "read_engine_info",

@@ -132,8 +132,9 @@ class BudgetError(GateError):
 class _Scorer:
     """Scores graphs on the two parts of the pictures and compares them with the float32 reference."""
 
-    def __init__(self, reference: onnx.ModelProto, store: PictureStore, ranges: Ranges) -> None:
+    def __init__(self, reference: onnx.ModelProto, store: PictureStore, ranges: Ranges, recipe: Recipe) -> None:
         self._store = store
+        self._fuse_integers = recipe is Recipe.CPU
         self._threshold = ranges.contract.threshold
         self.parts = {
             part: [index for index, picture in enumerate(ranges.pictures) if picture.part == part]
@@ -153,7 +154,10 @@ class _Scorer:
     def logits(self, model: onnx.ModelProto, part: str) -> NDArray[np.float32]:
         """Logits ``(views, N)``: each picture, and where it judges also its mirror image, as training shows them."""
         views = (False, True) if part == JUDGE else (False,)
-        return np.stack([score_graph(model, self._store, self.parts[part], mirrored=view) for view in views])
+        return np.stack([self._score(model, part, mirrored=view) for view in views])
+
+    def _score(self, model: onnx.ModelProto, part: str, *, mirrored: bool) -> NDArray[np.float32]:
+        return score_graph(model, self._store, self.parts[part], mirrored=mirrored, fuse_integers=self._fuse_integers)
 
     def estimate(self, model: onnx.ModelProto, part: str) -> Estimate:
         """What a graph changes on one part of the pictures."""
@@ -215,7 +219,7 @@ def search_layers(
     side = 256 if ranges.contract.size == "native" else ranges.contract.size
     counts = config.multiply_adds(side, side)
     asked = _choices(layers_asked, counts)
-    scorer = _Scorer(reference, store, ranges)
+    scorer = _Scorer(reference, store, ranges, recipe)
     prepared = prepare(reference, base, ranges, store, scorer.parts[CHOOSE], recipe)
     without_int8 = scorer.estimate(base, JUDGE)
     sensitivities = _measure_sensitivities(prepared, config.layers, scorer, on_progress)
