@@ -10,8 +10,9 @@ STUBS_VERSION := 10.13.0.35.1
 demo: setup
 	$(BIN)/lfm-deploy demo
 
+# Two processes, a file of tests to each: the fixtures that take long are made once.
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -11,10 +11,16 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.workdir import Workdir
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+LONGEST = ("test_published.py", "test_demonstration.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-gpu", action="store_true", help="tests that skip without a GPU fail instead")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files go first, so that two processes finish together."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
@@ -201,22 +207,3 @@ def own_calibrated(calibrated: Workdir, tmp_path: Path) -> Workdir:
     """A copy of the calibrated workdir that a test may change."""
     shutil.copytree(calibrated.path, tmp_path / "deploy")
     return Workdir(tmp_path / "deploy")
-
-
-@pytest.fixture(scope="session")
-def official_deployment(official_checkpoint: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
-    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write."""
-    from export.graph import ExportConfig
-    from lfm_deploy.artifacts import Precision
-    from lfm_deploy.calibration import calibrate_into
-    from lfm_deploy.deployment import export_into, make_typed_graph
-    from lfm_deploy.quantisation import Budget, Recipe
-    from lfm_deploy.quantising import quantise_into
-
-    workdir = Workdir(tmp_path_factory.mktemp("official") / "deploy")
-    export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
-    make_typed_graph(workdir, Precision.FP16, lambda _: None)
-    calibrate_into(workdir, shared / "calibration" / "mixed")
-    for recipe in Recipe:
-        quantise_into(workdir, recipe, Budget())
-    return workdir

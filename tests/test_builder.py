@@ -1,11 +1,9 @@
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import onnx
 import pytest
@@ -14,9 +12,7 @@ from engines.builder import BuildConfig, build_engine, make_options
 from engines.library import load_library
 from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info, sidecar_path
 from lfm_deploy.atomic import finish_commits, sha256_of_file
-from lfm_deploy.deployment import BuildTarget, build_into
 from lfm_deploy.errors import ArtifactError, BuildError, ConfigError, UnavailableError
-from lfm_deploy.workdir import Workdir
 
 CONFIG = BuildConfig(batch=(1, 4, 8))
 
@@ -176,16 +172,3 @@ def test_int8_engines_are_built_and_say_which_layers_are_int8(calibrated, librar
     assert info.precision is Precision.INT8
     assert info.quantisation == read_graph_info(graph).quantisation
     assert set(info.quantisation.layers.values()) <= {"int8", "fp16"}
-
-
-def test_readme_says_what_the_published_checkpoint_takes(official_deployment, library, tmp_path):
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    if f"tensorrt-rtx {library.version}" not in readme:
-        pytest.skip(f"README gives the figures of another version than {library.version}")
-    workdir = Workdir(tmp_path / "deploy")
-    shutil.copytree(official_deployment.path, workdir.path)
-    for precision in Precision:
-        target = BuildTarget(library, ("sm86",), "")
-        (built,) = build_into(workdir, precision, target, BuildConfig(), on_message=print)
-        weights, activations = built.info.weights_bytes / 2**20, built.info.activation_bytes / 2**20
-        assert f"| {precision.upper()} | {weights:.1f} MiB | {activations:.1f} MiB |" in readme

@@ -1,0 +1,139 @@
+"""The published checkpoint, deployed as by a user: what it must hold on real pictures, and what README says of it."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.builder import BuildConfig
+from engines.library import load_library
+from export.graph import ExportConfig
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.calibration import calibrate_into
+from lfm_deploy.deployment import BuildTarget, build_into, export_into, make_typed_graph
+from lfm_deploy.metrics import average_precision
+from lfm_deploy.quantisation import Budget, Recipe
+from lfm_deploy.quantising import quantise_into
+from lfm_deploy.workdir import Workdir
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def official_deployment(official_checkpoint: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
+    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write."""
+    workdir = Workdir(tmp_path_factory.mktemp("official") / "deploy")
+    export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
+    make_typed_graph(workdir, Precision.FP16, lambda _: None)
+    calibrate_into(workdir, shared / "calibration" / "mixed")
+    for recipe in Recipe:
+        quantise_into(workdir, recipe, Budget())
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def wild(official_deployment, shared, tmp_path_factory):
+    """The first real input, as a user runs it: photographs and generator output. Report, and rows of scores."""
+    folder = tmp_path_factory.mktemp("wild")
+    shutil.copytree(official_deployment.path, folder / "deploy")
+    command = [sys.executable, "-m", "lfm_deploy", "verify", "--suite", shared / "wild", "--no-speed", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    with (folder / "deploy" / "scores.csv").open() as file:
+        return json.loads(finished.stdout), list(csv.DictReader(file))
+
+
+def test_every_published_logit_on_real_pictures(wild, shared):
+    report, rows = wild
+    assert report["skipped"] == []
+    with (shared / "wild" / "official_logits.csv").open() as file:
+        expected = {row["path"]: float(row["logit"]) for row in csv.DictReader(file)}
+    for engine in ("pytorch fp32", "onnxruntime fp32"):
+        logits = {
+            Path(row["path"]).relative_to(shared / "wild").as_posix(): float(row["logit"])
+            for row in rows
+            if row["engine"] == engine
+        }
+        assert logits.keys() == expected.keys()
+        # The acceptance.
+        assert max(abs(logits[path] - expected[path]) for path in expected) <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "flips", "acc", "ap"),
+    # What each must hold over all pictures: flips in per cent, the change of mean ACC and AP in points.
+    [
+        ("onnxruntime fp16", 0, 0, 0.02),
+        ("onnxruntime int8 tensorrt", 0.7, 0.2, 0.15),
+        ("onnxruntime int8 cpu", 0.7, 0.2, 0.15),
+    ],
+)
+def test_no_precision_loses_decisions_on_real_pictures(wild, name, flips, acc, ap):
+    report, _ = wild
+    reference, mine = report["engines"][0]["suites"][0], engine_of(report, name)["suites"][0]
+    assert 100 * mine["flips"] / mine["pictures"] <= flips
+    assert abs(mine["acc"] - reference["acc"]) <= acc + 1e-9  # float64 sums
+    assert abs(mine["ap"] - reference["ap"]) <= ap
+    if "int8" in name:
+        assert engine_of(report, name)["quantisation"]["int8_share"] >= 0.5
+
+
+def engine_of(report, name):
+    (engine,) = [engine for engine in report["engines"] if engine["name"] == name]
+    return engine
+
+
+def test_readme_says_what_came_out(wild):
+    report, rows = wild
+    readme = README.read_text()
+    for engine, row in zip(
+        report["engines"],
+        (
+            "PyTorch FP32",
+            "ONNX Runtime FP32",
+            "ONNX Runtime FP16 graph",
+            "ONNX Runtime INT8 graph for TensorRT",
+            "ONNX Runtime INT8 graph for the CPU",
+        ),
+        strict=True,
+    ):
+        suite, made = engine["suites"][0], engine["quantisation"]
+        flips = "reference" if engine is report["engines"][0] else suite["flips"]
+        share = "-" if made is None else f"{100 * made['int8_share']:.0f} %"
+        assert f"| {row} | {share} | {suite['acc']:.2f} | {suite['ap']:.2f} | {flips} |" in readme
+    complete = [part for part in suite["sets"] if part["ap"] is not None]
+    assert f"{suite['pictures']} photographs and generator outputs of {len(suite['sets'])} test sets" in readme
+    assert f"the {len(complete)} that have both" in readme
+    assert f"that gives {authors_average_precision(rows):.2f}." in " ".join(readme.split())
+
+
+def authors_average_precision(rows):
+    """AP in per cent over float32 sigmoids, mean over the sets with both classes."""
+    precisions = []
+    for name in {row["set"] for row in rows} - {"kodak_tiles"}:
+        chosen = [row for row in rows if row["set"] == name and row["engine"] == "pytorch fp32"]
+        logits = np.array([row["logit"] for row in chosen], dtype=np.float32)
+        labels = np.array([row["label"] for row in chosen], dtype=int)
+        precisions.append(average_precision(1 / (1 + np.exp(-logits)), labels))
+    return 100 * np.mean(precisions)
+
+
+def test_readme_says_what_the_published_checkpoint_takes(official_deployment, tmp_path):
+    library = load_library("tensorrt-rtx")
+    readme = README.read_text()
+    if f"tensorrt-rtx {library.version}" not in readme:
+        pytest.skip(f"README gives the figures of another version than {library.version}")
+    workdir = Workdir(tmp_path / "deploy")
+    shutil.copytree(official_deployment.path, workdir.path)
+    for precision in Precision:
+        target = BuildTarget(library, ("sm86",), "")
+        (built,) = build_into(workdir, precision, target, BuildConfig(), on_message=print)
+        weights, activations = built.info.weights_bytes / 2**20, built.info.activation_bytes / 2**20
+        assert f"| {precision.upper()} | {weights:.1f} MiB | {activations:.1f} MiB |" in readme
