@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,34 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; it cannot be used afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseTimes:
+    """Where the time of one batch went on a GPU, in milliseconds.
+
+    Attributes:
+        host_to_device_ms, compute_ms, device_to_host_ms: by CUDA events, one after the other, nothing overlapped.
+        enqueue_ms: of the host, to hand the work to the GPU; above the compute time, launching is the limit.
+    """
+
+    host_to_device_ms: float
+    compute_ms: float
+    device_to_host_ms: float
+    enqueue_ms: float
+
+
+@runtime_checkable
+class PhasedEngine(Protocol):
+    """An engine that can say where its time goes: copies apart from compute."""
+
+    def time_phases(self, images: NDArray[np.uint8]) -> PhaseTimes:
+        """Run pictures uint8 ``(N, H, W, 3)`` that fit one run, once, with an event between the phases.
+
+        Raises:
+            ShapeError: more pictures than the largest batch.
+        """
         ...
 
 
