@@ -97,6 +97,7 @@ def open_session(
     threads: int | None = None,
     spin: bool = True,
     fuse_integers: bool = True,
+    exact_integers: bool = False,
     save_optimised: Path | None = None,
 ) -> Any:
     """An ONNX Runtime session on exactly the asked device.
@@ -109,6 +110,9 @@ def open_session(
         spin: let idle threads wait for work at full speed; False where other sessions work beside this one.
         fuse_integers: let it look for integer kernels; False for a graph that it has none for, where looking costs
             two fifths of the speed and changes no logit.
+        exact_integers: add products of integers in 32 bits on every processor. Without VNNI, ONNX Runtime adds pairs of
+            them in 16 bits, which is faster and saturates; the published checkpoint's INT8 logits move by 0.04 on
+            average there, a tenth of what INT8 does to them.
         save_optimised: where to write the graph as ONNX Runtime will run it.
 
     Raises:
@@ -136,6 +140,8 @@ def open_session(
         options.optimized_model_filepath = str(save_optimised)
     if not fuse_integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if exact_integers:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if not spin:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:

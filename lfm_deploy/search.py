@@ -14,6 +14,7 @@ from calib.pictures import PictureStore
 from calib.scoring import score_graph
 from export.names import LAST_OUTPUT, find_convolutions, input_name
 from export.precision import Int8Config, PreparedGraph, make_int8_graph, prepare_int8
+from export.unfolding import can_unfold, unfold_first_layer
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ConfigError, GateError
 from lfm_deploy.estimation import Estimate, as_number, estimate_change
@@ -179,7 +180,7 @@ class _Scorer:
     def _int8_logits(self, prepared: PreparedGraph, layers: Sequence[str], part: str) -> NDArray[np.float32]:
         key = frozenset(layers), part
         if key not in self._measured:
-            self._measured[key] = self.logits(make_int8_graph(prepared, layers), part)
+            self._measured[key] = self.logits(_make(prepared, layers), part)
         return self._measured[key]
 
     def _compare(self, logits: NDArray[np.float32], part: str) -> Estimate:
@@ -233,7 +234,7 @@ def search_layers(
     on_progress("trying assignments", len(asked), len(asked))
     held = bool(trials) and not trials[-1].broken and not base_broken
     layers = trials[-1].layers if held or layers_asked == "all" else ()
-    model = make_int8_graph(prepared, layers) if layers else None
+    model = _make(prepared, layers) if layers else None
     result = SearchResult(
         recipe=recipe,
         budget=budget,
@@ -246,7 +247,7 @@ def search_layers(
         within_budget=held,
         reasons=_explain(config.layers, layers, trials, layers_asked),
         multiply_adds=counts,
-        snr_db={} if model is None else measure_snr(prepared, model, store, scorer.parts[CHOOSE]),
+        snr_db={} if model is None else measure_snr(prepared, layers, store, scorer.parts[CHOOSE]),
         logits={} if model is None else scorer.pairs(prepared, layers),
         model=model,
     )
@@ -301,11 +302,17 @@ def prepare(
     )
 
 
+def _make(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.ModelProto:
+    """The INT8 graph as it will be handed over: for the CPU with its first layer unfolded."""
+    model = make_int8_graph(prepared, layers)
+    return unfold_first_layer(model) if prepared.config.recipe is Recipe.CPU and can_unfold(model) else model
+
+
 def measure_snr(
-    prepared: PreparedGraph, quantised: onnx.ModelProto, store: PictureStore, indices: Sequence[int]
+    prepared: PreparedGraph, layers_in_int8: Sequence[str], store: PictureStore, indices: Sequence[int]
 ) -> dict[str, float]:
     """Signal-to-noise ratio in dB of what each layer reads, with everything in front of it quantised."""
-    exact = prepared.model
+    exact, quantised = prepared.model, make_int8_graph(prepared, layers_in_int8)
     layers = [node.name for node in find_convolutions(exact)]
     made = {name for node in quantised.graph.node for name in node.output}
     restored = [f"{input_name(layer)}_DequantizeLinear_Output" for layer in layers]
