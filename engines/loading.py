@@ -33,11 +33,25 @@ def load_engine(
             torch.set_num_threads(threads)
         return PyTorchEngine.from_file(path, device=device or "cpu")
     if path.suffix == ".onnx":
-        from engines.ort import OrtEngine
-
-        return OrtEngine(path, device=device or "cpu", threads=threads, spin=spin)
+        return _load_graph(path, device or "cpu", threads, spin)
     if path.suffix == ".engine":
         from engines.trt import TensorRTEngine, parse_device
 
         return TensorRTEngine(path, device=parse_device(device or "cuda"))
     raise InputError(f"{path}: not an engine of a known kind; expected a .pth, .onnx or .engine file")
+
+
+def _load_graph(path: Path, device: str, threads: int | None, spin: bool) -> Engine:
+    """A graph on the device; on the CPU as ``build --target cpu`` chose, where it did so for as many threads."""
+    from engines.cpu_settings import default_settings, find_settings
+
+    settings = find_settings(path) if device == "cpu" else None
+    if settings is None or threads not in (None, settings.streams * settings.threads):
+        settings = default_settings(threads)
+    if settings.runtime == "openvino":
+        from engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(path, settings)
+    from engines.ort import OrtEngine
+
+    return OrtEngine(path, device=device, settings=settings, spin=spin)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.engine import check_images, fill_batch, split_batch, to_graph_input
+from engines.cpu_settings import CpuSettings, default_settings
+from engines.engine import check_images, to_graph_input
+from engines.streams import Runner, StreamPool
 from lfm_deploy.artifacts import InputForm, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
@@ -17,8 +19,7 @@ from lfm_deploy.evidence import Evidence
 from lfm_deploy.quantisation import Recipe
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# The first convolution's output takes 17 MB a picture at 256x256 in float32: 32 pictures stay near 1 GB.
-_LARGEST_BATCH = 32
+_LARGEST_BATCH = 65535
 
 
 class OrtEngine:
@@ -26,13 +27,15 @@ class OrtEngine:
 
     runtime = "onnxruntime"
 
-    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None, spin: bool = True) -> None:
-        """Open a session on exactly the asked device.
+    def __init__(
+        self, path: Path, *, device: str = "cpu", settings: CpuSettings | None = None, spin: bool = True
+    ) -> None:
+        """Open sessions on exactly the asked device.
 
         Args:
             path: the ONNX file.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-            threads: CPU threads for one operator; None is one for each core.
+            settings: threads and streams; None is one stream with a thread for each core.
             spin: let idle threads wait for work at full speed; False where other engines work beside this one.
 
         Raises:
@@ -46,12 +49,22 @@ class OrtEngine:
         self.config: ModelConfig = info.config
         self.batch_range = (1, _LARGEST_BATCH)
         self._form: InputForm = info.input
-        self._evidence = info.evidence
         self._path = path
+        self.settings = settings or default_settings()
+        self._outputs = ["logit", "evidence_values", "evidence_positions"] if info.evidence else ["logit"]
         for_tensorrt = info.quantisation is not None and info.quantisation.recipe is Recipe.TENSORRT
-        self._session = open_session(
-            path, str(path), device=device, threads=threads, spin=spin, fuse_integers=not for_tensorrt
-        )
+
+        def open_runner(threads: int, spin: bool) -> Runner:
+            session = open_session(
+                path, str(path), device=device, threads=threads, spin=spin, fuse_integers=not for_tensorrt
+            )
+            return lambda pixels: list(session.run(self._outputs, {"image": pixels}))
+
+        streams = self.settings.streams
+        # Threads that spin in one stream would take the cores of the others.
+        wide = open_runner(streams * self.settings.threads, spin and streams == 1)
+        narrow = [open_runner(self.settings.threads, False) for _ in range(streams if streams > 1 else 0)]
+        self._pool = StreamPool(wide, narrow, piece=self.settings.piece)
 
     @property
     def name(self) -> str:
@@ -61,7 +74,7 @@ class OrtEngine:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``."""
-        (logits,) = self._run(images, ["logit"])
+        logits: NDArray[np.float32] = self._run(images)[0]
         return logits
 
     def evidence(self, images: NDArray[np.uint8]) -> Evidence:
@@ -70,23 +83,18 @@ class OrtEngine:
         Raises:
             ArtifactError: the graph was exported without them.
         """
-        if not self._evidence:
+        if len(self._outputs) == 1:
             raise ArtifactError(f"{self._path}: has no evidence outputs; make them with 'lfm-deploy export --evidence'")
-        logits, values, positions = self._run(images, ["logit", "evidence_values", "evidence_positions"])
+        logits, values, positions = self._run(images)
         return Evidence(logits=logits, values=values, positions=positions)
 
     def close(self) -> None:
-        """Drop the session."""
-        del self._session
+        """Drop the sessions."""
+        self._pool.close()
 
-    def _run(self, images: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[Any]]:
+    def _run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
-        results = []
-        for part in split_batch(len(images), *self.batch_range):
-            pixels = to_graph_input(fill_batch(images, part), self._form)
-            found = self._session.run(outputs, {"image": pixels})
-            results.append([output[: part.count] for output in found])
-        return [np.concatenate(column) for column in zip(*results, strict=True)]
+        return self._pool.run(to_graph_input(images, self._form))
 
 
 def open_session(

@@ -3,13 +3,13 @@
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engines.cpu_settings import read_processor
 from lfm_deploy.advice import advise
 from lfm_deploy.benchmark import Speed, count_threads
 from lfm_deploy.comparison import Gate, SetResult, SuiteResult
@@ -57,7 +57,7 @@ def describe_environment() -> dict[str, Any]:
     """What a figure depends on: processor, threads, system and library versions."""
     return {
         "lfm-deploy": __version__,
-        "processor": _processor(),
+        "processor": read_processor(),
         "threads": count_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -264,12 +264,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.cpu_settings import find_settings
 from engines.engine import Engine
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
@@ -181,13 +182,15 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
             else build_command(graph.precision, recipe=recipe)
         )
         check_origin(path, graph.checkpoint_sha256, workdir, remedy)
+        settings = find_settings(path) if device == "cpu" else None
+        runtime = "onnxruntime" if settings is None else settings.runtime
         if recipe is not Recipe.CPU:
             graph_hashes[graph.precision] = sha256_of_file(path)  # engines are built from these
         found.append(
             Candidate(
                 path=path,
-                name=_named(f"onnxruntime {graph.precision}{f' {recipe}' if recipe else ''}", device),
-                place=f"onnxruntime on {device}",
+                name=_named(f"{runtime} {graph.precision}{f' {recipe}' if recipe else ''}", device),
+                place=f"{runtime} on {device}",
                 precision=graph.precision,
                 device=device,
                 contract=graph.contract,

@@ -11,6 +11,7 @@ from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
     from engines.builder import BuildResult
+    from lfm_deploy.cpu_choice import CpuChoice
 
 
 def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -> tuple[int, int, int]:
@@ -26,7 +27,13 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 @click.option("--fp32", "precision", flag_value="fp32", help="float32 throughout, without TF32.")
 @click.option("--int8", "precision", flag_value="int8", help="int8 in as many layers as the budget allows.")
 @click.option("--gpu", "gpus", metavar="LIST", help='Compute capabilities or cards: sm86,sm89 or "RTX A6000".')
-@click.option("--target", type=click.Choice(["gpu", "cpu"]), default="gpu", show_default=True, help="cpu: ONNX alone.")
+@click.option(
+    "--target",
+    type=click.Choice(["gpu", "cpu"]),
+    default="gpu",
+    show_default=True,
+    help="cpu: no engine, but the fastest way to run it.",
+)
 @click.option("--library", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="Default: what fits this machine.")
 @click.option(
     "--batch", metavar="MIN,OPT,MAX", default="1,32,256", show_default=True, callback=_parse_batch, help="Profile."
@@ -63,6 +70,9 @@ def command(
 
     Engines are for the GPU in this machine. Without one, TensorRT-RTX builds ahead of time for --gpu, by default for
     sm86, sm89 and sm120. Each engine has a sidecar (.json) and a build log; they appear together.
+
+    --target cpu measures which runtime, threads and streams run the graph fastest on this machine, and writes them down
+    (cpu.json); they are used wherever the graph is opened on this machine.
 
     --int8 needs ranges from 'lfm-deploy calibrate'. It searches the layers that can be INT8 within the budget, says
     why each has its precision (precision.json), and gives nothing where no choice holds.
@@ -108,19 +118,39 @@ def command(
 
 
 def _make_cpu_graph(workdir: Workdir, precision: Any, findings: dict[str, Any] | None, as_json: bool) -> None:
+    """The graph for the CPU, and what runs it fastest here."""
+    from lfm_deploy.cpu_choice import choose_cpu_settings
     from lfm_deploy.deployment import make_typed_graph
     from lfm_deploy.quantisation import Recipe
 
-    if findings is None:
-        with workdir.lock(say):
-            path = make_typed_graph(workdir, precision, say)
-    else:
-        path = workdir.graph(precision, Recipe.CPU)
+    with workdir.lock(say):
+        path = make_typed_graph(workdir, precision, say) if findings is None else workdir.graph(precision, Recipe.CPU)
+        with progress_bar() as update:
+            choice = choose_cpu_settings(workdir, path, on_progress=update)
     if as_json:
-        values = {"file": str(path), "bytes": path.stat().st_size}
+        values = {"file": str(path), "bytes": path.stat().st_size, "cpu": choice.as_dict()}
         print_json(values if findings is None else values | {"quantisation": findings})
     else:
-        click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, for ONNX Runtime on the CPU")
+        click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, for the CPU")
+        _print_choice(choice)
+
+
+def _print_choice(choice: "CpuChoice") -> None:
+    from rich.text import Text
+
+    from lfm_deploy.tables import make_table
+
+    table = make_table("ways to run it on this machine, in turns", "way")
+    for heading in ("pictures/s", "to the first", "max |Δlogit|"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in choice.tried:
+        chosen = row.settings == choice.chosen
+        figures = ("-", "-") if row.fps is None else (f"{row.fps:.0f}", f"{row.ratio:.2f} x")
+        error = "-" if row.max_error is None else f"{row.max_error:.2g}"
+        name = str(row.settings) if row.fps is not None else f"{row.settings}: {row.rejected}"
+        table.add_row(Text(name, style="bold green" if chosen else ""), *figures, error)
+    make_console().print(table)
+    click.echo(f"chosen: {choice.chosen}; {choice.why}")
 
 
 def _as_values(result: "BuildResult") -> dict[str, Any]:

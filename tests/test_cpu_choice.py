@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+
+from engines.cpu_settings import default_settings, find_settings
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.cli import run
+from lfm_deploy.cpu_choice import _choose, choose_cpu_settings, find_fault, list_candidates
+
+
+def test_the_first_candidate_is_the_default_and_none_comes_twice():
+    for cores in (1, 2, 4, 16):
+        found = list_candidates(cores)
+        assert found[0] == default_settings(cores)
+        assert len(set(found)) == len(found)
+        assert all(settings.streams * settings.threads == cores for settings in found)
+        assert {settings.runtime for settings in found} == {"onnxruntime", "openvino"}
+    assert {settings.runtime for settings in list_candidates(4, evidence=True)} == {"onnxruntime"}
+
+
+def rates(*rows):
+    return {settings: (list(row), 0.0) for settings, row in zip(list_candidates(2), rows, strict=False)}
+
+
+def test_the_fastest_is_chosen_by_the_rounds_not_by_its_best_one(small_graph):
+    # The machine slows down to a third; the second way is faster in every round, the third had one lucky round.
+    found = rates([30, 20, 10, 10], [36, 24, 12, 12], [20, 10, 90, 5])
+    choice = _choose(small_graph, found, {})
+    assert choice.chosen == list_candidates(2)[1]
+    assert choice.why.startswith("1.20 x the speed of ONNX Runtime, 2 threads")
+    assert choice.tried[1].rejected is None
+    assert choice.tried[2].rejected is not None
+
+
+@pytest.mark.parametrize("row", [[30.5, 20.3, 10.2, 10.1], [40, 26, 9, 9]])
+def test_what_is_not_clearly_faster_leaves_the_default(small_graph, row):
+    choice = _choose(small_graph, rates([30, 20, 10, 10], row), {})
+    assert choice.chosen == default_settings(2)
+    assert choice.why == "no other way is clearly faster"
+
+
+@pytest.mark.parametrize(
+    ("change", "precision", "fault"),
+    [
+        (0.0005, Precision.FP32, None),
+        (0.002, Precision.FP32, "differ by up to 0.002, 0 decisions"),
+        (0.5, Precision.INT8, None),
+        (-2.5, Precision.INT8, "1 decisions of 3 flip"),
+        (float("nan"), Precision.INT8, "differ by up to nan"),
+    ],
+)
+def test_a_way_must_be_exact_enough(change, precision, fault):
+    reference = np.array([-3.0, 2.0, 5.0])
+    found = find_fault(reference + [0, change, 0], reference, precision, 0.0)
+    assert found is None if fault is None else fault in found
+
+
+def test_the_choice_is_written_down_with_all_that_was_tried(own_deployment):
+    graph = own_deployment.graph(Precision.FP32)
+    choice = choose_cpu_settings(own_deployment, graph, rounds=2, seconds=0.01)
+    assert find_settings(graph) == choice.chosen
+    values = json.loads((own_deployment.path / "cpu.json").read_text())
+    entry = values["graphs"]["lfm.onnx"]
+    assert len(entry["tried"]) == len(choice.tried) >= 2
+    assert entry["why"] == choice.why
+    timed = [row for row in entry["tried"] if row["fps"] is not None]
+    assert timed
+    assert all(row["fps"] > 0 and row["max_error"] <= 1e-3 for row in timed)
+    choose_cpu_settings(own_deployment, own_deployment.graph(Precision.FP16), rounds=1, seconds=0.01)
+    assert set(json.loads((own_deployment.path / "cpu.json").read_text())["graphs"]) == {"lfm.onnx", "lfm.fp16.onnx"}
+
+
+def test_build_for_the_cpu_says_what_it_chose_and_why(own_deployment, capsys):
+    assert run(["build", "--fp32", "--target", "cpu", "--workdir", str(own_deployment.path)]) == 0
+    shown = capsys.readouterr().out
+    assert "chosen: " in shown
+    assert str(default_settings()) in shown
+    assert find_settings(own_deployment.graph(Precision.FP32)) is not None
+    assert run(["inspect", str(own_deployment.graph(Precision.FP32))]) == 0
+    assert "the fastest that was measured here" in capsys.readouterr().out

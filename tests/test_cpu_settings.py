@@ -1,0 +1,99 @@
+import json
+import os
+
+import pytest
+
+from engines.cpu_settings import (
+    CpuSettings,
+    count_cores,
+    default_settings,
+    describe_machine,
+    find_settings,
+    list_instructions,
+    read_choices,
+    settings_as_dict,
+)
+from engines.loading import load_engine
+from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.errors import ArtifactError
+from lfm_deploy.photographs import sample_tiles
+
+CHOSEN = CpuSettings(runtime="onnxruntime", streams=2, threads=1, piece=1)
+
+
+def write(workdir, **changes):
+    graph = workdir.path / "lfm.onnx"
+    entry = {"sha256": sha256_of_file(graph), "chosen": settings_as_dict(CHOSEN), "why": "", "tried": []}
+    values = {"format": "lfm-deploy cpu 1", "machine": describe_machine(), "graphs": {"lfm.onnx": entry | changes}}
+    (workdir.path / "cpu.json").write_text(json.dumps(values))
+    return graph, values
+
+
+def test_what_was_chosen_is_used_where_it_was_chosen(own_deployment):
+    graph, _ = write(own_deployment)
+    assert find_settings(graph) == CHOSEN
+    engine = load_engine(graph)
+    assert engine.settings == CHOSEN
+    assert load_engine(graph, threads=2).settings == CHOSEN
+    tiles = sample_tiles(256, 256, 5)
+    (own_deployment.path / "cpu.json").unlink()
+    # ONNX Runtime gives the same sums for any number of threads and pictures.
+    assert engine.logits(tiles).tolist() == load_engine(graph).logits(tiles).tolist()
+
+
+def test_asking_for_other_threads_is_not_overruled(own_deployment):
+    graph, _ = write(own_deployment)
+    assert load_engine(graph, threads=1).settings == default_settings(1)
+
+
+@pytest.mark.parametrize("what", ["graph", "machine", "versions", "name"])
+def test_a_choice_for_something_else_is_not_used(own_deployment, what):
+    graph, values = write(own_deployment)
+    if what == "graph":
+        values["graphs"]["lfm.onnx"]["sha256"] = "0" * 64
+    elif what == "machine":
+        values["machine"]["processor"] = "another"
+    elif what == "versions":
+        values["machine"]["versions"]["onnxruntime"] = "0.1"
+    else:
+        values["graphs"] = {"lfm.fp16.onnx": values["graphs"]["lfm.onnx"]}
+    (own_deployment.path / "cpu.json").write_text(json.dumps(values))
+    assert find_settings(graph) is None
+    assert load_engine(graph).settings == default_settings()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chosen": {"runtime": "onnxruntime"}},
+        {"chosen": settings_as_dict(CHOSEN) | {"threads": 0}},
+        {"chosen": settings_as_dict(CHOSEN) | {"runtime": "abacus"}},
+    ],
+)
+def test_a_damaged_file_is_an_error_and_never_a_guess(own_deployment, change):
+    graph, _ = write(own_deployment, **change)
+    with pytest.raises(ArtifactError, match=r"cpu\.json: damaged"):
+        find_settings(graph)
+
+
+def test_half_a_file_is_damaged_and_no_file_is_none(own_deployment):
+    assert read_choices(own_deployment.path) is None
+    write(own_deployment)
+    path = own_deployment.path / "cpu.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ArtifactError, match="damaged"):
+        read_choices(own_deployment.path)
+
+
+def test_this_machine():
+    assert count_cores() == len(os.sched_getaffinity(0))
+    with open("/proc/cpuinfo") as file:  # noqa: PTH123  # as the kernel gives it
+        text = file.read()
+    for name in list_instructions():
+        assert f" {name}" in text
+
+
+def test_settings_say_what_they_are():
+    assert str(CHOSEN) == "ONNX Runtime, 2 streams of 1 thread, 1 picture at a time"
+    text = str(CpuSettings(runtime="openvino", streams=1, threads=4, piece=8, arithmetic="bf16"))
+    assert text == "OpenVINO, 4 threads, 8 pictures at a time, bf16"
