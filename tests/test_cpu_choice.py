@@ -52,7 +52,7 @@ def test_what_is_not_clearly_faster_leaves_the_default(small_graph, row):
 )
 def test_a_way_must_be_exact_enough(change, precision, fault):
     reference = np.array([-3.0, 2.0, 5.0])
-    found = find_fault(reference + [0, change, 0], reference, precision, 0.0)
+    found = find_fault(reference + np.array([0, change, 0]), reference, precision, 0.0)
     assert found is None if fault is None else fault in found
 
 
