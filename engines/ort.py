@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.engine import check_images, fill_batch, split_batch, to_graph_input
+from engines.ort_binding import BoundSession
 from lfm_deploy.artifacts import InputForm, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
@@ -52,6 +53,7 @@ class OrtEngine:
         self._session = open_session(
             path, str(path), device=device, threads=threads, spin=spin, fuse_integers=not for_tensorrt
         )
+        self._bound = None if device == "cpu" else BoundSession(self._session, device)
 
     @property
     def name(self) -> str:
@@ -77,14 +79,19 @@ class OrtEngine:
 
     def close(self) -> None:
         """Drop the session."""
-        del self._session
+        if self._bound is not None:
+            self._bound.close()
+        del self._session, self._bound
 
     def _run(self, images: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[Any]]:
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
         results = []
         for part in split_batch(len(images), *self.batch_range):
             pixels = to_graph_input(fill_batch(images, part), self._form)
-            found = self._session.run(outputs, {"image": pixels})
+            if self._bound is not None:
+                found = self._bound.run(outputs, pixels)
+            else:
+                found = self._session.run(outputs, {"image": pixels})
             results.append([output[: part.count] for output in found])
         return [np.concatenate(column) for column in zip(*results, strict=True)]
 
