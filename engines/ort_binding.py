@@ -76,7 +76,7 @@ class BoundSession:
     def _pin(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The pixels in pinned memory, whose last content has been copied: a run ends after its copies."""
         if self._cuda is None:
-            return np.ascontiguousarray(pixels)
+            return pixels
         if self._pinned is None or self._pinned.array.size < pixels.nbytes:
             if self._pinned is not None:
                 self._pinned.close()

@@ -27,6 +27,7 @@ class Runner:
     """One plan, ready on the calling thread's GPU.
 
     Attributes:
+        memory: what it takes of the GPU at its largest batch.
         why_no_graphs: why its work is not captured into CUDA graphs; None while it is.
     """
 
@@ -57,6 +58,7 @@ class Runner:
         activations = self._engine.device_memory_size_v2
         rest = plan_memory(info, activations=activations, weights=0)
         check_memory(path, info, rest, gpu, *free_memory(cuda))
+        self.memory = plan_memory(info, activations=activations)
         self._settings = _make_settings(self._engine, info, library)
         self.stream = Stream(cuda)
         self._activations = DeviceBuffer(cuda, activations)

@@ -98,6 +98,7 @@ class TensorRTEngine:
         self._cuda = load_runtime()
         select_device(self._cuda, device)
         self._runner = Runner(path, info, library, self._cuda, gpu, cuda_graphs=cuda_graphs)
+        self.memory = self._runner.memory  # what it takes of the GPU at its largest batch
         self._incoming, self._outgoing = Stream(self._cuda), Stream(self._cuda)
         room = self._input_bytes(image_shape(info, info.batch[0]))
         self._slots = [Slot(self._cuda, room, info.batch[2], self._runner.forget) for _ in range(SLOTS)]

@@ -2,7 +2,8 @@ import logging
 
 import numpy as np
 import pytest
-from simulated_cuda import SimulatedPlan, SimulatedRuntime, simulate_library
+from simulated_cuda import SimulatedRuntime
+from simulated_tensorrt import SimulatedContext, SimulatedPlan, simulate_library
 
 from engines.cuda_graphs import GraphKey
 from engines.gpus import Gpu
@@ -150,3 +151,17 @@ def test_without_a_driver_the_real_runtime_says_so(deployment, no_gpu):
     setting = Setting(deployment)
     with pytest.raises(CudaError, match=r"asking how much GPU memory is free: .*CUDA error 35"):
         Runner(setting.path, setting.info, load_library("tensorrt-rtx"), load_runtime(), HERE, cuda_graphs=True)
+
+
+def test_the_simulated_plan_has_members_of_the_real_one(deployment):
+    """Else tests against it would prove nothing about the calls that are made."""
+    api = load_library("tensorrt-rtx").module
+    for simulated, real in ((SimulatedPlan, api.ICudaEngine), (SimulatedContext, api.IExecutionContext)):
+        for name in [name for name in vars(simulated) if not name.startswith("_")]:
+            assert hasattr(real, name), name
+    settings = Setting(deployment).plan.create_runtime_config()
+    for name in vars(settings):
+        assert hasattr(api.IRuntimeConfig, name), name
+    assert hasattr(api.ICudaEngine, "device_memory_size_v2")
+    assert hasattr(api.ExecutionContextAllocationStrategy, "USER_MANAGED")
+    assert hasattr(api.DynamicShapesKernelSpecializationStrategy, "EAGER")

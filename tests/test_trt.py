@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from simulated_cuda import SimulatedPlan, SimulatedRuntime, simulate_library
+from simulated_cuda import SimulatedRuntime
+from simulated_tensorrt import SimulatedPlan, simulate_library
 
 import engines.gpus
 import engines.trt
@@ -211,6 +212,14 @@ def test_an_engine_that_does_not_fit_is_not_run(simulate):
     with pytest.raises(UnavailableError, match=r"not run: batches up to 4 need .*--batch 1,2,2") as caught:
         simulate(total=1 << 20)
     assert caught.value.exit_code == 3
+
+
+def test_the_stated_memory_is_what_it_takes(simulate):
+    made = simulate()
+    for _ in range(3):
+        made.engine.logits(sample_tiles(256, 256, 8))
+    # The simulated library holds no weights.
+    assert made.runtime.held == made.engine.memory.total - made.engine.memory.weights
 
 
 def test_closing_gives_everything_back(simulate):
