@@ -151,6 +151,8 @@ def make_options(
         options.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, config.workspace_mib << 20)
     if library.is_rtx:
         _set_target(options, api, gpu)
+        # Without it the engine may allocate memory as it runs, which a CUDA graph cannot hold.
+        options.set_flag(api.BuilderFlag.REQUIRE_USER_ALLOCATION)
     elif timing_cache is not None:
         content = timing_cache.read_bytes() if timing_cache.is_file() else b""
         options.set_timing_cache(options.create_timing_cache(content), False)
@@ -230,6 +232,7 @@ def _describe_engine(
             batch=config.batch,
             sides=sides,
             workspace_mib=config.workspace_mib,
+            user_allocation=library.is_rtx,
         ),
         plan_sha256=sha256_of_bytes(plan),
         plan_bytes=len(plan),

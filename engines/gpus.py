@@ -61,11 +61,11 @@ def parse_gpus(text: str) -> list[str]:
     return found
 
 
-def find_gpu(index: int = 0) -> Gpu:
-    """The GPU with a CUDA index.
+def count_gpus() -> int:
+    """How many GPUs CUDA sees, at least one.
 
     Raises:
-        UnavailableError: there is no driver, no such GPU, or cuda-python is not installed.
+        UnavailableError: there is no driver, no GPU, or cuda-python is not installed.
     """
     runtime = load_runtime()
     error, count = runtime.cudaGetDeviceCount()
@@ -74,8 +74,19 @@ def find_gpu(index: int = 0) -> Gpu:
         raise UnavailableError("no CUDA device: there is no NVIDIA driver here, or too old a one (CUDA error 35)")
     if error != runtime.cudaError_t.cudaSuccess:
         raise UnavailableError(f"no CUDA device: {describe_error(runtime, error)}")
+    return int(count)
+
+
+def find_gpu(index: int = 0) -> Gpu:
+    """The GPU with a CUDA index.
+
+    Raises:
+        UnavailableError: there is no driver, no such GPU, or cuda-python is not installed.
+    """
+    count = count_gpus()
     if index >= count:
         raise UnavailableError(f"no CUDA device {index}: this machine has {count}")
+    runtime = load_runtime()
     doing = f"asking CUDA device {index} what it is"
     attributes = runtime.cudaDeviceAttr
     major, minor = (

@@ -10,7 +10,7 @@ from typing import Any
 from lfm_deploy.errors import UnavailableError
 
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_OLDEST = {"tensorrt": (10, 12), "tensorrt-rtx": (1, 0)}
+_OLDEST = {"tensorrt": (10, 12), "tensorrt-rtx": (1, 2)}
 _EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
 
 

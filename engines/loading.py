@@ -1,29 +1,68 @@
 """From a file to a running engine, by its suffix."""
 
+from functools import partial
 from pathlib import Path
 
 from engines.engine import Engine
-from lfm_deploy.errors import InputError
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.errors import ConfigError, InputError
 
 
 def load_engine(
-    path: Path | str, *, device: str | None = None, threads: int | None = None, spin: bool = True
+    path: Path | str,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    spin: bool = True,
+    precision: str | None = None,
+    compiled: bool = False,
+    cuda_graphs: bool = True,
 ) -> Engine:
     """Open a checkpoint (``.pth``), a graph (``.onnx``) or a TensorRT engine (``.engine``).
 
     Args:
         path: the file.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None is the CPU for checkpoints and graphs, and the first
-            GPU for TensorRT engines. An engine that cannot run there is an error, never moved elsewhere.
+            GPU for TensorRT engines. An engine that cannot run there is an error, never moved elsewhere. With several,
+            such as ``"cuda:0,cuda:1"``, each takes an equal share of every batch.
         threads: CPU threads for PyTorch (the whole process) and ONNX Runtime; None is one for each core.
         spin: let idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
+        precision: of a checkpoint in PyTorch: ``"fp32"``, which None is too, or ``"fp16"``. Graphs and engines have
+            theirs built in.
+        compiled: of a checkpoint: let ``torch.compile`` make the kernels.
+        cuda_graphs: of a TensorRT engine: capture what runs more than once.
 
     Raises:
         InputError: the file is of no known kind, damaged or foreign.
+        ConfigError: an option does not belong to this kind of file.
         UnavailableError: it cannot run on this machine.
     """
     path = Path(path)
-    # Each runtime is imported only when a file asks for it.
+    if path.suffix not in (".pth", ".onnx", ".engine"):
+        raise InputError(f"{path}: not an engine of a known kind; expected a .pth, .onnx or .engine file")
+    if path.suffix != ".pth" and (precision is not None or compiled):
+        raise ConfigError(f"{path}: precision and compiled are for a checkpoint in PyTorch; this file has its own")
+    opener = partial(
+        _open,
+        path,
+        threads=threads,
+        spin=spin,
+        precision=Precision.FP32 if precision is None else precision,
+        compiled=compiled,
+        cuda_graphs=cuda_graphs,
+    )
+    device = device or ("cuda" if path.suffix == ".engine" else "cpu")
+    if "," not in device:
+        return opener(device)
+    from engines.several import SeveralEngines, split_devices
+
+    return SeveralEngines([partial(opener, name) for name in split_devices(device)])
+
+
+def _open(
+    path: Path, device: str, *, threads: int | None, spin: bool, precision: str, compiled: bool, cuda_graphs: bool
+) -> Engine:
+    """One engine on one device; each runtime is imported only when a file asks for it."""
     if path.suffix == ".pth":
         import torch
 
@@ -31,14 +70,12 @@ def load_engine(
 
         if threads is not None:
             torch.set_num_threads(threads)
-        return PyTorchEngine.from_file(path, device=device or "cpu")
+        return PyTorchEngine.from_file(path, device=device, precision=precision, compiled=compiled)
     if path.suffix == ".onnx":
-        return _load_graph(path, device or "cpu", threads, spin)
-    if path.suffix == ".engine":
-        from engines.trt import TensorRTEngine, parse_device
+        return _load_graph(path, device, threads, spin)
+    from engines.trt import TensorRTEngine, parse_device
 
-        return TensorRTEngine(path, device=parse_device(device or "cuda"))
-    raise InputError(f"{path}: not an engine of a known kind; expected a .pth, .onnx or .engine file")
+    return TensorRTEngine(path, device=parse_device(device), cuda_graphs=cuda_graphs)
 
 
 def _load_graph(path: Path, device: str, threads: int | None, spin: bool) -> Engine:

@@ -1,4 +1,4 @@
-"""Device memory through cuda-python: streams, pinned and device buffers, and arrays of other libraries.
+"""Device memory through cuda-python: streams, events, pinned and device buffers, and arrays of other libraries.
 
 Arrays of pycuda, CuPy and PyTorch are taken where they lie, through ``__cuda_array_interface__``.
 """
@@ -51,17 +51,70 @@ def check(runtime: Any, result: tuple[Any, ...], doing: str) -> Any:
     return values[0] if len(values) == 1 else tuple(values)
 
 
+def select_device(runtime: Any, index: int) -> None:
+    """Make a GPU the calling thread's; CUDA keeps one for each thread.
+
+    Raises:
+        CudaError: there is no such GPU.
+    """
+    check(runtime, runtime.cudaSetDevice(index), f"choosing CUDA device {index}")
+
+
+def free_memory(runtime: Any) -> tuple[int, int]:
+    """Free and total bytes of the calling thread's GPU.
+
+    Raises:
+        CudaError: there is no GPU.
+    """
+    free, total = check(runtime, runtime.cudaMemGetInfo(), "asking how much GPU memory is free")
+    return int(free), int(total)
+
+
+class Event:
+    """A point in a stream that the host or another stream can wait for."""
+
+    def __init__(self, runtime: Any, *, timed: bool = False) -> None:
+        self._runtime = runtime
+        # An event that keeps no time is cheaper to record and to wait for.
+        flags = runtime.cudaEventDefault if timed else runtime.cudaEventDisableTiming
+        self.handle = check(runtime, runtime.cudaEventCreateWithFlags(flags), "creating a CUDA event")
+
+    def record(self, stream: "Stream") -> None:
+        """Mark what the stream holds up to now."""
+        check(self._runtime, self._runtime.cudaEventRecord(self.handle, stream.handle), "recording a CUDA event")
+
+    def synchronize(self) -> None:
+        """Wait until what was marked is done; at once if nothing ever was."""
+        check(self._runtime, self._runtime.cudaEventSynchronize(self.handle), "running on the GPU")
+
+    def elapsed_ms(self, later: "Event") -> float:
+        """Milliseconds of the GPU from this event to a later one; both timed and both done."""
+        return float(
+            check(self._runtime, self._runtime.cudaEventElapsedTime(self.handle, later.handle), "reading CUDA events")
+        )
+
+    def close(self) -> None:
+        """Destroy the event."""
+        check(self._runtime, self._runtime.cudaEventDestroy(self.handle), "closing a CUDA event")
+
+
 class Stream:
-    """A CUDA stream."""
+    """A CUDA stream that waits for no other one unless told."""
 
     def __init__(self, runtime: Any) -> None:
         self._runtime = runtime
-        self._stream = check(runtime, runtime.cudaStreamCreate(), "creating a CUDA stream")
+        # An ordinary stream would wait for the default stream, and could not be captured while that works.
+        result = runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking)
+        self._stream = check(runtime, result, "creating a CUDA stream")
 
     @property
     def handle(self) -> int:
         """The stream as an integer, as TensorRT takes it."""
         return int(self._stream)
+
+    def wait_for(self, event: Event) -> None:
+        """Let everything that is queued from now on wait for an event of another stream."""
+        check(self._runtime, self._runtime.cudaStreamWaitEvent(self._stream, event.handle, 0), "ordering CUDA streams")
 
     def synchronize(self) -> None:
         """Wait until everything on the stream is done."""

@@ -152,7 +152,8 @@ def test_build_options_set_what_was_asked_and_no_precision(deployment, library):
     assert builder.create_builder_config().get_flag(api.BuilderFlag.TF32)  # the default that is wanted off
     source = read_graph_info(deployment.graph(Precision.FP32))
     options = make_options(builder, source, library, "sm89", BuildConfig(batch=(2, 4, 8), workspace_mib=512))
-    assert options.flags == 0
+    # Memory is ours to give, or no run could be captured into a CUDA graph; no other flag, and none for precision.
+    assert options.flags == 1 << int(api.BuilderFlag.REQUIRE_USER_ALLOCATION)
     assert options.get_memory_pool_limit(api.MemoryPoolType.WORKSPACE) == 512 << 20
     assert options.num_optimization_profiles == options.num_compute_capabilities == 1
     assert options.get_compute_capability(0) == api.ComputeCapability.SM89

@@ -32,3 +32,12 @@ def test_an_old_library_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", old)
     with pytest.raises(UnavailableError, match=r"10\.11\.0\.33 is older than 10\.12"):
         load_library.__wrapped__("tensorrt")
+
+
+def test_a_tensorrt_rtx_without_user_allocation_is_refused(monkeypatch):
+    old = types.ModuleType("tensorrt_rtx")
+    old.__version__ = "1.1.1.26"
+    old.Builder = object
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", old)
+    with pytest.raises(UnavailableError, match=r"1\.1\.1\.26 is older than 1\.2"):
+        load_library.__wrapped__("tensorrt-rtx")

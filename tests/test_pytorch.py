@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from engines.loading import load_engine
 from engines.pytorch import PyTorchEngine
-from lfm_deploy.errors import ShapeError, UnavailableError
+from lfm_deploy.checkpoint import read_checkpoint
+from lfm_deploy.errors import ConfigError, ShapeError, UnavailableError
+from lfm_deploy.photographs import sample_tiles
 
 
 def test_logits_equal_the_authors_on_every_golden_picture(official_checkpoint, golden):
@@ -31,3 +34,78 @@ def test_without_a_gpu_it_does_not_fall_back(small_checkpoint):
         pytest.skip("this machine has a GPU")
     with pytest.raises(UnavailableError, match="no CUDA device"):
         PyTorchEngine.from_file(small_checkpoint, device="cuda")
+
+
+def test_the_reference_is_float32_as_published(small_checkpoint):
+    engine = load_engine(small_checkpoint)
+    assert (engine.name, engine.precision) == ("pytorch fp32", "fp32")
+    assert engine._layout is None
+    images = sample_tiles(256, 256, 5)
+    model = read_checkpoint(small_checkpoint).build_model()
+    with torch.inference_mode():
+        from lfm_deploy.model import normalise
+
+        expected = model(normalise(torch.from_numpy(images))).numpy()
+    np.testing.assert_array_equal(engine.logits(images), expected)
+
+
+def test_channels_last_keeps_float32_logits(official_checkpoint, golden):
+    engine = PyTorchEngine(read_checkpoint(official_checkpoint), channels_last=True)
+    images = golden["images"][:8]
+    assert engine._layout is torch.channels_last
+    # The acceptance of the reference itself: another layout sums in another order.
+    np.testing.assert_allclose(engine.logits(images), golden["logits"][:8], rtol=0, atol=1e-3)
+
+
+def test_fp16_is_an_engine_of_its_own_that_judges_alike(small_checkpoint):
+    images = sample_tiles(256, 256, 10)
+    expected = load_engine(small_checkpoint).logits(images)
+    engine = load_engine(small_checkpoint, precision="fp16")
+    assert (engine.name, engine.precision, engine.runtime) == ("pytorch fp16", "fp16", "pytorch")
+    found = engine.logits(images)
+    assert found.dtype == np.float32
+    # As for the FP16 graphs of this network: seen below 0.05. It does compute otherwise, so some logit moves.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.25)
+    assert np.any(found != expected)
+
+
+def test_autocast_is_to_float16_on_the_cpu_too_and_the_logit_stays_float32(small_checkpoint):
+    engine = PyTorchEngine.from_file(small_checkpoint, precision="fp16")
+    seen = {}
+    for name, module in engine._model.named_modules():
+        module.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: output.dtype}))
+    engine.logits(sample_tiles(256, 256, 1))
+    assert {seen[name] for name in ("snet.layer1.0", "snet.layer3.0", "projection", "pool")} == {torch.float16}
+    assert seen["fc"] == torch.float32
+
+
+def test_other_precisions_are_refused(small_checkpoint):
+    with pytest.raises(ConfigError, match="fp32 or fp16"):
+        load_engine(small_checkpoint, precision="int8")
+
+
+def test_what_cannot_be_compiled_is_said_in_one_sentence(small_checkpoint):
+    from torch._dynamo.exc import TorchDynamoException
+
+    engine = PyTorchEngine.from_file(small_checkpoint)
+
+    def fail(pixels):
+        raise TorchDynamoException("no compiler\nand much more")
+
+    # Compiling for real takes most of a minute on a CPU.
+    engine._compiled, engine._forward = True, fail
+    with pytest.raises(UnavailableError, match=r"compiled: not run: torch.compile failed \(no compiler\); install"):
+        engine.logits(sample_tiles(256, 256, 1))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # PyTorch's own compiler uses it
+def test_a_real_gpu_runs_every_form(gpu, small_checkpoint):
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch is for the CPU alone")
+    images = sample_tiles(256, 256, 10)
+    expected = load_engine(small_checkpoint).logits(images)
+    for precision, tolerance in (("fp32", 1e-3), ("fp16", 0.25)):  # as above
+        for compiled in (False, True):
+            engine = load_engine(small_checkpoint, device="cuda", precision=precision, compiled=compiled)
+            np.testing.assert_allclose(engine.logits(images), expected, rtol=0, atol=tolerance)
+            engine.close()

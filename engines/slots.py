@@ -1,0 +1,120 @@
+"""Places for a part of a batch on its way through a GPU, taken in turns so that copies and compute overlap.
+
+With two slots, part i + 1 is copied to the GPU while part i is computed, and the logits of part i - 1 come back. The
+buffers on the host are pinned: the GPU reads and writes them by itself.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.engine import BatchSlice
+from engines.memory import DeviceBuffer, Event, PinnedBuffer, Stream
+
+SlotType = TypeVar("SlotType")
+
+
+def take_turns(
+    parts: Sequence[BatchSlice],
+    slots: Sequence[SlotType],
+    fill: Callable[[SlotType, BatchSlice], None],
+    start: Callable[[SlotType, BatchSlice], None],
+    finish: Callable[[SlotType, BatchSlice], None],
+) -> None:
+    """Take parts of a batch through slots, each slot holding one part at a time.
+
+    Args:
+        parts: of a batch, in order.
+        slots: taken in turns.
+        fill: puts a part's pictures into the slot's memory on the host, while the part before it in this slot may
+            still be computed.
+        start: queues copying and computing, and does not wait for them.
+        finish: waits for a part's logits and takes them out of the slot; called in the order of the parts.
+    """
+    for index, part in enumerate(parts):
+        slot = slots[index % len(slots)]
+        fill(slot, part)
+        if index >= len(slots):
+            finish(slot, parts[index - len(slots)])
+        start(slot, part)
+    for index in range(max(0, len(parts) - len(slots)), len(parts)):
+        finish(slots[index % len(slots)], parts[index])
+
+
+class Slot:
+    """Pinned and device memory for one part of a batch, with events that say how far it is.
+
+    ``image`` and ``logit`` hold the device memory; captured graphs point into it, so ``on_free`` hears of each piece
+    before it goes.
+    """
+
+    def __init__(self, runtime: Any, nbytes: int, largest_batch: int, on_free: Callable[[DeviceBuffer], None]) -> None:
+        """A slot with room for some pictures.
+
+        Args:
+            runtime: from ``load_runtime``.
+            nbytes: of pictures, to begin with; see ``reserve``.
+            largest_batch: how many logits it must hold.
+            on_free: called with each device buffer that is about to be freed.
+        """
+        self._runtime = runtime
+        self._on_free = on_free
+        self._pinned_image = PinnedBuffer(runtime, nbytes, np.dtype(np.uint8))
+        self.image = DeviceBuffer(runtime, nbytes)
+        self._pinned_logit = PinnedBuffer(runtime, largest_batch, np.dtype(np.float32))
+        self.logit = DeviceBuffer(runtime, largest_batch * 4)
+        self._copied = Event(runtime)
+        self._computed = Event(runtime)
+        self._returned = Event(runtime)
+
+    def reserve(self, nbytes: int) -> None:
+        """Make room for so many bytes of pictures; memory grows when needed and never shrinks.
+
+        Nothing of this slot may be running.
+        """
+        if nbytes <= self.image.nbytes:
+            return
+        self._on_free(self.image)
+        self._pinned_image.close()
+        self.image.close()
+        self._pinned_image = PinnedBuffer(self._runtime, nbytes, np.dtype(np.uint8))
+        self.image = DeviceBuffer(self._runtime, nbytes)
+
+    def fill(self, pixels: NDArray[Any]) -> None:
+        """Put pixels into pinned memory, once the copy of what it held before is done."""
+        self._copied.synchronize()
+        view = self._pinned_image.array[: pixels.nbytes].view(pixels.dtype)
+        np.copyto(view.reshape(pixels.shape), pixels)
+
+    def send(self, nbytes: int, stream: Stream) -> None:
+        """Queue the copy of the pixels to the GPU."""
+        self.image.copy_from_host(self._pinned_image.address, nbytes, stream)
+        self._copied.record(stream)
+
+    def compute(self, work: Callable[[], None], stream: Stream) -> None:
+        """Queue work that needs the pixels; ``work`` queues on the same stream."""
+        stream.wait_for(self._copied)
+        work()
+        self._computed.record(stream)
+
+    def fetch(self, count: int, stream: Stream) -> None:
+        """Queue the copy of logits back, once they are computed."""
+        stream.wait_for(self._computed)
+        self.logit.copy_to_host(self._pinned_logit.address, count * 4, stream)
+        self._returned.record(stream)
+
+    def collect(self, into: NDArray[np.float32]) -> None:
+        """Wait for the logits and copy as many as ``into`` takes."""
+        self._returned.synchronize()
+        into[:] = self._pinned_logit.array[: len(into)]
+
+    def close(self) -> None:
+        """Free the memory; nothing of this slot may be running."""
+        self._on_free(self.image)
+        self._on_free(self.logit)
+        for held in (self._pinned_image, self.image, self._pinned_logit, self.logit):
+            held.close()
+        for event in (self._copied, self._computed, self._returned):
+            event.close()
