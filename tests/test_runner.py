@@ -5,6 +5,7 @@ import pytest
 from simulated_cuda import SimulatedRuntime
 from simulated_tensorrt import SimulatedContext, SimulatedPlan, simulate_library
 
+from engines.cpu_settings import default_settings
 from engines.cuda_graphs import GraphKey
 from engines.gpus import Gpu
 from engines.library import load_library
@@ -24,7 +25,7 @@ class Setting:
         self.path = deployment.engine(Precision.FP16, "sm86")
         self.info = read_engine_info(self.path)
         self.runtime = SimulatedRuntime(total, can_capture=can_capture)
-        self.graph_engine = OrtEngine(deployment.graph(Precision.FP16), threads=1)
+        self.graph_engine = OrtEngine(deployment.graph(Precision.FP16), settings=default_settings(1))
         self.graph_engine.batch_range = self.info.batch[0], self.info.batch[2]
         self.plan = SimulatedPlan(self.runtime, self.graph_engine, 1 << 20, lazy_memory=lazy_memory)
         self.library = simulate_library(load_library("tensorrt-rtx"), self.plan)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from engines.cpu_settings import default_settings
 from engines.engine import Engine
 from engines.loading import load_engine
 from engines.ort import OrtEngine
@@ -32,13 +33,13 @@ def test_everyone_works_where_there_is_work_for_everyone():
 
 @pytest.fixture
 def three(small_graph):
-    engine = SeveralEngines([lambda: OrtEngine(small_graph, threads=1)] * 3)
+    engine = SeveralEngines([lambda: OrtEngine(small_graph, settings=default_settings(1))] * 3)
     yield engine
     engine.close()
 
 
 def test_shared_pictures_get_the_same_logits_in_order(three, small_graph):
-    alone = OrtEngine(small_graph, threads=1)
+    alone = OrtEngine(small_graph, settings=default_settings(1))
     images = sample_tiles(256, 256, 11)
     for pictures in (11, 2, 1):
         found = three.logits(images[:pictures])
@@ -62,7 +63,7 @@ def test_each_member_lives_in_one_thread_of_its_own(small_graph):
 
     class Watched(OrtEngine):
         def __init__(self, path):
-            super().__init__(path, threads=1)
+            super().__init__(path, settings=default_settings(1))
             seen[self] = {threading.get_ident()}
 
         def logits(self, images):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from simulated_cuda import SimulatedRuntime
 
+from engines.cpu_settings import default_settings
 from engines.engine import BatchSlice, split_batch
 from engines.memory import Stream
 from engines.ort import OrtEngine
@@ -56,7 +57,7 @@ def test_every_part_is_finished_once_in_order_and_a_slot_holds_one_at_a_time(pic
 
 def test_a_real_engine_behind_slots_gives_the_same_logits(small_graph):
     """Slots of a CPU: a thread computes what the other one has filled."""
-    engine, images = OrtEngine(small_graph, threads=1), sample_tiles(256, 256, 9)
+    engine, images = OrtEngine(small_graph, settings=default_settings(1)), sample_tiles(256, 256, 9)
     result = np.empty(9, np.float32)
     places = [{"pixels": np.empty((2, 256, 256, 3), np.uint8)} for _ in range(2)]
     with ThreadPoolExecutor(1) as worker:

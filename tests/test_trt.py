@@ -10,6 +10,7 @@ from simulated_tensorrt import SimulatedPlan, simulate_library
 
 import engines.gpus
 import engines.trt
+from engines.cpu_settings import default_settings
 from engines.engine import PhasedEngine
 from engines.gpus import Gpu
 from engines.library import load_library
@@ -98,7 +99,7 @@ def test_load_engine_refuses_unknown_kinds(tmp_path):
 def simulate(deployment, monkeypatch):
     """Load a real plan's sidecar on a device made of threads; the logits are ONNX Runtime's of the same graph."""
     path = deployment.engine(Precision.FP16, "sm86")
-    by_cpu = OrtEngine(deployment.graph(Precision.FP16), threads=1)
+    by_cpu = OrtEngine(deployment.graph(Precision.FP16), settings=default_settings(1))
 
     def load(batch=(1, 4, 4), cuda_graphs=True, **device):
         runtime = SimulatedRuntime(**device)
