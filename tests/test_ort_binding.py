@@ -3,8 +3,10 @@ import sys
 import numpy as np
 import pytest
 
+from engines.cpu_settings import default_settings
 from engines.ort import OrtEngine, open_session
 from engines.ort_binding import BoundSession
+from engines.streams import StreamPool
 from export.exporter import export_onnx
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm
@@ -59,13 +61,12 @@ def test_float_graphs_and_evidence_outputs_are_bound_too(small_checkpoint, tmp_p
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_an_engine_that_binds_gives_the_same_logits(small_graph):
-    plain, binding = OrtEngine(small_graph, threads=1), OrtEngine(small_graph, threads=1)
-    assert plain._bound is None  # the CPU needs no copies
-    binding._bound = BoundSession(binding._session, "cpu")
+def test_pieces_of_a_batch_go_through_one_binding(session, small_graph):
     images = sample_tiles(256, 256, 35)
-    np.testing.assert_array_equal(binding.logits(images), plain.logits(images))
-    binding.close()
+    bound = BoundSession(session, "cpu")
+    (logits,) = StreamPool(lambda pixels: bound.run(["logit"], pixels), [], piece=8).run(images)
+    np.testing.assert_array_equal(logits, OrtEngine(small_graph, settings=default_settings(1)).logits(images))
+    bound.close()
 
 
 def test_on_a_gpu_it_needs_cuda_python_and_says_so(session, monkeypatch):

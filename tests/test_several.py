@@ -53,7 +53,7 @@ def test_it_says_what_it_is(three):
     engine: Engine = three
     assert (engine.name, engine.runtime, engine.precision) == ("onnxruntime fp32 x3", "onnxruntime", "fp32")
     assert engine.device == "cpu,cpu,cpu"
-    assert engine.batch_range == (1, 96)
+    assert engine.batch_range == (1, 3 * engine.members[0].batch_range[1])
     assert engine.contract == engine.members[0].contract
     assert engine.config == engine.members[0].config
 
