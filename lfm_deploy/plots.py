@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -31,6 +32,11 @@ _STYLE: Any = {
     "figure.facecolor": "none",
     "legend.frameon": False,
 }
+
+# For files that stand alone: no page lends them its colours.
+_ON_PAPER: Any = {"figure.facecolor": "white"}
+_COLOURS = (_BLUE, _RED, _GREEN, _AMBER, "#8a63b5", "#6b7785")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def plot_activations(tensors: Mapping[str, Mapping[str, Any]]) -> str:
@@ -106,6 +112,70 @@ def plot_scatter(
         axes.set_ylabel(f"logit, {name}")
         axes.legend(loc="upper left")
         return _as_svg(figure, f"Logits of {name} against PyTorch")
+
+
+def plot_batches(curves: Mapping[str, Sequence[Mapping[str, Any]]], subtitle: str) -> dict[str, bytes]:
+    """Throughput and latency of engines over the batch size, for paper and screen: dark ink on white.
+
+    Args:
+        curves: by engine, its points with ``batch``, ``fps``, ``p50_ms``, ``p95_ms`` and ``roofline``; an engine
+            without points is left out.
+        subtitle: what it was measured on.
+
+    Returns:
+        The image files ``"svg"`` and ``"png"``.
+    """
+    drawn = {name: points for name, points in curves.items() if points}
+    with mpl.rc_context(_STYLE | _ON_PAPER):
+        figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+        throughput, latency = figure.subplots(1, 2)
+        for (name, points), colour, marker in zip(drawn.items(), cycle(_COLOURS), cycle(_MARKERS)):
+            batches = [point["batch"] for point in points]
+            style: Any = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.5}
+            throughput.plot(batches, [point["fps"] for point in points], label=name, **style)
+            latency.plot(batches, [point["p50_ms"] for point in points], **style)
+            bounds = [[point[f"p{percentile}_ms"] for point in points] for percentile in (50, 95)]
+            latency.fill_between(batches, *bounds, color=colour, alpha=0.18, linewidth=0)
+        _draw_rooflines(throughput, drawn)
+        _label_batches(throughput, drawn, "pictures a second")
+        _label_batches(latency, drawn, "latency of a batch, ms")
+        throughput.set_ylim(bottom=0)
+        latency.set_yscale("log")
+        latency.set_title("latency: median, shaded up to p95")
+        throughput.set_title("throughput of the engine alone")
+        figure.legend(loc="outside lower center", ncols=min(3, len(drawn)))
+        figure.suptitle(subtitle, fontsize=9, x=0.01, ha="left")
+        return {kind: _as_file(figure, kind) for kind in ("svg", "png")}
+
+
+def _draw_rooflines(axes: Axes, curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A dashed line for each roofline that is different; engines of one arithmetic share theirs."""
+    lines: dict[tuple[int, ...], list[tuple[int, float]]] = {}
+    for points in curves.values():
+        limits = [(point["batch"], point["roofline"]["fps"]) for point in points if point["roofline"]]
+        if limits:
+            lines.setdefault(tuple(round(fps) for _, fps in limits), limits)
+    for number, limits in enumerate(lines.values()):
+        batches, fps = zip(*limits, strict=True)
+        axes.plot(batches, fps, color=_INK, linestyle="--", linewidth=0.8, label="roofline" if number == 0 else None)
+
+
+def _label_batches(axes: Axes, curves: Mapping[str, Sequence[Mapping[str, Any]]], what: str) -> None:
+    batches = sorted({point["batch"] for points in curves.values() for point in points})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.minorticks_off()
+    axes.set_xlabel("batch")
+    axes.set_ylabel(what)
+    axes.grid(axis="y", color="#d8d8d8", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _as_file(figure: Figure, kind: str) -> bytes:
+    content = io.BytesIO()
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    figure.savefig(content, format=kind, dpi=160, metadata=metadata)
+    return content.getvalue()
 
 
 def _draw_histogram(axes: Axes, name: str, tensor: Mapping[str, Any]) -> None:

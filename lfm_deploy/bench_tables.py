@@ -1,0 +1,200 @@
+"""The terminal's view of a benchmark, at most 100 columns wide."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lfm_deploy.tables import make_table
+
+_UNITS = {"bandwidth": (1e9, "GB/s"), "fp32": (1e9, "GFLOP/s"), "fp16": (1e9, "GFLOP/s"), "bf16": (1e9, "GFLOP/s")}
+_INTEGERS = (1e9, "GOP/s")
+_WIDTH = 100
+
+Values = Mapping[str, Any]
+
+
+def print_bench(report: Values, console: Console) -> None:
+    """Machine, ceilings, speed with shares of the roofline, latency, files, and what to know before quoting."""
+    for line in describe_setting(report):
+        _say(console, line)
+    if report["ceilings"]:
+        console.print(_ceiling_table(report))
+    if any(True for _ in _points(report)):
+        console.print(_speed_table(report))
+        console.print(_latency_table(report))
+        if any(point["phases"] for _, point in _points(report)):
+            console.print(_phase_table(report))
+    if any(engine["files"] and not engine["files"]["not_run"] for engine in report["engines"]):
+        console.print(_file_table(report))
+    _print_arithmetic(report, console)
+    _print_failures(report, console)
+    for note in report["notes"]:
+        _say(console, note, style="yellow")
+
+
+def describe_setting(report: Values) -> list[str]:
+    """What every figure depends on, in four lines."""
+    machine, settings = report["machine"], report["settings"]
+    quota = "" if machine["cpu_quota"] is None else f", limited to {machine['cpu_quota']:g} cores' time"
+    clock = "" if machine["clock_mhz"] is None else f", {machine['clock_mhz']:.0f} MHz"
+    memory = "" if machine["memory_gib"] is None else f", {machine['memory_gib']:.0f} GiB"
+    sets = " ".join(machine["instruction_sets"]) or "unknown"
+    libraries = ", ".join(f"{name} {version}" for name, version in report["environment"]["libraries"].items())
+    gpus = machine["gpus"]
+    return [
+        f"processor: {machine['processor']}, {machine['cores_allowed']} of {machine['cores']} cores{quota}{clock}"
+        f"{memory}; {sets}",
+        f"GPU: {gpus if isinstance(gpus, str) else '; '.join(_gpu(gpu) for gpu in gpus)}",
+        f"libraries: {libraries}",
+        f"measured: {settings['threads']} threads, {settings['rounds']} interleaved rounds, at least "
+        f"{settings['seconds_per_point']:g} s and {settings['fewest_runs_per_point']} runs a point after warm-up, each "
+        "engine in a process of its own; idle threads spin",
+    ]
+
+
+def _gpu(gpu: Mapping[str, str]) -> str:
+    clocks = f"SM {gpu['clocks.sm']} of {gpu['clocks.max.sm']}, memory {gpu['clocks.mem']}"
+    return f"{gpu['name']}, {gpu['memory.total']}, {clocks}, {gpu['power.limit']}, driver {gpu['driver_version']}"
+
+
+def _ceiling_table(report: Values) -> Table:
+    table = make_table("what the machine can do", "device", "ceiling")
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    table.add_column("rounds", justify="right", no_wrap=True)
+    table.add_column("others")
+    for device, ceilings in report["ceilings"].items():
+        for kind, ceiling in ceilings.items():
+            scale, unit = _UNITS.get(kind, _INTEGERS)
+            lowest, highest = min(ceiling["rounds"]) / scale, max(ceiling["rounds"]) / scale
+            others = ", ".join(
+                f"{name.partition(' (')[0]} {rate / scale:.0f}" for name, rate in ceiling["others"].items()
+            )
+            by = f"{ceiling['library']}, {ceiling['measured_with']}"
+            rounds = f"{lowest:.0f}-{highest:.0f}"
+            table.add_row(device, _title(kind), f"{ceiling['rate'] / scale:.0f} {unit}", by, rounds, others or "-")
+    return table
+
+
+def _speed_table(report: Values) -> Table:
+    table = make_table("engine alone: pixels in memory to logits", "engine")
+    for heading in ("batch", "pictures/s", "of roofline", "bound by", "IQR %", "rounds %", "runs", "MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, point in _points(report):
+        roofline = point["roofline"]
+        share = "-" if roofline is None else f"{100 * roofline['share']:.0f} % of {roofline['fps']:.4g}"
+        table.add_row(
+            name,
+            str(point["batch"]),
+            f"{point['fps']:.4g}",
+            share,
+            point["bound_by"] or "-",
+            f"{100 * point['iqr_share']:.1f}",
+            f"{100 * point['rounds_share']:.1f}",
+            str(point["runs"]),
+            "-" if point["peak_memory_mib"] is None else f"{point['peak_memory_mib']:.0f}",
+        )
+    table.caption = "bound by: what the roofline, or a GPU's phases, name as the limit. MiB: peak of the process so far"
+    return table
+
+
+def _latency_table(report: Values) -> Table:
+    table = make_table("latency of one batch, ms", "engine")
+    for heading in ("batch", "mean", "p50", "p90", "p95", "p99"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, point in _points(report):
+        thin = (point["runs"] < 20, point["runs"] < 100)
+        figures = [f"{point[f'{part}_ms']:.4g}" for part in ("mean", "p50", "p90", "p95", "p99")]
+        figures[3:] = [f"{value} *" if few else f"{value}  " for value, few in zip(figures[3:], thin, strict=True)]
+        table.add_row(name, str(point["batch"]), *figures)
+    table.caption = "* near the slowest run: fewer than 20 runs for p95, 100 for p99"
+    return table
+
+
+def _phase_table(report: Values) -> Table:
+    table = make_table("where a batch spends its time on the GPU, ms", "engine")
+    for heading in ("batch", "host to device", "compute", "device to host", "enqueue", "GPU MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, point in _points(report):
+        if point["phases"]:
+            memory = "-" if point["gpu_memory_mib"] is None else f"{point['gpu_memory_mib']:.0f}"
+            table.add_row(name, str(point["batch"]), *(f"{ms:.4g}" for ms in point["phases"].values()), memory)
+    return table
+
+
+def _file_table(report: Values) -> Table:
+    table = make_table(f"file to verdict: {report['settings']['pictures']}", "engine")
+    for heading in ("batch", "files/s", "engine/s", "decoding/s", "of both *", "bound by", "rounds %", "MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for engine in report["engines"]:
+        files = engine["files"]
+        if files is None or files["not_run"]:
+            continue
+        table.add_row(
+            engine["name"],
+            str(files["batch"]),
+            f"{files['fps']:.4g}",
+            f"{files['engine_fps']:.4g}",
+            f"{files['decoding_fps']:.4g}",
+            f"{100 * files['share_of_both']:.0f} %",
+            files["bound_by"],
+            f"{100 * files['rounds_share']:.1f}",
+            "-" if files["peak_memory_mib"] is None else f"{files['peak_memory_mib']:.0f}",
+        )
+    table.caption = (
+        "* of 1 / (1/engine + 1/decoding), each alone on all threads, in the same rounds; engines do not spin"
+    )
+    return table
+
+
+def _points(report: Values) -> Iterator[tuple[str, Values]]:
+    """Every point with figures, with its engine's name at the first of them."""
+    for engine in report["engines"]:
+        name = engine["name"]
+        for point in engine["points"]:
+            if not point["not_run"]:
+                yield name, point
+                name = ""
+
+
+def _print_arithmetic(report: Values, console: Console) -> None:
+    reasons: dict[str, list[str]] = {}
+    for engine in report["engines"]:
+        if engine["arithmetic_reason"] and engine["about"]:
+            reasons.setdefault(engine["arithmetic_reason"], []).append(engine["name"])
+        if engine["about"] and engine["about"]["details"]:
+            _say(console, f"{engine['name']}: {engine['about']['details']}")
+    for reason, names in reasons.items():
+        _say(console, f"{', '.join(names)}: {reason}, and is held against that ceiling")
+
+
+def _print_failures(report: Values, console: Console) -> None:
+    """Each reason once, with what it kept from being measured."""
+    reasons: dict[tuple[str, bool], list[str]] = {}
+    for engine in report["engines"]:
+        if engine["not_run"]:
+            reasons.setdefault((engine["not_run"], engine["failed"]), []).append(engine["name"])
+        for point in engine["points"]:
+            if point["not_run"]:
+                reasons.setdefault((point["not_run"], True), []).append(f"{engine['name']} at batch {point['batch']}")
+            elif point["no_roofline"]:
+                reasons.setdefault((point["no_roofline"], False), []).append(f"roofline of {engine['name']}")
+        if engine["files"] and engine["files"]["not_run"]:
+            reasons.setdefault((engine["files"]["not_run"], True), []).append(f"{engine['name']} over files")
+        elif engine["files"] and engine["files"]["skipped"]:
+            files = engine["files"]
+            _say(console, f"{engine['name']}: {files['skipped']} of {files['pictures']} files could not be judged")
+    for (reason, failed), names in reasons.items():
+        line = f"not run: {', '.join(dict.fromkeys(names))}: {reason}"
+        _say(console, line, style="red" if failed else "dim")
+
+
+def _title(kind: str) -> str:
+    return "bandwidth" if kind == "bandwidth" else kind.upper()
+
+
+def _say(console: Console, line: str, style: str = "") -> None:
+    console.print(Text(line, style=style), width=min(_WIDTH, console.width))
