@@ -66,15 +66,13 @@ def make_bench_report(found: Benchmark, workdir: Workdir) -> dict[str, Any]:
     }
 
 
-def bound_of(point: Mapping[str, Any]) -> str | None:
-    """What holds a point back, in a word: enqueue, copy, compute or bandwidth; None where it cannot be told."""
-    phases = point["phases"]
-    if phases is not None:
-        if phases["enqueue_ms"] > phases["compute_ms"]:
-            return "enqueue"
-        if phases["host_to_device_ms"] + phases["device_to_host_ms"] > phases["compute_ms"]:
-            return "copy"
-    return None if point["roofline"] is None else str(point["roofline"]["bound"])
+def bound_of(phases: Mapping[str, float] | None) -> str | None:
+    """What takes most of a batch's time on a GPU: enqueue, copy or compute; None where phases cannot be told apart."""
+    if phases is None:
+        return None
+    if phases["enqueue_ms"] > phases["compute_ms"]:
+        return "enqueue"
+    return "copy" if phases["host_to_device_ms"] + phases["device_to_host_ms"] > phases["compute_ms"] else "compute"
 
 
 def _engine(found: Benchmark, candidate: Candidate, workdir: Workdir) -> dict[str, Any]:
@@ -118,8 +116,10 @@ def _point(
     work = _work(candidate, batch, workdir)
     values: dict[str, Any] = {"batch": batch, "not_run": None} | statistics_of
     values["phases"] = _phases(point.phases)
+    values["bound_by"] = bound_of(values["phases"])
     values["peak_memory_mib"] = point.peak_memory_mib
     values["gpu_memory_mib"] = point.gpu_memory_mib
+    values["gpu_clocks"] = point.gpu_clocks
     values["work"] = values["roofline"] = None
     values["no_roofline"] = work if isinstance(work, str) else None
     if not isinstance(work, str):
@@ -132,7 +132,6 @@ def _point(
         device = found.sweep.about[candidate.name]["device"]
         limit = _roofline(done, found.sweep.ceilings.get(device, {}), batch, statistics_of["round_fps"])
         values["no_roofline" if isinstance(limit, str) else "roofline"] = limit
-    values["bound_by"] = bound_of(values)
     return values
 
 

@@ -20,19 +20,26 @@ def print_bench(report: Values, console: Console) -> None:
     """Machine, ceilings, speed with shares of the roofline, latency, files, and what to know before quoting."""
     for line in describe_setting(report):
         _say(console, line)
-    if report["ceilings"]:
-        console.print(_ceiling_table(report))
-    if any(True for _ in _points(report)):
-        console.print(_speed_table(report))
-        console.print(_latency_table(report))
-        if any(point["phases"] for _, point in _points(report)):
-            console.print(_phase_table(report))
-    if any(engine["files"] and not engine["files"]["not_run"] for engine in report["engines"]):
-        console.print(_file_table(report))
+    for table in _tables(report):
+        console.print()
+        console.print(table, width=min(_WIDTH, console.width))
     _print_arithmetic(report, console)
     _print_failures(report, console)
     for note in report["notes"]:
         _say(console, note, style="yellow")
+
+
+def _tables(report: Values) -> Iterator[Table]:
+    if any(report["ceilings"].values()):
+        yield _ceiling_table(report)
+    points = [point for _, point in _points(report)]
+    if points:
+        yield _speed_table(report)
+        yield _latency_table(report)
+    if any(point["phases"] for point in points):
+        yield _phase_table(report)
+    if any(engine["files"] and not engine["files"]["not_run"] for engine in report["engines"]):
+        yield _file_table(report)
 
 
 def describe_setting(report: Values) -> list[str]:
@@ -80,29 +87,33 @@ def _ceiling_table(report: Values) -> Table:
 
 
 def _speed_table(report: Values) -> Table:
-    table = make_table("engine alone: pixels in memory to logits", "engine")
-    for heading in ("batch", "pictures/s", "of roofline", "bound by", "IQR %", "rounds %", "runs", "MiB"):
+    table = _start_table("engine alone: pixels in memory to logits")
+    for heading in ("batch", "FPS", "roofline", "share", "limit", "IQR %", "drift %", "runs", "MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, point in _points(report):
         roofline = point["roofline"]
-        share = "-" if roofline is None else f"{100 * roofline['share']:.0f} % of {roofline['fps']:.4g}"
+        limit = ("-", "-", "-")
+        if roofline is not None:
+            limit = (f"{roofline['fps']:.4g}", f"{100 * roofline['share']:.0f} %", roofline["bound"])
         table.add_row(
             name,
             str(point["batch"]),
             f"{point['fps']:.4g}",
-            share,
-            point["bound_by"] or "-",
+            *limit,
             f"{100 * point['iqr_share']:.1f}",
             f"{100 * point['rounds_share']:.1f}",
             str(point["runs"]),
-            "-" if point["peak_memory_mib"] is None else f"{point['peak_memory_mib']:.0f}",
+            _mib(point["peak_memory_mib"]),
         )
-    table.caption = "bound by: what the roofline, or a GPU's phases, name as the limit. MiB: peak of the process so far"
+    table.caption = (
+        "share: of the roofline, round by round. IQR: of single runs, drift: between rounds, both over the median. "
+        "MiB: peak of the process"
+    )
     return table
 
 
 def _latency_table(report: Values) -> Table:
-    table = make_table("latency of one batch, ms", "engine")
+    table = _start_table("latency of one batch, ms")
     for heading in ("batch", "mean", "p50", "p90", "p95", "p99"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, point in _points(report):
@@ -115,19 +126,20 @@ def _latency_table(report: Values) -> Table:
 
 
 def _phase_table(report: Values) -> Table:
-    table = make_table("where a batch spends its time on the GPU, ms", "engine")
-    for heading in ("batch", "host to device", "compute", "device to host", "enqueue", "GPU MiB"):
+    table = _start_table("where a batch spends its time on the GPU, ms")
+    for heading in ("batch", "copy in", "compute", "copy out", "enqueue", "bound by", "clock", "GPU MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, point in _points(report):
         if point["phases"]:
-            memory = "-" if point["gpu_memory_mib"] is None else f"{point['gpu_memory_mib']:.0f}"
-            table.add_row(name, str(point["batch"]), *(f"{ms:.4g}" for ms in point["phases"].values()), memory)
+            clock = (point["gpu_clocks"] or ["-"])[0]
+            times = (f"{ms:.4g}" for ms in point["phases"].values())
+            table.add_row(name, str(point["batch"]), *times, point["bound_by"], clock, _mib(point["gpu_memory_mib"]))
     return table
 
 
 def _file_table(report: Values) -> Table:
-    table = make_table(f"file to verdict: {report['settings']['pictures']}", "engine")
-    for heading in ("batch", "files/s", "engine/s", "decoding/s", "of both *", "bound by", "rounds %", "MiB"):
+    table = _start_table(f"file to verdict: {report['settings']['pictures']}")
+    for heading in ("batch", "FPS", "engine", "decoding", "of both *", "bound by", "drift %", "MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for engine in report["engines"]:
         files = engine["files"]
@@ -142,12 +154,23 @@ def _file_table(report: Values) -> Table:
             f"{100 * files['share_of_both']:.0f} %",
             files["bound_by"],
             f"{100 * files['rounds_share']:.1f}",
-            "-" if files["peak_memory_mib"] is None else f"{files['peak_memory_mib']:.0f}",
+            _mib(files["peak_memory_mib"]),
         )
     table.caption = (
-        "* of 1 / (1/engine + 1/decoding), each alone on all threads, in the same rounds; engines do not spin"
+        "* of 1 / (1/engine + 1/decoding), each alone on all threads in the same rounds; idle threads do not spin here"
     )
     return table
+
+
+def _start_table(title: str) -> Table:
+    """A table whose first column is the engine; long names of engines wrap."""
+    table = make_table(title)
+    table.add_column("engine")
+    return table
+
+
+def _mib(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def _points(report: Values) -> Iterator[tuple[str, Values]]:

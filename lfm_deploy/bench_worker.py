@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.engine import Engine, PhasedEngine
-from lfm_deploy.machine import gpu_memory_mib, peak_memory_mib
+from lfm_deploy.machine import describe_gpus, gpu_memory_mib, peak_memory_mib
 from lfm_deploy.workers import Values, serve
 
 COMMAND = (sys.executable, "-m", "lfm_deploy.bench_worker")
@@ -19,7 +19,6 @@ COMMAND = (sys.executable, "-m", "lfm_deploy.bench_worker")
 # Other workers' threads fall asleep in the meantime.
 _SETTLING_SECONDS = 0.05
 _WARM_UP_SECONDS = 0.1
-_WARM_UP_RUNS = 2
 _PHASED_RUNS = 10
 
 Job = tuple[Values, Callable[[Values], Values]]
@@ -36,13 +35,20 @@ def open_job(opening: Values) -> Job:
     return jobs[opening["job"]](opening)
 
 
-def time_runs(run: Callable[[], object], *, seconds: float, runs: int) -> list[float]:
-    """Seconds of each run, of at least ``runs`` in at least ``seconds``, after a warm-up that is not timed."""
+def time_runs(run: Callable[[], object], *, seconds: float, runs: int, warm_up: int = 1) -> list[float]:
+    """Seconds of each run, of at least ``runs`` in at least ``seconds``, after a warm-up that is not timed.
+
+    Args:
+        run: what to time.
+        seconds: least time in all.
+        runs: fewest runs.
+        warm_up: fewest runs before that; more where they are short.
+    """
     time.sleep(_SETTLING_SECONDS)
     started = time.perf_counter()
     for done in itertools.count(1):
         run()
-        if done >= _WARM_UP_RUNS and time.perf_counter() - started >= min(_WARM_UP_SECONDS, seconds):
+        if done >= warm_up and time.perf_counter() - started >= min(_WARM_UP_SECONDS, seconds):
             break
     times: list[float] = []
     started = time.perf_counter()
@@ -74,10 +80,16 @@ def _open_engine(opening: Values) -> Job:
     engine = _load(opening)
     about = describe_engine(engine) | {"load_seconds": time.perf_counter() - started}
     side = opening["side"]
+    known: set[int] = set()
 
     def measure(request: Values) -> Values:
         images = sample_tiles(side, side, request["batch"])
-        times = time_runs(lambda: engine.logits(images), seconds=request["seconds"], runs=request["runs"])
+        # At the first batch of a size a runtime still plans its memory.
+        warm_up = 1 if request["batch"] in known else 2
+        known.add(request["batch"])
+        times = time_runs(
+            lambda: engine.logits(images), seconds=request["seconds"], runs=request["runs"], warm_up=warm_up
+        )
         return {"times": times, "phases": _time_phases(engine, images)} | _memory(engine)
 
     return about, measure
@@ -152,8 +164,13 @@ def _time_phases(engine: Engine, images: NDArray[np.uint8]) -> list[list[float]]
 
 
 def _memory(engine: Engine) -> Values:
-    on_gpu = engine.device.startswith("cuda")
-    return {"peak_memory_mib": peak_memory_mib(), "gpu_memory_mib": gpu_memory_mib(os.getpid()) if on_gpu else None}
+    """Peak memory of this process; on a GPU its memory there, and the clocks while it is still warm from the run."""
+    values: Values = {"peak_memory_mib": peak_memory_mib(), "gpu_memory_mib": None, "gpu_clocks": None}
+    if engine.device.startswith("cuda"):
+        gpus = describe_gpus()
+        values["gpu_memory_mib"] = gpu_memory_mib(os.getpid())
+        values["gpu_clocks"] = None if isinstance(gpus, str) else [gpu["clocks.sm"] for gpu in gpus]
+    return values
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 # matplotlib cannot write currentColor, so a colour that nothing else has stands for it.
 _INK = "#123454"
@@ -114,54 +115,65 @@ def plot_scatter(
         return _as_svg(figure, f"Logits of {name} against PyTorch")
 
 
-def plot_batches(curves: Mapping[str, Sequence[Mapping[str, Any]]], subtitle: str) -> dict[str, bytes]:
+def plot_batches(engines: Sequence[Mapping[str, Any]], subtitle: str) -> dict[str, bytes]:
     """Throughput and latency of engines over the batch size, for paper and screen: dark ink on white.
 
     Args:
-        curves: by engine, its points with ``batch``, ``fps``, ``p50_ms``, ``p95_ms`` and ``roofline``; an engine
-            without points is left out.
+        engines: ``name``, ``arithmetic`` and ``points`` with ``batch``, ``fps``, ``p50_ms``, ``p95_ms``, ``roofline``;
+            an engine without points is left out.
         subtitle: what it was measured on.
 
     Returns:
         The image files ``"svg"`` and ``"png"``.
     """
-    drawn = {name: points for name, points in curves.items() if points}
+    drawn = [engine for engine in engines if engine["points"]]
     with mpl.rc_context(_STYLE | _ON_PAPER):
         figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[call-arg, union-attr]  # of the constrained one
         throughput, latency = figure.subplots(1, 2)
-        for (name, points), colour, marker in zip(drawn.items(), cycle(_COLOURS), cycle(_MARKERS)):
+        for engine, colour, marker in zip(drawn, cycle(_COLOURS), cycle(_MARKERS), strict=False):
+            points = engine["points"]
             batches = [point["batch"] for point in points]
             style: Any = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.5}
-            throughput.plot(batches, [point["fps"] for point in points], label=name, **style)
+            throughput.plot(batches, [point["fps"] for point in points], label=engine["name"], **style)
             latency.plot(batches, [point["p50_ms"] for point in points], **style)
-            bounds = [[point[f"p{percentile}_ms"] for point in points] for percentile in (50, 95)]
-            latency.fill_between(batches, *bounds, color=colour, alpha=0.18, linewidth=0)
+            median, p95 = ([point[key] for point in points] for key in ("p50_ms", "p95_ms"))
+            latency.fill_between(batches, median, p95, color=colour, alpha=0.18, linewidth=0)
         _draw_rooflines(throughput, drawn)
         _label_batches(throughput, drawn, "pictures a second")
         _label_batches(latency, drawn, "latency of a batch, ms")
         throughput.set_ylim(bottom=0)
+        throughput.set_title("throughput of the engine alone; dashed: the machine's limit")
         latency.set_yscale("log")
+        latency.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        latency.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        latency.yaxis.set_minor_formatter(NullFormatter())
         latency.set_title("latency: median, shaded up to p95")
-        throughput.set_title("throughput of the engine alone")
         figure.legend(loc="outside lower center", ncols=min(3, len(drawn)))
         figure.suptitle(subtitle, fontsize=9, x=0.01, ha="left")
         return {kind: _as_file(figure, kind) for kind in ("svg", "png")}
 
 
-def _draw_rooflines(axes: Axes, curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def _draw_rooflines(axes: Axes, engines: Sequence[Mapping[str, Any]]) -> None:
     """A dashed line for each roofline that is different; engines of one arithmetic share theirs."""
-    lines: dict[tuple[int, ...], list[tuple[int, float]]] = {}
-    for points in curves.values():
-        limits = [(point["batch"], point["roofline"]["fps"]) for point in points if point["roofline"]]
-        if limits:
-            lines.setdefault(tuple(round(fps) for _, fps in limits), limits)
-    for number, limits in enumerate(lines.values()):
-        batches, fps = zip(*limits, strict=True)
-        axes.plot(batches, fps, color=_INK, linestyle="--", linewidth=0.8, label="roofline" if number == 0 else None)
+    drawn: set[tuple[str, int]] = set()
+    for engine in engines:
+        limits = [(point["batch"], point["roofline"]["fps"]) for point in engine["points"] if point["roofline"]]
+        if not limits or (key := (engine["arithmetic"], round(limits[-1][1]))) in drawn:
+            continue
+        drawn.add(key)
+        axes.plot(*zip(*limits, strict=True), color=_INK, linestyle="--", linewidth=0.9)
+        axes.annotate(
+            f"{engine['arithmetic'].upper()} {limits[0][1]:.3g}",
+            limits[0],
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
+        )
 
 
-def _label_batches(axes: Axes, curves: Mapping[str, Sequence[Mapping[str, Any]]], what: str) -> None:
-    batches = sorted({point["batch"] for points in curves.values() for point in points})
+def _label_batches(axes: Axes, engines: Sequence[Mapping[str, Any]], what: str) -> None:
+    batches = sorted({point["batch"] for engine in engines for point in engine["points"]})
     axes.set_xscale("log", base=2)
     axes.set_xticks(batches, [str(batch) for batch in batches])
     axes.minorticks_off()

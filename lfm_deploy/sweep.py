@@ -51,6 +51,7 @@ class Point:
         phases: milliseconds of copying in, computing, copying out and enqueueing, for each run that could tell.
         peak_memory_mib: of the process, up to this batch size.
         gpu_memory_mib: of the process, at this batch size.
+        gpu_clocks: of each GPU, right after the runs.
         failure: why there are no figures; None where there are.
     """
 
@@ -58,6 +59,7 @@ class Point:
     phases: list[list[float]] = field(default_factory=list)
     peak_memory_mib: float | None = None
     gpu_memory_mib: float | None = None
+    gpu_clocks: list[str] | None = None
     failure: str | None = None
 
     def summarise(self, batch: int) -> Statistics:
@@ -220,6 +222,7 @@ def _measure_point(seat: Seat, turn: Turn, effort: Effort, found: Sweep) -> None
     if turn.round == 0:  # batch sizes ascend, so this is what all up to this one needed
         point.peak_memory_mib = answer["peak_memory_mib"]
         point.gpu_memory_mib = answer["gpu_memory_mib"]
+    point.gpu_clocks = answer["gpu_clocks"]
 
 
 def _opening(one: Contender, threads: int) -> Values:

@@ -98,12 +98,13 @@ def _write(workdir: Workdir, report: dict[str, Any]) -> None:
 
     content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     files = {workdir.path / "bench.json": content.encode()}
-    curves = {
-        engine["name"]: [point for point in engine["points"] if not point["not_run"]] for engine in report["engines"]
-    }
-    if any(curves.values()):
-        drawn = plot_batches(curves, _subtitle(report))
-        files |= {workdir.path / f"bench.{kind}": image for kind, image in drawn.items()}
+    drawn = [
+        engine | {"points": [point for point in engine["points"] if not point["not_run"]]}
+        for engine in report["engines"]
+    ]
+    if any(engine["points"] for engine in drawn):
+        plots = plot_batches(drawn, _subtitle(report))
+        files |= {workdir.path / f"bench.{kind}": image for kind, image in plots.items()}
     with workdir.lock(say):
         write_together(files)
 
