@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lfm_deploy.errors import ArtifactError
 
 WIDTHS = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
@@ -101,7 +103,27 @@ def _with_shapes(model: Any, batch: int, side: int) -> Any:
     for size in sizes[1:]:
         if not size.HasField("dim_value"):
             size.dim_value = side
+    _settle_sizes(model.graph)
     return shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _settle_sizes(graph: Any) -> None:
+    """Replace what a graph computes from the size of its input by the results: shape inference does not divide."""
+    from onnx import TensorProto, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    image = graph.input[0]
+    sizes = [size.dim_value for size in image.type.tensor_type.shape.dim]
+    constants = [tensor for tensor in graph.initializer if tensor.data_type == TensorProto.INT64]
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in constants}
+    pixels = np.broadcast_to(np.uint8(0), sizes)  # takes no memory
+    for node in list(graph.node):
+        values = known | ({image.name: pixels} if node.op_type == "Shape" else {})
+        if node.input and all(name in values for name in node.input):
+            results = ReferenceEvaluator(node).run(None, {name: values[name] for name in node.input})
+            known |= dict(zip(node.output, results, strict=True))
+            graph.node.remove(node)
+            graph.initializer.extend(numpy_helper.from_array(known[name], name) for name in node.output)
 
 
 class _Graph:
