@@ -24,6 +24,7 @@ INCLUDED = {
     "engine": "uint8 pixels in host memory to logits there: copies to and from a GPU are in it, decoding is not",
     "files": "files in the system's page cache to logits: reading, decoding, resizing and batching by all threads "
     "while the engine works on the same cores, its idle threads not spinning",
+    "file limit": "1 / (1/engine + 1/decoding) of the same rounds on a CPU, where both share the cores; on a GPU the slower",
     "roofline": "operations are twice the multiply-adds of convolutions and matrix products; traffic is a model: each "
     "convolution, pooling and Top-K reads inputs and weights and writes outputs once, all else is fused",
     "fps": "all pictures over all time; percentiles are of single runs, interpolated",
@@ -115,6 +116,7 @@ def _point(
     statistics_of = asdict(point.summarise(batch))
     work = _work(candidate, batch, workdir)
     values: dict[str, Any] = {"batch": batch, "not_run": None} | statistics_of
+    values["round_fps"] = list(statistics_of["round_fps"])
     values["phases"] = _phases(point.phases)
     values["bound_by"] = bound_of(values["phases"])
     values["peak_memory_mib"] = point.peak_memory_mib
@@ -186,7 +188,7 @@ def _files(files: FileFigures) -> dict[str, Any]:
         "rounds_share": files.spread,
         "engine_fps": statistics.median(files.engine_fps),
         "decoding_fps": statistics.median(files.decoding_fps),
-        "share_of_both": files.share,
+        "share_of_limit": files.share,
         "bound_by": files.bound_by(),
         "pictures": files.pictures,
         "skipped": files.skipped,

@@ -23,6 +23,7 @@ def print_bench(report: Values, console: Console) -> None:
     for table in _tables(report):
         console.print()
         console.print(table, width=min(_WIDTH, console.width))
+    console.print()
     _print_arithmetic(report, console)
     _print_failures(report, console)
     for note in report["notes"]:
@@ -94,11 +95,11 @@ def _speed_table(report: Values) -> Table:
         roofline = point["roofline"]
         limit = ("-", "-", "-")
         if roofline is not None:
-            limit = (f"{roofline['fps']:.4g}", f"{100 * roofline['share']:.0f} %", roofline["bound"])
+            limit = (_short(roofline["fps"]), f"{100 * roofline['share']:.0f} %", roofline["bound"])
         table.add_row(
             name,
             str(point["batch"]),
-            f"{point['fps']:.4g}",
+            _short(point["fps"]),
             *limit,
             f"{100 * point['iqr_share']:.1f}",
             f"{100 * point['rounds_share']:.1f}",
@@ -118,7 +119,7 @@ def _latency_table(report: Values) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, point in _points(report):
         thin = (point["runs"] < 20, point["runs"] < 100)
-        figures = [f"{point[f'{part}_ms']:.4g}" for part in ("mean", "p50", "p90", "p95", "p99")]
+        figures = [_short(point[f"{part}_ms"]) for part in ("mean", "p50", "p90", "p95", "p99")]
         figures[3:] = [f"{value} *" if few else f"{value}  " for value, few in zip(figures[3:], thin, strict=True)]
         table.add_row(name, str(point["batch"]), *figures)
     table.caption = "* near the slowest run: fewer than 20 runs for p95, 100 for p99"
@@ -132,14 +133,14 @@ def _phase_table(report: Values) -> Table:
     for name, point in _points(report):
         if point["phases"]:
             clock = (point["gpu_clocks"] or ["-"])[0]
-            times = (f"{ms:.4g}" for ms in point["phases"].values())
+            times = (_short(ms) for ms in point["phases"].values())
             table.add_row(name, str(point["batch"]), *times, point["bound_by"], clock, _mib(point["gpu_memory_mib"]))
     return table
 
 
 def _file_table(report: Values) -> Table:
     table = _start_table(f"file to verdict: {report['settings']['pictures']}")
-    for heading in ("batch", "FPS", "engine", "decoding", "of both *", "bound by", "drift %", "MiB"):
+    for heading in ("batch", "FPS", "engine", "decoding", "of limit *", "bound by", "drift %", "MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for engine in report["engines"]:
         files = engine["files"]
@@ -148,16 +149,17 @@ def _file_table(report: Values) -> Table:
         table.add_row(
             engine["name"],
             str(files["batch"]),
-            f"{files['fps']:.4g}",
-            f"{files['engine_fps']:.4g}",
-            f"{files['decoding_fps']:.4g}",
-            f"{100 * files['share_of_both']:.0f} %",
+            _short(files["fps"]),
+            _short(files["engine_fps"]),
+            _short(files["decoding_fps"]),
+            f"{100 * files['share_of_limit']:.0f} %",
             files["bound_by"],
             f"{100 * files['rounds_share']:.1f}",
             _mib(files["peak_memory_mib"]),
         )
     table.caption = (
-        "* of 1 / (1/engine + 1/decoding), each alone on all threads in the same rounds; idle threads do not spin here"
+        "* 1 / (1/engine + 1/decoding), each alone on all threads in the same rounds, as they share the cores; with the "
+        "engine on a GPU the slower of the two. Idle threads do not spin here"
     )
     return table
 
@@ -167,6 +169,11 @@ def _start_table(title: str) -> Table:
     table = make_table(title)
     table.add_column("engine")
     return table
+
+
+def _short(value: float) -> str:
+    """Four digits that count, and never a power of ten."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _mib(value: float | None) -> str:
@@ -195,24 +202,28 @@ def _print_arithmetic(report: Values, console: Console) -> None:
 
 
 def _print_failures(report: Values, console: Console) -> None:
-    """Each reason once, with what it kept from being measured."""
-    reasons: dict[tuple[str, bool], list[str]] = {}
+    """Each reason once, with what it kept from being measured; in red what failed, dim what this machine lacks."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+
+    def note(what: str, reason: str, name: str, style: str) -> None:
+        names = reasons.setdefault((what, reason, style), [])
+        names += [] if name in names else [name]
+
     for engine in report["engines"]:
+        name, files = engine["name"], engine["files"]
         if engine["not_run"]:
-            reasons.setdefault((engine["not_run"], engine["failed"]), []).append(engine["name"])
+            note("not run", engine["not_run"], name, "red" if engine["failed"] else "dim")
         for point in engine["points"]:
             if point["not_run"]:
-                reasons.setdefault((point["not_run"], True), []).append(f"{engine['name']} at batch {point['batch']}")
+                note("not run", point["not_run"], f"{name} at batch {point['batch']}", "red")
             elif point["no_roofline"]:
-                reasons.setdefault((point["no_roofline"], False), []).append(f"roofline of {engine['name']}")
-        if engine["files"] and engine["files"]["not_run"]:
-            reasons.setdefault((engine["files"]["not_run"], True), []).append(f"{engine['name']} over files")
-        elif engine["files"] and engine["files"]["skipped"]:
-            files = engine["files"]
-            _say(console, f"{engine['name']}: {files['skipped']} of {files['pictures']} files could not be judged")
-    for (reason, failed), names in reasons.items():
-        line = f"not run: {', '.join(dict.fromkeys(names))}: {reason}"
-        _say(console, line, style="red" if failed else "dim")
+                note("no share of the roofline", point["no_roofline"], name, "dim")
+        if files and files["not_run"]:
+            note("not run", files["not_run"], f"{name} over files", "red")
+        elif files and files["skipped"]:
+            _say(console, f"{name}: {files['skipped']} of {files['pictures']} files could not be judged", "yellow")
+    for (what, reason, style), names in reasons.items():
+        _say(console, f"{what}: {', '.join(names)}: {reason}", style)
 
 
 def _title(kind: str) -> str:

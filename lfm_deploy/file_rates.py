@@ -40,6 +40,7 @@ class FileFigures:
 
     Attributes:
         batch: pictures in a batch.
+        on_gpu: whether the engine leaves the cores to decoding.
         fps: files to verdicts, pictures per second of every round.
         engine_fps: the engine alone in the same process, likewise.
         decoding_fps: decoding alone in the same rounds, likewise.
@@ -50,6 +51,7 @@ class FileFigures:
     """
 
     batch: int
+    on_gpu: bool = False
     fps: list[float] = field(default_factory=list)
     engine_fps: list[float] = field(default_factory=list)
     decoding_fps: list[float] = field(default_factory=list)
@@ -60,14 +62,17 @@ class FileFigures:
 
     @property
     def share(self) -> float:
-        """Of what one after the other on shared cores would give, 1 / (1/engine + 1/decoding); median of the rounds."""
+        """Of the limit, median of the rounds: 1 / (1/engine + 1/decoding) on shared cores, else the slower of the two."""
         rounds = zip(self.fps, self.engine_fps, self.decoding_fps, strict=True)
-        return statistics.median(fps * (1 / engine + 1 / decoding) for fps, engine, decoding in rounds)
+        return statistics.median(fps / self._limit(engine, decoding) for fps, engine, decoding in rounds)
 
     @property
     def spread(self) -> float:
         """Highest less lowest round, over the median."""
         return spread_of(self.fps)
+
+    def _limit(self, engine: float, decoding: float) -> float:
+        return min(engine, decoding) if self.on_gpu else 1 / (1 / engine + 1 / decoding)
 
     def bound_by(self) -> str:
         """What takes most of the time: ``"decoding"`` or ``"engine"``."""
@@ -144,6 +149,7 @@ def _measure_one(seat: Seat, decoder: Seat, figures: FileFigures, effort: Effort
     seconds, batch = effort.turn_seconds, figures.batch
     fewest = batch * (1 if effort.quick else _FEWEST_BATCHES)
     try:
+        figures.on_gpu = seat.open()["device"] != "cpu"
         times = seat.ask({"what": "engine", "seconds": seconds, "runs": effort.turn_runs})["times"]
         engine_fps = batch * len(times) / sum(times)
         guess = figures.decoding_fps[-1] if figures.decoding_fps else _rate(decoder.ask(_files(0, fewest)))

@@ -4,7 +4,7 @@ Products count two operations a multiply-add. Copies count the bytes that are re
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,11 @@ _GPU_SHAPES = ((8192, 8192, 8192), (28800, 1024, 512))
 _CPU_COPY_BYTES = 256 << 20
 _GPU_COPY_BYTES = 2 << 30
 _GPU_RUNS_AT_A_TIME = 10
+# For a quick look, on a CPU: these fill the processor too, if not quite as well.
+_QUICK_SHAPES = ((1024, 1024, 1024),)
+_QUICK_COPY_BYTES = 64 << 20
+
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +51,19 @@ def open_products(opening: dict[str, Any]) -> tuple[dict[str, Any], Callable[[di
     """A worker's job: time products and copies of one library.
 
     Args:
-        opening: ``library``, ``device``, ``threads``.
+        opening: ``library``, ``device``, ``threads``, and whether a ``quick`` look will do.
 
     Raises:
         UnavailableError: the library cannot use the device.
     """
     library, device, threads = opening["library"], opening["device"], opening["threads"]
+    shapes, copied = (_QUICK_SHAPES, _QUICK_COPY_BYTES) if opening["quick"] else (_CPU_SHAPES, _CPU_COPY_BYTES)
     make: dict[str, Callable[[], list[Case]]] = {
-        "numpy": lambda: _numpy_cases(threads),
-        "torch": lambda: _torch_cases(threads) if device == "cpu" else _cuda_cases(device),
-        "onnxruntime": lambda: _onnxruntime_cases(threads),
+        "numpy": lambda: _numpy_cases(shapes, copied, threads),
+        "torch": lambda: _torch_cases(shapes, threads) if device == "cpu" else _cuda_cases(device),
+        "onnxruntime": lambda: _onnxruntime_cases(shapes, threads),
     }
     cases = make[library]()
-    for case in cases:
-        case.run()
 
     def measure(request: dict[str, Any]) -> dict[str, Any]:
         share = request["seconds"] / len(cases)
@@ -69,24 +73,25 @@ def open_products(opening: dict[str, Any]) -> tuple[dict[str, Any], Callable[[di
 
 
 def time_case(case: Case, seconds: float) -> float:
-    """Operations or bytes per second over at least ``seconds`` and two runs, after one that is not timed."""
+    """Operations or bytes per second over at least ``seconds``, after one run that is not timed."""
     case.run()
-    runs, started = 0, time.perf_counter()
-    while runs < 2 or time.perf_counter() - started < seconds:
+    runs, elapsed, started = 0, 0.0, time.perf_counter()
+    while elapsed < seconds:
         case.run()
         runs += 1
-    return case.amount * runs / (time.perf_counter() - started)
+        elapsed = time.perf_counter() - started
+    return case.amount * runs / elapsed
 
 
-def _numpy_cases(threads: int) -> list[Case]:
+def _numpy_cases(shapes: Sequence[Shape], copied: int, threads: int) -> list[Case]:
     rng = np.random.default_rng(0)
     cases = []
-    for rows, inner, columns in _CPU_SHAPES:
+    for rows, inner, columns in shapes:
         a = rng.random((rows, inner), dtype=np.float32)
         b = rng.random((inner, columns), dtype=np.float32)
         out = np.empty((rows, columns), dtype=np.float32)
         cases.append(_product("fp32", (rows, inner, columns), partial(np.matmul, a, b, out=out)))
-    source = np.ones(_CPU_COPY_BYTES // 8)
+    source = np.ones(copied // 8)
     target = np.zeros_like(source)
     parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
     pool = ThreadPoolExecutor(threads)  # NumPy copies without holding the interpreter's lock
@@ -94,11 +99,11 @@ def _numpy_cases(threads: int) -> list[Case]:
     def copy() -> None:
         list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
 
-    size = f"copy of {_CPU_COPY_BYTES >> 20} MiB"
-    return [*cases, Case(kind=BANDWIDTH, what=size, amount=2.0 * _CPU_COPY_BYTES, run=copy)]
+    size = f"copy of {copied >> 20} MiB"
+    return [*cases, Case(kind=BANDWIDTH, what=size, amount=2.0 * copied, run=copy)]
 
 
-def _torch_cases(threads: int) -> list[Case]:
+def _torch_cases(shapes: Sequence[Shape], threads: int) -> list[Case]:
     import torch
 
     torch.set_num_threads(threads)
@@ -107,7 +112,7 @@ def _torch_cases(threads: int) -> list[Case]:
         types["bf16"] = torch.bfloat16
     cases = []
     for kind, dtype in types.items():
-        for shape in _CPU_SHAPES:
+        for shape in shapes:
             rows, inner, columns = shape
             a, b = torch.rand(rows, inner).to(dtype), torch.rand(inner, columns).to(dtype)
             out = torch.empty(rows, columns, dtype=dtype)
@@ -115,7 +120,7 @@ def _torch_cases(threads: int) -> list[Case]:
     return cases
 
 
-def _onnxruntime_cases(threads: int) -> list[Case]:
+def _onnxruntime_cases(shapes: Sequence[Shape], threads: int) -> list[Case]:
     """Graphs of one product each, with a constant right side, as the weights of an engine are."""
     import onnxruntime
 
@@ -123,7 +128,7 @@ def _onnxruntime_cases(threads: int) -> list[Case]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     cases = []
-    for shape in _CPU_SHAPES:
+    for shape in shapes:
         rows, inner, columns = shape
         for kind, left, right in (
             ("fp32", rng.random((rows, inner), dtype=np.float32), rng.random((inner, columns), dtype=np.float32)),
@@ -193,7 +198,7 @@ def _cuda_cases(device: str) -> list[Case]:
     return [*cases, Case(kind=BANDWIDTH, what=size, amount=amount, run=repeated(partial(target.copy_, source)))]
 
 
-def _product(kind: str, shape: tuple[int, int, int], run: Callable[[], object], runs: int = 1) -> Case:
+def _product(kind: str, shape: Shape, run: Callable[[], object], runs: int = 1) -> Case:
     rows, inner, columns = shape
     return Case(kind=kind, what=f"{rows}x{inner}x{columns}", amount=2.0 * rows * inner * columns * runs, run=run)
 

@@ -154,7 +154,7 @@ def run_sweep(
             except UnavailableError as error:
                 found.not_run[name] = str(error)
         devices = dict.fromkeys(about["device"] for about in found.about.values()) if with_ceilings else {}
-        judges = _open_judges(stack, devices, threads, found, on_progress)
+        judges = _open_judges(stack, devices, {"threads": threads, "quick": effort.quick}, found, on_progress)
         running = {one.name: one.batches for one in contenders if one.name in found.about}
         turns = schedule_turns(running, effort.rounds, first=list(judges))
         rates: dict[str, list[list[tuple[str, str, float]]]] = {name: [] for name in judges}
@@ -175,15 +175,15 @@ _Judges = dict[str, tuple[str, str, Seat]]
 
 
 def _open_judges(
-    stack: contextlib.ExitStack, devices: Mapping[str, object], threads: int, found: Sweep, on_progress: Progress
+    stack: contextlib.ExitStack, devices: Mapping[str, object], settings: Values, found: Sweep, on_progress: Progress
 ) -> _Judges:
     """Workers that measure ceilings: device, library and seat by a name for each."""
     judges: _Judges = {}
     wanted = [(device, library) for device in devices for library in list_libraries(device)]
     for done, (device, library) in enumerate(wanted):
         on_progress("opening ceilings", done, len(wanted))
-        opening = {"job": "ceilings", "library": library, "device": device, "threads": threads}
-        seat = take_seat(stack, Seat(bench_worker.COMMAND, opening, thread_variables(threads)))
+        opening = {"job": "ceilings", "library": library, "device": device} | settings
+        seat = take_seat(stack, Seat(bench_worker.COMMAND, opening, thread_variables(settings["threads"])))
         try:
             judges[f"{library} on {device}"] = (device, seat.open()["library"], seat)
         except (WorkerError, UnavailableError) as error:
