@@ -24,7 +24,8 @@ INCLUDED = {
     "engine": "uint8 pixels in host memory to logits there: copies to and from a GPU are in it, decoding is not",
     "files": "files in the system's page cache to logits: reading, decoding, resizing and batching by all threads "
     "while the engine works on the same cores, its idle threads not spinning",
-    "file limit": "1 / (1/engine + 1/decoding) of the same rounds on a CPU, where both share the cores; on a GPU the slower",
+    "file limit": "1 / (1/engine + 1/decoding) of the same rounds on a CPU, where both share the cores; on a GPU the "
+    "slower of the two",
     "roofline": "operations are twice the multiply-adds of convolutions and matrix products; traffic is a model: each "
     "convolution, pooling and Top-K reads inputs and weights and writes outputs once, all else is fused",
     "fps": "all pictures over all time; percentiles are of single runs, interpolated",

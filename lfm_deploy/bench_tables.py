@@ -158,8 +158,8 @@ def _file_table(report: Values) -> Table:
             _mib(files["peak_memory_mib"]),
         )
     table.caption = (
-        "* 1 / (1/engine + 1/decoding), each alone on all threads in the same rounds, as they share the cores; with the "
-        "engine on a GPU the slower of the two. Idle threads do not spin here"
+        "* 1 / (1/engine + 1/decoding), each alone on all threads in the same rounds, as they share the cores; with "
+        "the engine on a GPU the slower of the two. Idle threads do not spin here"
     )
     return table
 

@@ -62,7 +62,7 @@ class FileFigures:
 
     @property
     def share(self) -> float:
-        """Of the limit, median of the rounds: 1 / (1/engine + 1/decoding) on shared cores, else the slower of the two."""
+        """Of the limit, median of the rounds: 1 / (1/engine + 1/decoding) on shared cores, else the slower one."""
         rounds = zip(self.fps, self.engine_fps, self.decoding_fps, strict=True)
         return statistics.median(fps / self._limit(engine, decoding) for fps, engine, decoding in rounds)
 

@@ -37,6 +37,7 @@ _STYLE: Any = {
 # For files that stand alone: no page lends them its colours.
 _ON_PAPER: Any = {"figure.facecolor": "white"}
 _COLOURS = (_BLUE, _RED, _GREEN, _AMBER, "#8a63b5", "#6b7785")
+_LABEL_GAP = 0.05
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -142,7 +143,6 @@ def plot_batches(engines: Sequence[Mapping[str, Any]], subtitle: str) -> dict[st
         _draw_rooflines(throughput, drawn)
         _label_batches(throughput, drawn, "pictures a second")
         _label_batches(latency, drawn, "latency of a batch, ms")
-        throughput.set_ylim(bottom=0)
         throughput.set_title("throughput of the engine alone; dashed: the machine's limit")
         latency.set_yscale("log")
         latency.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -155,20 +155,26 @@ def plot_batches(engines: Sequence[Mapping[str, Any]], subtitle: str) -> dict[st
 
 
 def _draw_rooflines(axes: Axes, engines: Sequence[Mapping[str, Any]]) -> None:
-    """A dashed line for each roofline that is different; engines of one arithmetic share theirs."""
-    drawn: set[tuple[str, int]] = set()
+    """A dashed line for each roofline that is different, named in the margin; one arithmetic shares one."""
+    lines: dict[tuple[str, int], list[tuple[int, float]]] = {}
     for engine in engines:
         limits = [(point["batch"], point["roofline"]["fps"]) for point in engine["points"] if point["roofline"]]
-        if not limits or (key := (engine["arithmetic"], round(limits[-1][1]))) in drawn:
-            continue
-        drawn.add(key)
+        if limits:
+            lines.setdefault((engine["arithmetic"].upper(), round(limits[-1][1])), limits)
+    for limits in lines.values():
         axes.plot(*zip(*limits, strict=True), color=_INK, linestyle="--", linewidth=0.9)
+    axes.set_ylim(bottom=0)
+    top, lowest = axes.get_ylim()[1], 0.0
+    for (name, _), limits in sorted(lines.items(), key=lambda line: line[1][-1][1]):
+        height, fps = limits[-1][1] / top, limits[-1][1]
+        lowest = max(height, lowest + _LABEL_GAP)
         axes.annotate(
-            f"{engine['arithmetic'].upper()} {limits[0][1]:.3g}",
-            limits[0],
-            xytext=(0, 3),
-            textcoords="offset points",
+            f"{name} {fps:.0f}" if fps >= 100 else f"{name} {fps:.3g}",
+            (1, height),
+            xytext=(1.03, lowest),
+            xycoords="axes fraction",
             fontsize=8,
+            va="center",
         )
 
 
