@@ -66,7 +66,8 @@ def describe_engine(engine: Engine) -> Values:
         "name": engine.name,
         "runtime": engine.runtime,
         "precision": engine.precision,
-        "device": engine.device,
+        # Runtimes differ in what they call the first GPU; ceilings are found by this name.
+        "device": "cuda:0" if engine.device == "cuda" else engine.device,
         "batch_range": list(engine.batch_range),
         "details": str(describe()) if callable(describe) else None,
     }

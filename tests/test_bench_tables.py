@@ -126,12 +126,13 @@ def test_an_engine_that_describes_itself_is_quoted(report):
     assert "onnxruntime int8 tensorrt cuda:0: 2 streams of 4 threads" in show(report)
 
 
-def test_enough_runs_leave_percentiles_unmarked(report):
-    report["engines"] = [engine("many", [point(1, runs=100)])]
-    assert "1400 * " not in show(report)
-    report["engines"] = [engine("some", [point(1, runs=99)])]
-    shown = " ".join(show(report).split())
-    assert "1400 1500 *" in shown
+@pytest.mark.parametrize(
+    ("runs", "ending"), [(100, "1400 1500"), (99, "1400 1500 *"), (20, "1400 1500 *"), (19, "1400 * 1500 *")]
+)
+def test_percentiles_of_too_few_runs_are_marked(report, runs, ending):
+    report["engines"] = [engine("latency", [point(1, runs=runs)])]
+    (line,) = [line for line in show(report).splitlines() if "1300" in line]
+    assert " ".join(line.split()).endswith(f"1300 {ending}")
 
 
 def test_without_figures_there_are_no_tables(report):

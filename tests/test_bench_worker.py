@@ -37,6 +37,13 @@ def test_an_engine_may_describe_itself_further():
     assert describe_engine(Plain())["batch_range"] == [1, 4]
 
 
+@pytest.mark.parametrize(("device", "name"), [("cpu", "cpu"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1")])
+def test_the_first_gpu_has_one_name(device, name):
+    engine = Plain()
+    engine.device = device
+    assert describe_engine(engine)["device"] == name
+
+
 def test_phases_are_asked_of_engines_that_know_them():
     images = np.zeros((4, 8, 8, 3), np.uint8)
     assert isinstance(Detector(), PhasedEngine)

@@ -60,6 +60,18 @@ def test_linear_layers_counted_by_hand(tmp_path):
     assert count_work(path, 3, 256).multiply_adds == {"fp32": 3 * 6 * 10 + 3 * 10 * 7}
 
 
+def test_sizes_and_axes_are_no_traffic(tmp_path):
+    nodes = [
+        helper.make_node("TopK", ["image", "k"], ["values", "positions"]),
+        helper.make_node("ReduceSum", ["values", "axes"], ["logit"], keepdims=0),
+    ]
+    constants = {"k": np.array([4], np.int64), "axes": np.array([1], np.int64)}
+    found = count_work(save(tmp_path / "top.onnx", nodes, constants, shape=("batch", 9)), 2, 256)
+    assert found.multiply_adds == {}
+    # TopK reads 9 and writes 4, ReduceSum reads 4 and writes 1; nobody reads the positions.
+    assert found.elements == {"fp32": 2 * (9 + 4 + 4 + 1)}
+
+
 def test_grouped_convolutions_sum_over_their_group(tmp_path):
     nodes = [helper.make_node("Conv", ["image", "weight"], ["logit"], group=3)]
     path = save(tmp_path / "grouped.onnx", nodes, {"weight": np.zeros((6, 1, 2, 2), np.float32)})

@@ -114,12 +114,13 @@ def test_a_worker_that_is_killed_says_by_what(start, number, text):
         worker.ask({"signal": number})
 
 
-def test_closing_ends_it(start):
-    for at_once in (False, True):
-        worker = start()
-        worker.open()
-        worker.close(at_once=at_once)
-        assert ended(worker.pid)
+@pytest.mark.parametrize(("at_once", "code"), [(False, 0), (True, -signal.SIGKILL)])
+def test_closing_ends_it(start, at_once, code):
+    worker = start()
+    worker.open()
+    worker.close(at_once=at_once)
+    assert ended(worker.pid)
+    assert worker._process.returncode == code
 
 
 def test_an_error_inside_the_block_ends_it(start):
