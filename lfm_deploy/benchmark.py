@@ -1,22 +1,24 @@
-"""Frames per second of one engine, measured in a process of its own.
+"""Frames per second: of every engine of a workdir for ``lfm-deploy bench``, of a single one for ``verify``."""
 
-Thread pools of PyTorch and ONNX Runtime spin for a while after their work; side by side in one process each halves
-the other's figure. ``measure_speed`` therefore starts a fresh process for every engine.
-"""
-
-import json
 import os
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lfm_deploy.errors import DeployError
+from lfm_deploy.bench_worker import COMMAND
+from lfm_deploy.errors import ConfigError, DeployError, InputError
+from lfm_deploy.file_rates import FileFigures, find_pictures, measure_files
+from lfm_deploy.machine import describe_load
+from lfm_deploy.rounds import Effort
+from lfm_deploy.sweep import Contender, Progress, Sweep, run_sweep
+from lfm_deploy.workers import Worker
 
-_WARM_UP_RUNS = 2
+if TYPE_CHECKING:
+    from lfm_deploy.verification import Candidate  # which measures speed itself
+
+LARGEST_BATCH = {"cpu": 32, "cuda": 256}
 _FEWEST_RUNS = 5
 
 
@@ -45,6 +47,50 @@ class Speed:
     threads: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """What ``run_benchmark`` is to do.
+
+    Attributes:
+        effort: how long to measure each point.
+        threads: CPU threads for each engine; None is one for each core.
+        batches: batch sizes; None is powers of two.
+        max_batch: largest of those powers; None is 32 on a CPU and 256 on a GPU.
+        with_files: measure from files to verdicts too.
+        pictures: folder of those files; None makes some of photographs.
+    """
+
+    effort: Effort = field(default_factory=Effort)
+    threads: int | None = None
+    batches: tuple[int, ...] | None = None
+    max_batch: int | None = None
+    with_files: bool = True
+    pictures: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """What ``run_benchmark`` found.
+
+    Attributes:
+        candidates: the engines, in order.
+        settings: what was asked for.
+        threads: CPU threads of each engine.
+        sweep: engines alone, and ceilings.
+        files: from files to verdicts, by name.
+        pictures: the files, in words; None where none were read.
+        load: a warning where others were busy on the machine.
+    """
+
+    candidates: tuple["Candidate", ...]
+    settings: BenchSettings
+    threads: int
+    sweep: Sweep
+    files: dict[str, FileFigures]
+    pictures: str | None
+    load: str | None
+
+
 def count_threads() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
@@ -65,57 +111,121 @@ def measure_speed(
     Raises:
         BenchmarkError: the process failed; the message has its last line.
     """
-    job = {"engine": str(engine), "batches": list(batches), "device": device, "side": side, "seconds": seconds}
-    finished = subprocess.run(
-        [sys.executable, "-m", "lfm_deploy.benchmark", json.dumps(job)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if finished.returncode:
-        last = (finished.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise BenchmarkError(f"{engine}: measuring its speed failed: {last}")
-    return [Speed(**row) for row in json.loads(finished.stdout)]
-
-
-def _measure_here(engine: Path, batches: Sequence[int], device: str | None, side: int, seconds: float) -> list[Speed]:
-    from engines.host import keep_freed_memory
-    from engines.loading import load_engine
-    from lfm_deploy.photographs import sample_tiles
-
-    keep_freed_memory()
     threads = count_threads()
-    loaded = load_engine(engine, device=device, threads=threads)
+    opening = {"job": "engine", "path": str(engine), "device": device, "side": side, "threads": threads}
     speeds = []
-    for batch in batches:
-        images = sample_tiles(side, side, batch)
-        for _ in range(_WARM_UP_RUNS):
-            loaded.logits(images)
-        times: list[float] = []
-        started = time.perf_counter()
-        while len(times) < _FEWEST_RUNS or time.perf_counter() - started < seconds:
-            before = time.perf_counter()
-            loaded.logits(images)
-            times.append(time.perf_counter() - before)
-        median = statistics.median(times)
-        quartiles = statistics.quantiles(times, n=4)
-        speeds.append(
-            Speed(
-                batch=batch,
-                fps=batch / median,
-                latency_ms=median * 1e3,
-                spread=(quartiles[2] - quartiles[0]) / median,
-                runs=len(times),
-                threads=threads,
-            )
-        )
+    try:
+        with Worker(COMMAND, opening) as worker:
+            worker.open()
+            for batch in batches:
+                times = worker.ask({"batch": batch, "seconds": seconds, "runs": _FEWEST_RUNS})["times"]
+                speeds.append(_speed(batch, times, threads))
+    except DeployError as error:
+        raise BenchmarkError(f"{engine}: measuring its speed failed: {error}") from None
     return speeds
 
 
-if __name__ == "__main__":
-    request = json.loads(sys.argv[1])
-    request["engine"] = Path(request["engine"])
-    try:
-        print(json.dumps([asdict(speed) for speed in _measure_here(**request)]))
-    except DeployError as error:
-        sys.exit(str(error))
+def run_benchmark(
+    candidates: Sequence["Candidate"], settings: BenchSettings, *, on_progress: Progress = lambda *_: None
+) -> Benchmark:
+    """Measure engines side by side, each in a process of its own, in interleaved rounds.
+
+    Args:
+        candidates: from ``find_candidates``.
+        settings: what to do.
+        on_progress: called with what is done, how much, and of how much.
+
+    Raises:
+        ConfigError: no engine takes one of the batch sizes.
+        InputError: there is no picture in the folder.
+    """
+    threads = settings.threads or count_threads()
+    contenders = [_contend(candidate, settings) for candidate in candidates]
+    if not any(one.batches for one in contenders):
+        raise ConfigError(f"--batch {settings.batches}: no engine takes such a batch; give sizes within its profile")
+    load = describe_load()
+    sweep = run_sweep(contenders, settings.effort, threads=threads, on_progress=on_progress)
+    best = {one.name: batch for one in contenders if (batch := _fastest_batch(one, sweep)) is not None}
+    files: dict[str, FileFigures] = {}
+    what = None
+    if settings.with_files and best:
+        side = max(one.side for one in contenders)
+        with find_pictures(settings.pictures, side) as pictures:
+            what = pictures.what
+            able = [one for one in contenders if one.name in best]
+            files = measure_files(able, best, pictures, settings.effort, threads=threads, on_progress=on_progress)
+    return Benchmark(
+        candidates=tuple(candidates),
+        settings=settings,
+        threads=threads,
+        sweep=sweep,
+        files=files,
+        pictures=what,
+        load=load,
+    )
+
+
+def choose_engines(candidates: Sequence["Candidate"], wanted: Sequence[str]) -> list["Candidate"]:
+    """The engines with these names or files, in their own order; all of them where nothing is wanted.
+
+    Raises:
+        InputError: a name or file is not among them; the message lists what is.
+    """
+    if not wanted:
+        return list(candidates)
+    chosen = set()
+    for text in wanted:
+        same = {one.name for one in candidates if text in (one.name, one.path.name, str(one.path))}
+        if not same:
+            known = ", ".join(f"{one.name!r} ({one.path.name})" for one in candidates)
+            raise InputError(f"--engine {text!r}: not in this workdir, which has {known}")
+        chosen |= same
+    return [one for one in candidates if one.name in chosen]
+
+
+def choose_batches(
+    allowed: tuple[int, int], place: str, asked: Sequence[int] | None, max_batch: int | None
+) -> tuple[int, ...]:
+    """Batch sizes for one engine, ascending: what was asked for, or powers of two; none beyond its profile.
+
+    Args:
+        allowed: smallest and largest batch of its profile.
+        place: ``"cpu"`` or ``"cuda"``.
+        asked: batch sizes.
+        max_batch: largest power of two.
+    """
+    largest = min(allowed[1], max_batch or LARGEST_BATCH[place])
+    sizes = asked if asked is not None else [1 << power for power in range(largest.bit_length())]
+    return tuple(sorted({size for size in sizes if allowed[0] <= size <= allowed[1]}))
+
+
+def _contend(candidate: "Candidate", settings: BenchSettings) -> Contender:
+    place = "cpu" if candidate.device == "cpu" else "cuda"
+    return Contender(
+        name=candidate.name,
+        path=candidate.path,
+        device=candidate.device,
+        # The published protocol for the checkpoint, which takes any size: 256 pixels.
+        size=256 if candidate.contract is None else candidate.contract.size,
+        batches=choose_batches(candidate.batches, place, settings.batches, settings.max_batch),
+    )
+
+
+def _fastest_batch(one: Contender, sweep: Sweep) -> int | None:
+    """The batch size with the most pictures per second; None where no point has figures."""
+    points = {batch: sweep.points.get((one.name, batch)) for batch in one.batches}
+    fps = {batch: p.summarise(batch).fps for batch, p in points.items() if p is not None and p.failure is None}
+    return max(fps, key=lambda batch: fps[batch], default=None)
+
+
+def _speed(batch: int, times: list[float], threads: int) -> Speed:
+    median = statistics.median(times)
+    quartiles = statistics.quantiles(times, n=4)
+    return Speed(
+        batch=batch,
+        fps=batch / median,
+        latency_ms=median * 1e3,
+        spread=(quartiles[2] - quartiles[0]) / median,
+        runs=len(times),
+        threads=threads,
+    )

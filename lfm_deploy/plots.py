@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 # matplotlib cannot write currentColor, so a colour that nothing else has stands for it.
 _INK = "#123454"
@@ -31,6 +33,12 @@ _STYLE: Any = {
     "figure.facecolor": "none",
     "legend.frameon": False,
 }
+
+# For files that stand alone: no page lends them its colours.
+_ON_PAPER: Any = {"figure.facecolor": "white"}
+_COLOURS = (_BLUE, _RED, _GREEN, _AMBER, "#8a63b5", "#6b7785")
+_LABEL_GAP = 0.05
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def plot_activations(tensors: Mapping[str, Mapping[str, Any]]) -> str:
@@ -106,6 +114,86 @@ def plot_scatter(
         axes.set_ylabel(f"logit, {name}")
         axes.legend(loc="upper left")
         return _as_svg(figure, f"Logits of {name} against PyTorch")
+
+
+def plot_batches(engines: Sequence[Mapping[str, Any]], subtitle: str) -> dict[str, bytes]:
+    """Throughput and latency of engines over the batch size, for paper and screen: dark ink on white.
+
+    Args:
+        engines: ``name``, ``arithmetic`` and ``points`` with ``batch``, ``fps``, ``p50_ms``, ``p95_ms``, ``roofline``;
+            an engine without points is left out.
+        subtitle: what it was measured on.
+
+    Returns:
+        The image files ``"svg"`` and ``"png"``.
+    """
+    drawn = [engine for engine in engines if engine["points"]]
+    with mpl.rc_context(_STYLE | _ON_PAPER):
+        figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[call-arg, union-attr]  # of the constrained one
+        throughput, latency = figure.subplots(1, 2)
+        for engine, colour, marker in zip(drawn, cycle(_COLOURS), cycle(_MARKERS), strict=False):
+            points = engine["points"]
+            batches = [point["batch"] for point in points]
+            style: Any = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.5}
+            throughput.plot(batches, [point["fps"] for point in points], label=engine["name"], **style)
+            latency.plot(batches, [point["p50_ms"] for point in points], **style)
+            median, p95 = ([point[key] for point in points] for key in ("p50_ms", "p95_ms"))
+            latency.fill_between(batches, median, p95, color=colour, alpha=0.18, linewidth=0)
+        _draw_rooflines(throughput, drawn)
+        _label_batches(throughput, drawn, "pictures a second")
+        _label_batches(latency, drawn, "latency of a batch, ms")
+        throughput.set_title("throughput of the engine alone; dashed: the machine's limit")
+        latency.set_yscale("log")
+        latency.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        latency.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        latency.yaxis.set_minor_formatter(NullFormatter())
+        latency.set_title("latency: median, shaded up to p95")
+        figure.legend(loc="outside lower center", ncols=min(3, len(drawn)))
+        figure.suptitle(subtitle, fontsize=9, x=0.01, ha="left")
+        return {kind: _as_file(figure, kind) for kind in ("svg", "png")}
+
+
+def _draw_rooflines(axes: Axes, engines: Sequence[Mapping[str, Any]]) -> None:
+    """A dashed line for each roofline that is different, named in the margin; one arithmetic shares one."""
+    lines: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    for engine in engines:
+        limits = [(point["batch"], point["roofline"]["fps"]) for point in engine["points"] if point["roofline"]]
+        if limits:
+            lines.setdefault((engine["arithmetic"].upper(), round(limits[-1][1])), limits)
+    for limits in lines.values():
+        axes.plot(*zip(*limits, strict=True), color=_INK, linestyle="--", linewidth=0.9)
+    axes.set_ylim(bottom=0)
+    top, lowest = axes.get_ylim()[1], 0.0
+    for (name, _), limits in sorted(lines.items(), key=lambda line: line[1][-1][1]):
+        height, fps = limits[-1][1] / top, limits[-1][1]
+        lowest = max(height, lowest + _LABEL_GAP)
+        axes.annotate(
+            f"{name} {fps:.0f}" if fps >= 100 else f"{name} {fps:.3g}",
+            (1, height),
+            xytext=(1.03, lowest),
+            xycoords="axes fraction",
+            fontsize=8,
+            va="center",
+        )
+
+
+def _label_batches(axes: Axes, engines: Sequence[Mapping[str, Any]], what: str) -> None:
+    batches = sorted({point["batch"] for engine in engines for point in engine["points"]})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.minorticks_off()
+    axes.set_xlabel("batch")
+    axes.set_ylabel(what)
+    axes.grid(axis="y", color="#d8d8d8", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _as_file(figure: Figure, kind: str) -> bytes:
+    content = io.BytesIO()
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    figure.savefig(content, format=kind, dpi=160, metadata=metadata)
+    return content.getvalue()
 
 
 def _draw_histogram(axes: Axes, name: str, tensor: Mapping[str, Any]) -> None:

@@ -1,9 +1,10 @@
+import io
 import xml.etree.ElementTree as ET  # the name that everyone uses
 
 import numpy as np
 import pytest
 
-from lfm_deploy.plots import plot_activations, plot_scatter, plot_sensitivity
+from lfm_deploy.plots import plot_activations, plot_batches, plot_scatter, plot_sensitivity
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -64,3 +65,43 @@ def test_flipped_pictures_are_counted_apart():
 
 def test_names_stay_text():
     assert "logit, <b>&" in texts(plot_scatter([1.0], [1.0], [1], 0.0, name="<b>&"))
+
+
+def engine(name, arithmetic, *fps, limit=None):
+    points = [
+        {
+            "batch": 4**index,
+            "fps": value,
+            "p50_ms": 1e3 * 4**index / value,
+            "p95_ms": 2e3 * 4**index / value,
+            "roofline": None if limit is None else {"fps": limit},
+        }
+        for index, value in enumerate(fps)
+    ]
+    return {"name": name, "arithmetic": arithmetic, "points": points}
+
+
+def test_batches_show_every_engine_that_ran_and_each_roofline_once():
+    engines = [
+        engine("pytorch", "fp32", 10, 20, 30, limit=120.0),
+        engine("ort <fp16>", "fp32", 50, 90, 110, limit=120.0),
+        engine("ort int8", "int8", 100, 200, 250, limit=300.0),
+        engine("no limit", "fp32", 40),
+        engine("absent", "fp16"),
+    ]
+    files = plot_batches(engines, "a processor & 2 threads")
+    found = texts(files["svg"].decode())
+    assert {"pytorch", "ort <fp16>", "ort int8", "no limit", "a processor & 2 threads", "1", "4", "16"} <= set(found)
+    assert "absent" not in found
+    assert [text for text in found if text.startswith(("FP32 ", "INT8 "))] == ["FP32 120", "INT8 300"]
+
+
+def test_batches_are_drawn_in_colour_and_in_ink():
+    from PIL import Image
+
+    files = plot_batches([engine("pytorch", "fp32", 10, 20, limit=50.0)], "x")
+    with Image.open(io.BytesIO(files["png"])) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    assert image.size[0] > 1000  # readable in print
+    assert (pixels == 255).all(axis=1).mean() > 0.5  # paper
+    assert (np.abs(pixels.astype(int) - [0x3B, 0x82, 0xC4]).max(axis=1) < 8).sum() > 500  # the curve's blue

@@ -16,6 +16,7 @@ _COMMANDS = {
     "calibrate": "Measure activation ranges on pictures, for build --int8.",
     "build": "Build typed ONNX and TensorRT engines.",
     "verify": "Check that every engine makes the checkpoint's decisions.",
+    "bench": "Measure how fast every engine is, and how close to the machine's limits.",
     "suites": "List the published test suites and where their data comes from.",
     "inspect": "Say what a file is, what made it, and whether it can run here.",
 }

@@ -1,0 +1,115 @@
+"""``lfm-deploy bench``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say, workdir_option
+from lfm_deploy.workdir import Workdir
+
+STEP_FAILED, NOTHING_RAN = 1, 3
+
+
+def _parse_batches(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """``1,2,4`` as numbers."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and 1 <= int(part) <= 65535 for part in parts):
+        raise click.BadParameter(f"{text!r}: expected batch sizes such as 1,8,32")
+    return tuple(int(part) for part in parts)
+
+
+@click.command("bench")
+@click.option("--engine", "wanted", multiple=True, metavar="NAME|FILE", help="Only this engine; may be given again.")
+@click.option(
+    "--batch", "batches", callback=_parse_batches, metavar="1,2,4", help="Batch sizes.  [default: powers of two]"
+)
+@click.option("--max-batch", type=click.IntRange(1, 65535), help="Largest power of two.  [default: 32, on a GPU 256]")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
+              help="Least time at each point; below 3 the result is marked as not for quoting.")  # fmt: skip
+@click.option(
+    "--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Turns that an engine takes."
+)
+@click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads of each engine.  [default: one a core]")
+@click.option("--device", default="cpu", show_default=True, help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.")
+@click.option("--pictures", type=FOLDER, help="Files to judge.  [default: tiles of photographs, as PNG and JPEG]")
+@click.option("--no-files", is_flag=True, help="Measure the engines alone, not from files to verdicts.")
+@workdir_option
+@json_option
+def command(
+    wanted: tuple[str, ...],
+    batches: tuple[int, ...] | None,
+    max_batch: int | None,
+    seconds: float,
+    rounds: int,
+    threads: int | None,
+    device: str,
+    pictures: Path | None,
+    no_files: bool,
+    workdir: Workdir,
+    as_json: bool,
+) -> int:
+    """Measure how fast every engine is, and how close to what the machine can do.
+
+    Engines take turns in interleaved rounds, each in a process of its own, beside the machine's own ceilings: matrix
+    products and memory bandwidth. Writes bench.json, bench.svg and bench.png into the workdir.
+    """
+    if batches is not None and max_batch is not None:
+        raise click.UsageError("--batch names the sizes; --max-batch is for the default ones. Give one of them")
+    if no_files and pictures is not None:
+        raise click.UsageError("--pictures is for measuring files, which --no-files leaves out. Give one of them")
+    from lfm_deploy.bench_report import make_bench_report
+    from lfm_deploy.bench_tables import print_bench
+    from lfm_deploy.benchmark import BenchSettings, choose_engines, run_benchmark
+    from lfm_deploy.rounds import Effort
+    from lfm_deploy.verification import find_candidates
+
+    candidates = choose_engines(find_candidates(workdir, device), wanted)
+    say(f"taking {', '.join(candidate.path.name for candidate in candidates)} from {workdir.path}")
+    settings = BenchSettings(
+        effort=Effort(seconds=seconds, rounds=rounds),
+        threads=threads,
+        batches=batches,
+        max_batch=max_batch,
+        with_files=not no_files,
+        pictures=pictures,
+    )
+    with progress_bar() as update:
+        found = run_benchmark(candidates, settings, on_progress=update)
+    report = make_bench_report(found, workdir)
+    _write(workdir, report)
+    if as_json:
+        print_json(report)
+    else:
+        print_bench(report, make_console())
+        say(f"written: bench.json, bench.svg and bench.png in {workdir.path}")
+    if any(engine["failed"] for engine in report["engines"]):
+        return STEP_FAILED
+    return 0 if found.sweep.about else NOTHING_RAN
+
+
+def _write(workdir: Workdir, report: dict[str, Any]) -> None:
+    """bench.json and its plots together; without a single figure there is nothing to plot."""
+    from lfm_deploy.atomic import write_together
+    from lfm_deploy.plots import plot_batches
+
+    content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files = {workdir.path / "bench.json": content.encode()}
+    drawn = [
+        engine | {"points": [point for point in engine["points"] if not point["not_run"]]}
+        for engine in report["engines"]
+    ]
+    if any(engine["points"] for engine in drawn):
+        plots = plot_batches(drawn, _subtitle(report))
+        files |= {workdir.path / f"bench.{kind}": image for kind, image in plots.items()}
+    with workdir.lock(say):
+        write_together(files)
+
+
+def _subtitle(report: dict[str, Any]) -> str:
+    machine, settings = report["machine"], report["settings"]
+    quick = ", quick: not for quoting" if report["quick"] else ""
+    return f"{machine['processor']}, {settings['threads']} threads, {settings['rounds']} interleaved rounds{quick}"
