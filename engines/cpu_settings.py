@@ -1,8 +1,6 @@
 """How a graph runs on a CPU, and ``cpu.json``, where ``build --target cpu`` writes down what was fastest here."""
 
 import json
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +9,7 @@ from typing import Any, Self
 
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import ArtifactError
+from lfm_deploy.machine import count_cores, find_instruction_sets, read_processor
 
 FILE_NAME = "cpu.json"
 FORMAT = "lfm-deploy cpu 1"
@@ -65,31 +64,14 @@ def default_settings(threads: int | None = None) -> CpuSettings:
     return CpuSettings(runtime="onnxruntime", streams=1, threads=threads or count_cores(), piece=DEFAULT_PIECE)
 
 
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def describe_machine() -> dict[str, Any]:
+def describe_place() -> dict[str, Any]:
     """What a measured choice depends on: processor, cores, and versions of the runtimes."""
     return {
         "processor": read_processor(),
-        "instructions": list_instructions(),
+        "instructions": find_instruction_sets(),
         "cores": count_cores(),
         "versions": {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "openvino")},
     }
-
-
-def read_processor() -> str:
-    """Name of this machine's processor."""
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
-
-
-def list_instructions() -> list[str]:
-    """The instruction sets that decide how fast a network runs and how its integers are added, where Linux says so."""
-    flags = _cpuinfo().get("flags", "").split()
-    names = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-    return [name for name in names if name in flags]
 
 
 def find_settings(graph: Path) -> CpuSettings | None:
@@ -99,7 +81,7 @@ def find_settings(graph: Path) -> CpuSettings | None:
         ArtifactError: ``cpu.json`` beside the graph is damaged.
     """
     values = read_choices(graph.parent)
-    if values is None or values["machine"] != describe_machine():
+    if values is None or values["machine"] != describe_place():
         return None
     entry = values["graphs"].get(graph.name)
     if entry is None or entry["sha256"] != sha256_of_file(graph):
@@ -135,16 +117,6 @@ def read_choices(folder: Path) -> dict[str, Any] | None:
 def settings_as_dict(settings: CpuSettings) -> dict[str, Any]:
     """Plain values for JSON."""
     return asdict(settings)
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The first processor's entries of /proc/cpuinfo; empty where there is none."""
-    path = Path("/proc/cpuinfo")
-    if not path.is_file():
-        return {}
-    first = path.read_text(errors="replace").partition("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _version(name: str) -> str | None:

@@ -55,6 +55,10 @@ class OpenVinoEngine:
         """Name in reports."""
         return f"openvino {self.precision}"
 
+    def describe(self) -> str:
+        """How it runs."""
+        return str(self.settings)
+
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``."""
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)

@@ -79,6 +79,10 @@ class OrtEngine:
         place = "" if self.device == "cpu" else f" {self.device}"
         return f"onnxruntime {self.precision}{place}"
 
+    def describe(self) -> str:
+        """How it runs."""
+        return str(self.settings)
+
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``."""
         logits: NDArray[np.float32] = self._run(images)[0]

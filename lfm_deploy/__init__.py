@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from export.exporter import export_onnx
     from export.graph import ExportConfig
     from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
-    from lfm_deploy.benchmark import measure_speed
+    from lfm_deploy.benchmark import BenchSettings, measure_speed, run_benchmark
     from lfm_deploy.calibration import calibrate_into
     from lfm_deploy.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
     from lfm_deploy.config import ModelConfig
@@ -40,7 +40,7 @@ _SOURCES = {
     "export.exporter": ("export_onnx",),
     "export.graph": ("ExportConfig",),
     "lfm_deploy.artifacts": ("InputForm", "Precision", "read_engine_info", "read_graph_info"),
-    "lfm_deploy.benchmark": ("measure_speed",),
+    "lfm_deploy.benchmark": ("BenchSettings", "measure_speed", "run_benchmark"),
     "lfm_deploy.calibration": ("calibrate_into",),
     "lfm_deploy.checkpoint": ("Checkpoint", "read_checkpoint", "write_checkpoint"),
     "lfm_deploy.config": ("ModelConfig",),
@@ -58,6 +58,7 @@ _SOURCES = {
 _WHERE = {name: module for module, names in _SOURCES.items() for name in names}
 
 __all__ = [
+    "BenchSettings",
     "Budget",
     "BuildConfig",
     "Checkpoint",
@@ -90,6 +91,7 @@ __all__ = [
     "read_engine_info",
     "read_graph_info",
     "read_image",
+    "run_benchmark",
     "verify",
     "write_checkpoint",
 ]

@@ -1,6 +1,5 @@
 """Frames per second: of every engine of a workdir for ``lfm-deploy bench``, of a single one for ``verify``."""
 
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from lfm_deploy.bench_worker import COMMAND
 from lfm_deploy.errors import ConfigError, DeployError, InputError
 from lfm_deploy.file_rates import FileFigures, find_pictures, measure_files
-from lfm_deploy.machine import describe_load
+from lfm_deploy.machine import count_cores, describe_load
 from lfm_deploy.rounds import Effort
 from lfm_deploy.sweep import Contender, Progress, Sweep, run_sweep
 from lfm_deploy.workers import Worker
@@ -91,11 +90,6 @@ class Benchmark:
     load: str | None
 
 
-def count_threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def measure_speed(
     engine: Path | str, batches: Sequence[int], *, device: str | None = None, side: int = 256, seconds: float = 1.0
 ) -> list[Speed]:
@@ -111,7 +105,7 @@ def measure_speed(
     Raises:
         BenchmarkError: the process failed; the message has its last line.
     """
-    threads = count_threads()
+    threads = count_cores()
     opening = {"job": "engine", "path": str(engine), "device": device, "side": side, "threads": threads}
     speeds = []
     try:
@@ -139,7 +133,7 @@ def run_benchmark(
         ConfigError: no engine takes one of the batch sizes.
         InputError: there is no picture in the folder.
     """
-    threads = settings.threads or count_threads()
+    threads = settings.threads or count_cores()
     contenders = [_contend(candidate, settings) for candidate in candidates]
     if not any(one.batches for one in contenders):
         raise ConfigError(f"--batch {settings.batches}: no engine takes such a batch; give sizes within its profile")

@@ -21,9 +21,8 @@ from engines.cpu_settings import (
     FILE_NAME,
     FORMAT,
     CpuSettings,
-    count_cores,
     default_settings,
-    describe_machine,
+    describe_place,
     read_choices,
     settings_as_dict,
 )
@@ -33,6 +32,7 @@ from engines.ort import OrtEngine
 from lfm_deploy.artifacts import GraphInfo, Precision, read_graph_info
 from lfm_deploy.atomic import sha256_of_file, write_atomically
 from lfm_deploy.errors import UnavailableError
+from lfm_deploy.machine import count_cores
 from lfm_deploy.metrics import decision_flips
 from lfm_deploy.photographs import sample_tiles
 from lfm_deploy.workdir import Workdir
@@ -248,7 +248,7 @@ def _choose(
 
 def _write(workdir: Workdir, choice: CpuChoice) -> None:
     """Add the choice to ``cpu.json``; those of another machine go."""
-    machine = describe_machine()
+    machine = describe_place()
     before = read_choices(workdir.path)
     graphs = before["graphs"] if before is not None and before["machine"] == machine else {}
     graphs[choice.graph.name] = {"sha256": sha256_of_file(choice.graph)} | choice.as_dict()

@@ -28,8 +28,8 @@ def describe_machine() -> dict[str, Any]:
     governor = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
     megahertz = [float(value) for value in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", info, re.MULTILINE)]
     return {
-        "processor": _field(info, "model name") or platform.processor() or platform.machine(),
-        "cores_allowed": len(os.sched_getaffinity(0)),
+        "processor": read_processor(),
+        "cores_allowed": count_cores(),
         "cores": os.cpu_count(),
         "cpu_quota": _cpu_quota(_text("/sys/fs/cgroup/cpu.max")),
         "instruction_sets": find_instruction_sets(info),
@@ -38,6 +38,16 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": None if memory is None else int(memory[1]) / 2**20,
         "gpus": describe_gpus(),
     }
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def read_processor() -> str:
+    """Name of the processor."""
+    return _field(_text("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
 
 
 def find_instruction_sets(info: str | None = None) -> list[str]:

@@ -9,17 +9,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engines.cpu_settings import read_processor
 from lfm_deploy.advice import advise
-from lfm_deploy.benchmark import Speed, count_threads
+from lfm_deploy.benchmark import Speed
 from lfm_deploy.comparison import Gate, SetResult, SuiteResult
 from lfm_deploy.contract import Contract
 from lfm_deploy.estimation import as_number
+from lfm_deploy.machine import count_cores, read_processor
 from lfm_deploy.tables import make_table
 from lfm_deploy.verification import EngineResult, Verification
 from lfm_deploy.version import __version__
 
-_LIBRARIES = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy", "pillow")
+_LIBRARIES = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "numpy",
+    "pillow",
+)
 _LISTED = 5
 _FORMAT = "lfm-deploy report 2"
 
@@ -58,7 +68,7 @@ def describe_environment() -> dict[str, Any]:
     return {
         "lfm-deploy": __version__,
         "processor": read_processor(),
-        "threads": count_threads(),
+        "threads": count_cores(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "libraries": {name: found for name in _LIBRARIES if (found := _version(name)) is not None},

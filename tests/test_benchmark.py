@@ -12,11 +12,11 @@ from lfm_deploy.benchmark import (
     BenchSettings,
     choose_batches,
     choose_engines,
-    count_threads,
     measure_speed,
     run_benchmark,
 )
 from lfm_deploy.errors import ConfigError, InputError
+from lfm_deploy.machine import count_cores
 from lfm_deploy.rounds import Effort
 from lfm_deploy.verification import find_candidates
 
@@ -28,7 +28,7 @@ def test_figures_hang_together(deployment):
         # FPS is pictures over the median latency, in other units; float64.
         assert speed.fps * speed.latency_ms == pytest.approx(1000 * speed.batch)
         assert speed.runs >= 5
-        assert speed.threads == count_threads()
+        assert speed.threads == count_cores()
 
 
 def test_a_failure_in_the_measuring_process_comes_back(tmp_path):
