@@ -16,6 +16,7 @@ _COMMANDS = {
     "calibrate": "Measure activation ranges on pictures, for build --int8.",
     "build": "Build typed ONNX and TensorRT engines.",
     "verify": "Check that every engine makes the checkpoint's decisions.",
+    "predict": "Say of pictures whether they are real or generated.",
     "suites": "List the published test suites and where their data comes from.",
     "inspect": "Say what a file is, what made it, and whether it can run here.",
 }
