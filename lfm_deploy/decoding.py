@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
@@ -66,6 +66,8 @@ def decode_picture(
         raise
     except FileNotFoundError:
         raise ImageError("no such file") from None
+    except UnidentifiedImageError:  # its text names an address in memory where the bytes came from a shard
+        raise ImageError("cannot be read: not a picture of a known format") from None
     except Exception as error:  # decoders fail in many ways; each means that this file cannot be read
         raise ImageError(f"cannot be read: {_first_line(error)}") from None
 

@@ -35,6 +35,7 @@ class ResumableFile:
     Attributes:
         pictures: how many of the list its rows cover.
         resumed: whether another run had begun it.
+        commit_seconds: how much time a kill may cost; each commit waits for the disk.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class ResumableFile:
         self._list, self._content = hashlib.sha256(), hashlib.sha256()
         self._bytes = self.pictures = 0
         self._list_expected: str | None = None
-        self._committed_at = -_COMMIT_SECONDS
+        self.commit_seconds = _COMMIT_SECONDS
+        self._committed_at = 0.0
         self._is_whole = True
         try:
             progress = None if overwrite else self._read_progress()
@@ -80,8 +82,7 @@ class ResumableFile:
         if self._handle >= 0:
             if self._is_whole:
                 self._commit()
-            os.close(self._handle)
-            self._handle = -1
+            self.abandon()
 
     def skip(self, sources: Iterator[Source]) -> None:
         """Take the pictures that the file covers off the front of the list.
@@ -89,6 +90,7 @@ class ResumableFile:
         Raises:
             InputError: it is another list.
         """
+        self._is_whole = False  # what this list is must not be written down before it is known to be the same
         for _ in range(self.pictures):
             source = next(sources, None)
             if source is None:
@@ -99,6 +101,7 @@ class ResumableFile:
                 f"{self._path}: its first {self.pictures} pictures are not those of this list, so that it cannot be "
                 "continued; name the same pictures, or use --overwrite to start anew"
             )
+        self._is_whole = True
 
     def append(self, rows: bytes, names: Sequence[str]) -> None:
         """Add the rows of the next pictures of the list; they are safe on the disk within a second or so."""
@@ -108,13 +111,18 @@ class ResumableFile:
             self._list.update(os.fsencode(name) + b"\0")
         self.pictures += len(names)
         self._is_whole = True
-        if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
+        if time.monotonic() - self._committed_at >= self.commit_seconds:
             self._commit()
 
     def finish(self) -> None:
         """All rows are there: make them safe and remove the progress."""
         os.fsync(self._handle)
         progress_path(self._path).unlink(missing_ok=True)
+        progress_path(self._path).with_name(f"{progress_path(self._path).name}.tmp").unlink(missing_ok=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is; a later run continues behind the last block that was made safe."""
         os.close(self._handle)
         self._handle = -1
 

@@ -1,5 +1,6 @@
 """Pictures inside zip and tar files, in the order of the archive, read and never extracted."""
 
+import gzip
 import os
 import tarfile
 import threading
@@ -7,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from lfm_deploy.decoding import IMAGE_SUFFIXES, Source
@@ -16,6 +18,7 @@ SHARD_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 # The largest picture that is taken, in bytes: as many as the pixels that are taken have, and some for a header.
 _MOST_BYTES = 512 << 20
+_CHUNK_BYTES = 1 << 20
 _ENCRYPTED = 1  # the bit of a member's flags
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
@@ -105,6 +108,10 @@ def _walk_tar(path: Path) -> Iterator[Source]:
                 yield failed_source(name, "a link or a sparse file inside a shard, which is not read")
             else:
                 yield Source(name, _TarMember(data, member.offset_data, member.size))
+        # tarfile takes a file that ends between two members for a whole one.
+        file.seek(archive.offset)
+        if not file.read(1):
+            raise EOFError("it has no end mark")
 
 
 class _TarData:
@@ -145,7 +152,8 @@ class _TarMember:
 
 def _walk_compressed_tar(path: Path) -> Iterator[Source]:
     """A stream, which is read once and in order: each member when its turn comes."""
-    with tarfile.open(path, "r|*") as archive:
+    # Not tarfile's own decompression, which takes the end of a cut file for the end of the archive.
+    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in _members(archive):
             name = f"{path}/{member.name}"
             if not member.isreg():
@@ -157,7 +165,9 @@ def _walk_compressed_tar(path: Path) -> Iterator[Source]:
                 content = b"" if opened is None else opened.read()
                 if len(content) < member.size:
                     raise EOFError(f"it ends inside {member.name}")
-                yield Source(name, lambda content=content: content)  # type: ignore[misc]
+                yield Source(name, partial(bytes, content))
+        while stream.read(_CHUNK_BYTES):
+            pass  # the check sum stands at the very end
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

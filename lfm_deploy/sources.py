@@ -55,7 +55,7 @@ def describe_nothing(paths: Sequence[str]) -> str:
 
 
 def _check_any(paths: Sequence[str], lists: Sequence[str]) -> None:
-    for name in [*lists, *(path[1:] for path in paths if _is_list(path))]:
+    for name in [*lists, *(path.removeprefix("@") for path in paths if _is_list(path))]:
         if name != STANDARD_INPUT and not Path(name).is_file():
             raise InputError(f"{name}: no such list; it holds one path a line")
     if lists or not paths:
