@@ -59,10 +59,10 @@ class ResumableFile:
         self._list_expected: str | None = None
         self.commit_seconds = _COMMIT_SECONDS
         self._committed_at = 0.0
-        self._is_whole = True
         try:
             progress = None if overwrite else self._read_progress()
             self.resumed = progress is not None
+            self._is_whole = not self.resumed  # else once ``skip`` has seen that the list is the same
             if progress is None:
                 self._commit()
             else:
@@ -117,8 +117,8 @@ class ResumableFile:
     def finish(self) -> None:
         """All rows are there: make them safe and remove the progress."""
         os.fsync(self._handle)
+        _temporary(progress_path(self._path)).unlink(missing_ok=True)
         progress_path(self._path).unlink(missing_ok=True)
-        progress_path(self._path).with_name(f"{progress_path(self._path).name}.tmp").unlink(missing_ok=True)
         self.abandon()
 
     def abandon(self) -> None:
@@ -148,7 +148,7 @@ class ResumableFile:
             "content_sha256": self._content.hexdigest(),
         }
         # The lock on the output file makes this name ours; a file that a killed run left is overwritten.
-        temporary = path.with_name(f"{path.name}.tmp")
+        temporary = _temporary(path)
         with temporary.open("w") as file:
             json.dump(values, file, indent=2)
             file.flush()
@@ -202,6 +202,10 @@ class ResumableFile:
                 f"{self._path}: was changed since it was interrupted, so that it cannot be continued; use --overwrite "
                 "to start anew"
             )
+
+
+def _temporary(progress: Path) -> Path:
+    return progress.with_name(f"{progress.name}.tmp")
 
 
 def _open_locked(path: Path) -> int:

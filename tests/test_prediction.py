@@ -1,0 +1,141 @@
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lfm_deploy
+from engines.loading import load_engine
+from export.graph import ExportConfig
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.deployment import export_into
+from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, InputError, UnavailableError
+from lfm_deploy.images import find_images, read_image
+from lfm_deploy.prediction import open_judge, predict, predict_groups
+from lfm_deploy.sources import file_source
+from lfm_deploy.workdir import Workdir
+
+
+@pytest.fixture
+def mixed(pictures, tmp_path):
+    """24 pictures of a suite, and after every fifth of them a broken one."""
+    for index, path in enumerate(find_images(pictures)):
+        shutil.copy(path, tmp_path / f"{index:02}.png")
+        if index % 5 == 4:
+            (tmp_path / f"{index:02}x.png").write_bytes(b"broken")
+    return find_images(tmp_path)
+
+
+def test_verdicts_are_the_engines_picture_by_picture(deployment, mixed):
+    engine = load_engine(deployment.graph(Precision.FP32))
+    rows = list(predict(mixed, workdir=deployment, batch=7))
+    assert [(row.index, row.path) for row in rows] == list(enumerate(map(str, mixed)))
+    for row, path in zip(rows, mixed, strict=True):
+        if "x" in path.name:
+            assert (row.logit, row.verdict, row.error) == (
+                None,
+                None,
+                "cannot be read: not a picture of a known format",
+            )
+            continue
+        (expected,) = engine.logits(read_image(path)[None])
+        # Sums of a few hundred float32 terms, perhaps in another order at another batch size.
+        assert row.logit == pytest.approx(float(expected), rel=1e-5, abs=1e-4)
+        assert row.verdict == ("fake" if row.logit > 0 else "real")
+        assert row.error is None
+    assert {row.verdict for row in rows} == {"fake", "real", None}
+
+
+def test_rows_are_the_same_bits_behind_any_group_that_a_run_goes_on_from(deployment, mixed):
+    judge = open_judge(deployment, batch=4)
+    whole = list(predict_groups(judge, map(file_source, mixed)))
+    for position in range(1, len(whole)):
+        start = whole[position][0].index
+        rest = predict_groups(judge, map(file_source, mixed[start:]), start=start)
+        assert list(rest) == whole[position:]
+
+
+def test_the_threshold(deployment, mixed):
+    rows = [row for row in predict(mixed, workdir=deployment) if row.logit is not None]
+    middle = float(np.median([row.logit for row in rows]))
+    found = [row for row in predict(mixed, workdir=deployment, threshold=middle) if row.logit is not None]
+    assert [row.verdict for row in found] == ["fake" if row.logit > middle else "real" for row in rows]
+    assert {row.verdict for row in found} == {"fake", "real"}
+
+
+def test_verdicts_come_before_the_list_ends(deployment, mixed):
+    def endless():
+        return itertools.cycle(map(file_source, mixed))
+
+    judge = open_judge(deployment, batch=4)
+    groups = list(itertools.islice(predict_groups(judge, endless()), 20))
+    assert [row.index for group in groups for row in group] == list(range(80))
+
+
+def test_a_folder_as_path_and_from_the_package(deployment, pictures):
+    rows = list(lfm_deploy.predict(pictures, workdir=deployment.path))
+    assert [row.path for row in rows] == [str(path) for path in find_images(pictures)]
+    assert isinstance(rows[0], lfm_deploy.Prediction)
+
+
+def test_strict_stops_at_the_first_after_the_rows_before_it(deployment, mixed):
+    rows = []
+    with pytest.raises(ImageError, match=r"04x.png: cannot be read.*picture 6; --strict"):
+        rows.extend(predict(mixed, workdir=deployment, strict=True))
+    assert [row.index for row in rows] == [0, 1, 2, 3, 4]
+
+
+def test_pictures_of_various_sizes_at_native_size(small_checkpoint, mixed, tmp_path):
+    workdir = Workdir(tmp_path / "native")
+    export_into(workdir, small_checkpoint, ExportConfig(size="native"), lambda _: None)
+    for index, path in enumerate(mixed):
+        if "x" not in path.name:
+            with Image.open(path) as picture:
+                picture.crop((0, 0, 64 + 16 * (index % 3), 65 if index == 7 else 80)).save(path)
+    rows = list(predict(mixed, workdir=workdir, batch=5))
+    engine = load_engine(workdir.graph(Precision.FP32))
+    assert "odd side" in rows[7].error
+    for row, path in zip(rows, mixed, strict=True):
+        if row.error is None:
+            (expected,) = engine.logits(read_image(path, "native", engine.config)[None])
+            assert row.logit == pytest.approx(float(expected), rel=1e-5, abs=1e-4)  # as above
+    assert sum(row.error is None for row in rows) == 23
+
+
+def test_which_engine_is_taken(deployment, calibrated, small_checkpoint, no_gpu):
+    said = []
+    assert open_judge(deployment, on_message=said.append).path.name == "lfm.onnx"
+    assert said == [f"taking {deployment.path / 'lfm.onnx'} (onnxruntime fp32 on cpu)"]
+    assert open_judge(deployment, precision="fp16").path.name == "lfm.fp16.onnx"
+    int8 = open_judge(calibrated, precision=Precision.INT8)
+    assert (int8.path.name, int8.size, int8.batch) == ("lfm.int8.cpu.onnx", 64, 8)
+    checkpoint = open_judge(deployment, engine=small_checkpoint)
+    assert (checkpoint.engine.runtime, checkpoint.size) == ("pytorch", 256)
+
+
+def test_what_cannot_be_taken_says_what_to_do(deployment, own_deployment, tmp_path, no_gpu):
+    with pytest.raises(ArtifactError, match=r"lfm.int8.cpu.onnx: no such graph; .*build --int8 --target cpu"):
+        open_judge(deployment, precision="int8")
+    with pytest.raises(ArtifactError, match=r"lfm-deploy export CHECKPOINT.pth --workdir"):
+        open_judge(Workdir(tmp_path))
+    with pytest.raises(UnavailableError):
+        open_judge(deployment, device="cuda")
+    with pytest.raises(UnavailableError):
+        open_judge(deployment, engine=deployment.engine(Precision.FP16, "sm86"))
+    for options in ({"precision": "fp8"}, {"threshold": float("nan")}):
+        with pytest.raises(ConfigError):
+            open_judge(deployment, **options)
+    own_deployment.checkpoint.write_bytes(b"another")
+    with pytest.raises(ArtifactError, match="stale"):
+        open_judge(own_deployment)
+    own_deployment.checkpoint.unlink()  # a folder that was copied to production
+    assert open_judge(own_deployment).path.name == "lfm.onnx"
+
+
+def test_nothing_to_read(deployment, tmp_path):
+    with pytest.raises(InputError, match=r"nothing to read: no picture in .*FOLDER/\*.tar"):
+        list(predict(tmp_path, workdir=deployment))
+    with pytest.raises(InputError, match="no such file or folder"):
+        list(predict(Path("none.png"), workdir=deployment))
