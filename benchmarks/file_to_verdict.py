@@ -28,8 +28,9 @@ from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli.console import make_console
 from lfm_deploy.images import read_image
+from lfm_deploy.judges import open_judge
 from lfm_deploy.photographs import cut_tiles
-from lfm_deploy.prediction import open_judge, predict_groups
+from lfm_deploy.prediction import predict_groups
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.report import describe_environment
 from lfm_deploy.sources import file_source

@@ -44,7 +44,7 @@ class Prediction:
     error: str | None = None
 
 
-def judge(index: int, path: str, logit: np.float32, threshold: float) -> Prediction:
+def judge_logit(index: int, path: str, logit: np.float32, threshold: float) -> Prediction:
     """The verdict on a logit; one that is no number is an error, never a verdict."""
     value = float(logit)
     if not math.isfinite(value):

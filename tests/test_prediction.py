@@ -3,17 +3,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 import lfm_deploy
 from engines.loading import load_engine
-from export.graph import ExportConfig
+from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.deployment import export_into
-from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, InputError, UnavailableError
+from lfm_deploy.checkpoint import read_checkpoint
+from lfm_deploy.errors import ImageError, InputError
 from lfm_deploy.images import find_images, read_image
-from lfm_deploy.prediction import open_judge, predict, predict_groups
+from lfm_deploy.judges import open_judge
+from lfm_deploy.prediction import predict, predict_groups
 from lfm_deploy.sources import file_source
 from lfm_deploy.workdir import Workdir
 
@@ -89,7 +91,9 @@ def test_strict_stops_at_the_first_after_the_rows_before_it(deployment, mixed):
 
 def test_pictures_of_various_sizes_at_native_size(small_checkpoint, mixed, tmp_path):
     workdir = Workdir(tmp_path / "native")
-    export_into(workdir, small_checkpoint, ExportConfig(size="native"), lambda _: None)
+    workdir.path.mkdir()
+    graph = make_graph(read_checkpoint(small_checkpoint), ExportConfig(size="native"))
+    onnx.save(graph, workdir.graph(Precision.FP32))
     for index, path in enumerate(mixed):
         if "x" not in path.name:
             with Image.open(path) as picture:
@@ -102,36 +106,6 @@ def test_pictures_of_various_sizes_at_native_size(small_checkpoint, mixed, tmp_p
             (expected,) = engine.logits(read_image(path, "native", engine.config)[None])
             assert row.logit == pytest.approx(float(expected), rel=1e-5, abs=1e-4)  # as above
     assert sum(row.error is None for row in rows) == 23
-
-
-def test_which_engine_is_taken(deployment, calibrated, small_checkpoint, no_gpu):
-    said = []
-    assert open_judge(deployment, on_message=said.append).path.name == "lfm.onnx"
-    assert said == [f"taking {deployment.path / 'lfm.onnx'} (onnxruntime fp32 on cpu)"]
-    assert open_judge(deployment, precision="fp16").path.name == "lfm.fp16.onnx"
-    int8 = open_judge(calibrated, precision=Precision.INT8)
-    assert (int8.path.name, int8.size, int8.batch) == ("lfm.int8.cpu.onnx", 64, 8)
-    checkpoint = open_judge(deployment, engine=small_checkpoint)
-    assert (checkpoint.engine.runtime, checkpoint.size) == ("pytorch", 256)
-
-
-def test_what_cannot_be_taken_says_what_to_do(deployment, own_deployment, tmp_path, no_gpu):
-    with pytest.raises(ArtifactError, match=r"lfm.int8.cpu.onnx: no such graph; .*build --int8 --target cpu"):
-        open_judge(deployment, precision="int8")
-    with pytest.raises(ArtifactError, match=r"lfm-deploy export CHECKPOINT.pth --workdir"):
-        open_judge(Workdir(tmp_path))
-    with pytest.raises(UnavailableError):
-        open_judge(deployment, device="cuda")
-    with pytest.raises(UnavailableError):
-        open_judge(deployment, engine=deployment.engine(Precision.FP16, "sm86"))
-    for options in ({"precision": "fp8"}, {"threshold": float("nan")}):
-        with pytest.raises(ConfigError):
-            open_judge(deployment, **options)
-    own_deployment.checkpoint.write_bytes(b"another")
-    with pytest.raises(ArtifactError, match="stale"):
-        open_judge(own_deployment)
-    own_deployment.checkpoint.unlink()  # a folder that was copied to production
-    assert open_judge(own_deployment).path.name == "lfm.onnx"
 
 
 def test_nothing_to_read(deployment, tmp_path):

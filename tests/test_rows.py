@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from lfm_deploy.rows import COLUMNS, Prediction, RowFormat, judge, write_header, write_rows
+from lfm_deploy.rows import COLUMNS, Prediction, RowFormat, judge_logit, write_header, write_rows
 
 ROWS = [
-    judge(0, "a/b.png", np.float32(0.1), 0.0),
-    judge(1, 'odd, "name"\nof\ttwo lines.png', np.float32(-20.1234567), 0.0),
+    judge_logit(0, "a/b.png", np.float32(0.1), 0.0),
+    judge_logit(1, 'odd, "name"\nof\ttwo lines.png', np.float32(-20.1234567), 0.0),
     Prediction(index=2, path="broken.png", error="the file is empty"),
-    judge(3, "caf\udce9.png", np.float32(40), 0.0),
+    judge_logit(3, "caf\udce9.png", np.float32(40), 0.0),
 ]
 
 
@@ -20,16 +20,20 @@ ROWS = [
 def test_probability_is_the_sigmoid(logit):
     expected = float(1 / (1 + np.exp(-np.longdouble(logit))))
     # Two roundings of float64 at most; below 1e-304 the logit is held.
-    assert judge(0, "x", np.float32(logit), 0).probability == pytest.approx(expected, rel=1e-15, abs=1e-304)
+    assert judge_logit(0, "x", np.float32(logit), 0).probability == pytest.approx(expected, rel=1e-15, abs=1e-304)
 
 
 def test_above_the_threshold_is_fake():
-    assert [judge(0, "x", np.float32(value), 1.5).verdict for value in (1.4, 1.5, 1.6)] == ["real", "real", "fake"]
+    assert [judge_logit(0, "x", np.float32(value), 1.5).verdict for value in (1.4, 1.5, 1.6)] == [
+        "real",
+        "real",
+        "fake",
+    ]
 
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_no_verdict(logit):
-    row = judge(0, "x", np.float32(logit), 0)
+    row = judge_logit(0, "x", np.float32(logit), 0)
     assert (row.verdict, row.logit, row.error) == (None, None, f"the engine's logit is {logit}")
 
 
@@ -75,4 +79,4 @@ def test_a_table_keeps_to_its_lines_whatever_files_are_called():
     assert lines[3].endswith(b"broken.png: the file is empty")
     coloured = write_rows(ROWS, RowFormat.TABLE, colour=True)
     assert coloured.count(b"\x1b[0m") == len(ROWS)
-    assert b"\x1b" not in write_rows([judge(0, "\x1b[2J.png", np.float32(0), 0)], RowFormat.TABLE)
+    assert b"\x1b" not in write_rows([judge_logit(0, "\x1b[2J.png", np.float32(0), 0)], RowFormat.TABLE)

@@ -16,7 +16,7 @@ from lfm_deploy.cli.console import FILE, FOLDER, say, workdir_option
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
-    from lfm_deploy.prediction import Judge
+    from lfm_deploy.judges import Judge
     from lfm_deploy.resumption import ResumableFile
     from lfm_deploy.rows import Prediction, RowFormat
 
@@ -72,8 +72,8 @@ def command(
     written = _choose_format("jsonl" if as_json else form, output)
 
     from engines.host import keep_freed_memory
-    from lfm_deploy.overlays import OverlayWriter
-    from lfm_deploy.prediction import open_judge, predict_groups, require_some
+    from lfm_deploy.judges import open_judge
+    from lfm_deploy.prediction import predict_groups, require_some
     from lfm_deploy.sources import find_sources
 
     keep_freed_memory()
@@ -89,6 +89,8 @@ def command(
     )
     overlays = None
     if evidence is not None:
+        from lfm_deploy.overlays import OverlayWriter
+
         overlays = OverlayWriter(evidence, workdir, judge.engine, judge.path)
         say(f"drawing evidence of {overlays.origin} into {evidence}")
     opened = _open_output(output, judge, written, evidence=evidence is not None, overwrite=overwrite)
@@ -118,25 +120,11 @@ def _open_output(
 ) -> "AbstractContextManager[ResumableFile | None]":
     if output is None:
         return nullcontext()
-    from lfm_deploy.atomic import sha256_of_file
-    from lfm_deploy.report import describe_environment
+    from lfm_deploy.judges import describe_run
     from lfm_deploy.resumption import ResumableFile
     from lfm_deploy.rows import write_header
 
-    environment = describe_environment()
-    settings = {
-        "engine": sha256_of_file(judge.path),
-        "device": judge.engine.device,
-        "contract": judge.engine.contract.as_dict(),
-        "threshold": judge.threshold,
-        "batch": judge.batch,
-        "format": str(form),
-        "evidence": evidence,
-        # The last bits of pixels and logits may depend on these.
-        "processor": environment["processor"],
-        "libraries": environment["libraries"],
-        "lfm-deploy": environment["lfm-deploy"],
-    }
+    settings = describe_run(judge) | {"format": str(form), "evidence": evidence}
     file = ResumableFile(output, settings, write_header(form), overwrite=overwrite)
     if file.resumed:
         say(f"{output}: continuing behind {file.pictures} pictures")
