@@ -38,8 +38,8 @@ def call(capfd, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def workdir(deployment):
-    return ("--workdir", deployment.path)
+def workdir(small_workdir):
+    return ("--workdir", small_workdir.path)
 
 
 @pytest.fixture

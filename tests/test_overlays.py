@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -44,9 +46,9 @@ def drawn_by_hand(workdir, tile):
 
 @pytest.mark.parametrize("of_engine", [True, False])
 def test_each_picture_has_its_overlay_from_the_engine_or_from_the_checkpoint(
-    explaining, deployment, folders, of_engine
+    explaining, small_workdir, folders, of_engine
 ):
-    workdir = explaining if of_engine else deployment
+    workdir = explaining if of_engine else small_workdir
     names = ["a/x.png", "none.png", "b/x.png"]
     list(predict([folders / name for name in names], workdir=workdir, evidence=folders / "drawn"))
     assert sorted(path.name for path in (folders / "drawn").iterdir()) == ["000001-x.png", "000003-x.png"]
@@ -57,32 +59,34 @@ def test_each_picture_has_its_overlay_from_the_engine_or_from_the_checkpoint(
         assert (difference.max() == 0) if of_engine else (np.mean(difference > 2) < 0.01)
 
 
-def test_who_explains(explaining, deployment, tmp_path):
+def test_who_explains(explaining, small_workdir, tmp_path):
     graph = explaining.graph(Precision.FP32)
     assert OverlayWriter(tmp_path, explaining, load_engine(graph), graph).origin == "lfm.onnx"
-    graph = deployment.graph(Precision.FP32)
-    assert OverlayWriter(tmp_path, deployment, load_engine(graph), graph).origin == "lfm.pth in PyTorch, float32"
+    graph = small_workdir.graph(Precision.FP32)
+    assert OverlayWriter(tmp_path, small_workdir, load_engine(graph), graph).origin == "lfm.pth in PyTorch, float32"
 
 
-def test_without_its_checkpoint_there_is_no_evidence(own_deployment, tmp_path, small_checkpoint):
-    graph = own_deployment.graph(Precision.FP32)
+def test_without_its_checkpoint_there_is_no_evidence(small_workdir, small_checkpoint, tmp_path):
+    shutil.copytree(small_workdir.path, tmp_path / "own")
+    own = Workdir(tmp_path / "own")
+    graph = own.graph(Precision.FP32)
     engine = load_engine(graph)
-    own_deployment.checkpoint.unlink()
+    own.checkpoint.unlink()
     with pytest.raises(ArtifactError, match=r"lfm-deploy export CHECKPOINT.pth --evidence --workdir"):
-        OverlayWriter(tmp_path, own_deployment, engine, graph)
+        OverlayWriter(tmp_path, own, engine, graph)
     other = read_checkpoint(small_checkpoint)
     model = other.build_model()
     torch.nn.init.zeros_(model.fc.bias)
-    write_checkpoint(own_deployment.checkpoint, model)
+    write_checkpoint(own.checkpoint, model)
     with pytest.raises(ArtifactError, match="was made from another checkpoint"):
-        OverlayWriter(tmp_path, own_deployment, engine, graph)
+        OverlayWriter(tmp_path, own, engine, graph)
 
 
-def test_a_folder_that_cannot_be_made(deployment, tmp_path):
+def test_a_folder_that_cannot_be_made(small_workdir, tmp_path):
     (tmp_path / "file").touch()
-    graph = deployment.graph(Precision.FP32)
+    graph = small_workdir.graph(Precision.FP32)
     with pytest.raises(InputError, match="cannot be used as a folder for evidence"):
-        OverlayWriter(tmp_path / "file", deployment, load_engine(graph), graph)
+        OverlayWriter(tmp_path / "file", small_workdir, load_engine(graph), graph)
 
 
 def test_names_never_collide_and_never_leave_the_folder():

@@ -30,9 +30,9 @@ def mixed(pictures, tmp_path):
     return find_images(tmp_path)
 
 
-def test_verdicts_are_the_engines_picture_by_picture(deployment, mixed):
-    engine = load_engine(deployment.graph(Precision.FP32))
-    rows = list(predict(mixed, workdir=deployment, batch=7))
+def test_verdicts_are_the_engines_picture_by_picture(small_workdir, mixed):
+    engine = load_engine(small_workdir.graph(Precision.FP32))
+    rows = list(predict(mixed, workdir=small_workdir, batch=7))
     assert [(row.index, row.path) for row in rows] == list(enumerate(map(str, mixed)))
     for row, path in zip(rows, mixed, strict=True):
         if "x" in path.name:
@@ -50,8 +50,8 @@ def test_verdicts_are_the_engines_picture_by_picture(deployment, mixed):
     assert {row.verdict for row in rows} == {"fake", "real", None}
 
 
-def test_rows_are_the_same_bits_behind_any_group_that_a_run_goes_on_from(deployment, mixed):
-    judge = open_judge(deployment, batch=4)
+def test_rows_are_the_same_bits_behind_any_group_that_a_run_goes_on_from(small_workdir, mixed):
+    judge = open_judge(small_workdir, batch=4)
     whole = list(predict_groups(judge, map(file_source, mixed)))
     for position in range(1, len(whole)):
         start = whole[position][0].index
@@ -59,33 +59,33 @@ def test_rows_are_the_same_bits_behind_any_group_that_a_run_goes_on_from(deploym
         assert list(rest) == whole[position:]
 
 
-def test_the_threshold(deployment, mixed):
-    rows = [row for row in predict(mixed, workdir=deployment) if row.logit is not None]
+def test_the_threshold(small_workdir, mixed):
+    rows = [row for row in predict(mixed, workdir=small_workdir) if row.logit is not None]
     middle = float(np.median([row.logit for row in rows]))
-    found = [row for row in predict(mixed, workdir=deployment, threshold=middle) if row.logit is not None]
+    found = [row for row in predict(mixed, workdir=small_workdir, threshold=middle) if row.logit is not None]
     assert [row.verdict for row in found] == ["fake" if row.logit > middle else "real" for row in rows]
     assert {row.verdict for row in found} == {"fake", "real"}
 
 
-def test_verdicts_come_before_the_list_ends(deployment, mixed):
+def test_verdicts_come_before_the_list_ends(small_workdir, mixed):
     def endless():
         return itertools.cycle(map(file_source, mixed))
 
-    judge = open_judge(deployment, batch=4)
+    judge = open_judge(small_workdir, batch=4)
     groups = list(itertools.islice(predict_groups(judge, endless()), 20))
     assert [row.index for group in groups for row in group] == list(range(80))
 
 
-def test_a_folder_as_path_and_from_the_package(deployment, pictures):
-    rows = list(lfm_deploy.predict(pictures, workdir=deployment.path))
+def test_a_folder_as_path_and_from_the_package(small_workdir, pictures):
+    rows = list(lfm_deploy.predict(pictures, workdir=small_workdir.path))
     assert [row.path for row in rows] == [str(path) for path in find_images(pictures)]
     assert isinstance(rows[0], lfm_deploy.Prediction)
 
 
-def test_strict_stops_at_the_first_after_the_rows_before_it(deployment, mixed):
+def test_strict_stops_at_the_first_after_the_rows_before_it(small_workdir, mixed):
     rows = []
     with pytest.raises(ImageError, match=r"04x.png: cannot be read.*picture 6; --strict"):
-        rows.extend(predict(mixed, workdir=deployment, strict=True))
+        rows.extend(predict(mixed, workdir=small_workdir, strict=True))
     assert [row.index for row in rows] == [0, 1, 2, 3, 4]
 
 
@@ -108,8 +108,8 @@ def test_pictures_of_various_sizes_at_native_size(small_checkpoint, mixed, tmp_p
     assert sum(row.error is None for row in rows) == 23
 
 
-def test_nothing_to_read(deployment, tmp_path):
+def test_nothing_to_read(small_workdir, tmp_path):
     with pytest.raises(InputError, match=r"nothing to read: no picture in .*FOLDER/\*.tar"):
-        list(predict(tmp_path, workdir=deployment))
+        list(predict(tmp_path, workdir=small_workdir))
     with pytest.raises(InputError, match="no such file or folder"):
-        list(predict(Path("none.png"), workdir=deployment))
+        list(predict(Path("none.png"), workdir=small_workdir))
