@@ -62,7 +62,7 @@ class ResumableFile:
         try:
             progress = None if overwrite else self._read_progress()
             self.resumed = progress is not None
-            self._is_whole = not self.resumed  # else once ``skip`` has seen that the list is the same
+            self._is_whole = not self.resumed  # a wrong list must not be written down: see skip
             if progress is None:
                 self._commit()
             else:
@@ -90,7 +90,6 @@ class ResumableFile:
         Raises:
             InputError: it is another list.
         """
-        self._is_whole = False  # what this list is must not be written down before it is known to be the same
         for _ in range(self.pictures):
             source = next(sources, None)
             if source is None:

@@ -72,12 +72,15 @@ def test_pixels_are_pillows_from_files_and_bytes_and_into_a_slot(kind, size, tmp
     with Image.open(path) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of transparent palettes, in this plain way
         native = np.asarray(opened.convert("RGB"))
-        expected = np.asarray(opened.convert("RGB").resize((256, 256), Image.Resampling.BILINEAR))
+        expected, small = (
+            np.asarray(opened.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)) for side in (256, 64)
+        )
     block = np.full((2, 256, 256, 3), 77, np.uint8)
     for content in (path, path.read_bytes()):
         found = decode_picture(content, 256, CONFIG)
         assert (found.shape, found.dtype) == ((256, 256, 3), np.uint8)
         assert (found == expected).all()
+        assert (decode_picture(content, 64, CONFIG) == small).all()  # far smaller: where drafts would be made
         if size[0] % 2 == size[1] % 2 == 0:
             assert (decode_picture(content, "native", CONFIG) == native).all()
     decode_picture(path, 256, CONFIG, slot=block[1])

@@ -63,7 +63,8 @@ def test_whatever_a_dying_run_left_behind_its_last_block_is_cut(output, seed):
             file.write(WHOLE[: random_.randrange(30)])
         progress_path(output).with_name(progress_path(output).name + ".tmp").write_text("half")
         run(output, stop_after=random_.randrange(3))
-    run(output)
+    progress_path(output).with_name(progress_path(output).name + ".tmp").write_text("half")
+    run(output, commit_seconds=100.0)
     assert output.read_bytes() == WHOLE
     assert [path.name for path in output.parent.iterdir()] == ["rows.csv"]
 
@@ -102,6 +103,11 @@ def test_other_settings_are_refused_and_named(output):
 def test_another_list_is_refused(output, names):
     run(output, stop_after=2)
     refuses(output, "its first 8 pictures are not those of this list", names=names)
+    run(output, stop_after=2, overwrite=True)
+    with pytest.raises(InputError):
+        run(output, names=names)
+    run(output)  # the right one is still continued
+    assert output.read_bytes() == WHOLE
 
 
 def test_a_list_that_grew_is_continued(output):
@@ -154,3 +160,9 @@ def test_an_error_in_the_middle_keeps_whole_groups(output):
         raise RuntimeError
     run(output)
     assert output.read_bytes() == WHOLE
+
+
+def test_what_is_overwritten_leaves_no_tail(output):
+    run(output)
+    run(output, names=NAMES[:2], overwrite=True)
+    assert output.read_bytes() == b"name,logit\n" + b"".join(map(row, NAMES[:2]))

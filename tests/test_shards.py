@@ -74,6 +74,21 @@ def test_a_cut_shard_gives_what_was_before_the_cut_then_one_line(shard, kept):
     assert "\n" not in error_of(last)
 
 
+@pytest.mark.parametrize("place", [-8, -4])
+def test_the_check_sum_of_a_compressed_tar_counts(tmp_path, place):
+    path = tmp_path / "x.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("1.png")
+        member.size = 9
+        archive.addfile(member, io.BytesIO(b"x" * 9))
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1  # CRC-32, then the length, end the file: RFC 1952
+    path.write_bytes(content)
+    *_, last = walk_shard(path)
+    assert last.name == str(path)
+    assert error_of(last).startswith("damaged or cut short: ")
+
+
 def test_a_tar_that_ends_between_two_pictures_says_so(tmp_path):
     path = tmp_path / "x.tar"
     with path.open("wb") as file:
