@@ -49,9 +49,10 @@ def test_a_run_that_nothing_interrupts(output):
 @pytest.mark.parametrize("stop_after", range(11))
 def test_an_interrupted_run_is_completed(output, stop_after, commit_seconds):
     run(output, stop_after=stop_after, commit_seconds=commit_seconds)
+    progress_path(output).with_name(progress_path(output).name + ".tmp").write_text("half")
     run(output, commit_seconds=commit_seconds)
     assert output.read_bytes() == WHOLE
-    assert not progress_path(output).exists()
+    assert [path.name for path in output.parent.iterdir()] == ["rows.csv"]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -137,7 +137,7 @@ def _write_all(
     from lfm_deploy.rows import write_header, write_rows
 
     counts: Counter[str] = Counter()
-    started = time.monotonic()
+    started, before = time.monotonic(), 0 if file is None else file.pictures
     colour = file is None and sys.stdout.isatty()
     try:
         with _progress(file) as update:
@@ -162,7 +162,7 @@ def _write_all(
         # The reader has what it wanted. Python flushes stdout once more at its end, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    _summarise(counts, time.monotonic() - started, output)
+    _summarise(counts, before, time.monotonic() - started, output)
     return 0
 
 
@@ -171,13 +171,16 @@ def _print(content: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _summarise(counts: "Counter[str]", seconds: float, output: Path | None) -> None:
+def _summarise(counts: "Counter[str]", before: int, seconds: float, output: Path | None) -> None:
     total = counts.total()
+    behind = f" behind {before} that were there" if before else ""
     parts = [
         f"{counts[name]} {name}" for name in ("fake", "real", "not judged") if counts[name] or name != "not judged"
     ]
     where = "" if output is None else f"; written: {output}"
-    say(f"{total} picture{'' if total == 1 else 's'}: {', '.join(parts)}; {total / seconds:.0f} a second{where}")
+    say(
+        f"{total} picture{'' if total == 1 else 's'}{behind}: {', '.join(parts)}; {total / seconds:.0f} a second{where}"
+    )
 
 
 @contextmanager
