@@ -27,7 +27,8 @@ def run(path, *, names=NAMES, group=4, stop_after=None, overwrite=False, setting
                 file.abandon()
                 return
             chosen = left[start : start + group]
-            file.append(b"".join(map(row, chosen)), chosen)
+            if chosen:
+                file.append(b"".join(map(row, chosen)), chosen)
         file.finish()
 
 
