@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from lfm_deploy.errors import DeployError
     from lfm_deploy.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
     from lfm_deploy.images import read_batches, read_image
+    from lfm_deploy.prediction import predict
     from lfm_deploy.quantisation import Budget, Recipe
     from lfm_deploy.quantising import quantise_into
+    from lfm_deploy.rows import Prediction
     from lfm_deploy.suites import load_suites
     from lfm_deploy.verification import Verification, verify
     from lfm_deploy.workdir import Workdir
@@ -49,8 +51,10 @@ _SOURCES = {
     "lfm_deploy.errors": ("DeployError",),
     "lfm_deploy.evidence": ("Evidence", "draw_evidence", "evidence_contributions", "evidence_map"),
     "lfm_deploy.images": ("read_batches", "read_image"),
+    "lfm_deploy.prediction": ("predict",),
     "lfm_deploy.quantisation": ("Budget", "Recipe"),
     "lfm_deploy.quantising": ("quantise_into",),
+    "lfm_deploy.rows": ("Prediction",),
     "lfm_deploy.suites": ("load_suites",),
     "lfm_deploy.verification": ("Verification", "verify"),
     "lfm_deploy.workdir": ("Workdir",),
@@ -70,6 +74,7 @@ __all__ = [
     "InputForm",
     "ModelConfig",
     "Precision",
+    "Prediction",
     "Recipe",
     "Verification",
     "Workdir",
@@ -85,6 +90,7 @@ __all__ = [
     "load_library",
     "load_suites",
     "measure_speed",
+    "predict",
     "quantise_into",
     "read_batches",
     "read_checkpoint",

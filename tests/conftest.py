@@ -109,6 +109,18 @@ def small_graph(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
+def small_workdir(small_checkpoint: Path, small_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
+    """A workdir with the small network, just exported. Do not write."""
+    from lfm_deploy.artifacts import Precision
+
+    workdir = Workdir(tmp_path_factory.mktemp("small") / "deploy")
+    workdir.path.mkdir()
+    shutil.copy(small_checkpoint, workdir.checkpoint)
+    shutil.copy(small_graph, workdir.graph(Precision.FP32))
+    return workdir
+
+
+@pytest.fixture(scope="session")
 def deployment(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
     """A workdir with the small network: FP32 and FP16 graphs, and engines of tensorrt-rtx for sm86. Do not write."""
     from engines.builder import BuildConfig

@@ -1,0 +1,197 @@
+"""``lfm-deploy predict``."""
+
+import os
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lfm_deploy.cli.console import FILE, FOLDER, say, workdir_option
+from lfm_deploy.workdir import Workdir
+
+if TYPE_CHECKING:
+    from lfm_deploy.judges import Judge
+    from lfm_deploy.resumption import ResumableFile
+    from lfm_deploy.rows import Prediction, RowFormat
+
+_INTERRUPTED = 130
+_FORMATS = ("table", "csv", "jsonl")
+
+
+@click.command("predict")
+@click.argument("paths", metavar="PATHS...", nargs=-1)
+@click.option("--from-list", "lists", metavar="FILE", multiple=True, help="One path a line; - is standard input.")
+@click.option("--engine", type=FILE, help="The file to run.  [default: one of the workdir that runs here]")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the workdir's.  [default: fp32]")
+@click.option("--device", help="cpu, cuda or cuda:N.  [default: the GPU that an engine was built for, else cpu]")
+@click.option("--threshold", type=float, metavar="LOGIT", help="Above it is fake.  [default: the engine's, 0]")
+@click.option("--batch", type=click.IntRange(1, 4096), help="Pictures at a time.  [default: 8 on a CPU, 64 on a GPU]")
+@click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: table on a terminal, else csv]")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl.")
+@click.option("--output", type=FILE, help="Write to a file; run again after an interruption, it continues.")
+@click.option("--overwrite", is_flag=True, help="Start --output anew.")
+@click.option("--evidence", type=FOLDER, metavar="DIR", help="Draw where each verdict came from, a PNG each.")
+@click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be judged, with exit code 2.")
+@workdir_option
+def command(
+    paths: tuple[str, ...],
+    lists: tuple[str, ...],
+    engine: Path | None,
+    precision: str | None,
+    device: str | None,
+    threshold: float | None,
+    batch: int | None,
+    form: str | None,
+    as_json: bool,
+    output: Path | None,
+    overwrite: bool,
+    evidence: Path | None,
+    strict: bool,
+    workdir: Workdir,
+) -> int:
+    """Say of pictures whether they are real or generated.
+
+    PATHS are files, folders (sorted, with all below), shards (.zip, .tar, .tar.gz), quoted patterns ('**/*.png') and
+    lists (@list.txt, or - for standard input). Rows come in this order and as soon as they are there; a picture that
+    cannot be read has its row with the reason.
+    """
+    if not paths and not lists:
+        raise click.UsageError("name pictures, folders or shards, or a list with --from-list")
+    if engine is not None and precision is not None:
+        raise click.UsageError("--engine and --precision exclude each other")
+    if as_json and form not in (None, "jsonl"):
+        raise click.UsageError("--json and --format exclude each other")
+    if overwrite and output is None:
+        raise click.UsageError("--overwrite is for --output")
+    written = _choose_format("jsonl" if as_json else form, output)
+
+    from engines.host import keep_freed_memory
+    from lfm_deploy.judges import open_judge
+    from lfm_deploy.prediction import predict_groups, require_some
+    from lfm_deploy.sources import find_sources
+
+    keep_freed_memory()
+    sources = require_some(find_sources(paths, lists), [*paths, *lists])
+    judge = open_judge(
+        workdir,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threshold=threshold,
+        batch=batch,
+        on_message=say,
+    )
+    overlays = None
+    if evidence is not None:
+        from lfm_deploy.overlays import OverlayWriter
+
+        overlays = OverlayWriter(evidence, workdir, judge.engine, judge.path)
+        say(f"drawing evidence of {overlays.origin} into {evidence}")
+    opened = _open_output(output, judge, written, evidence=evidence is not None, overwrite=overwrite)
+    with warnings.catch_warnings(), opened as file:
+        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what matters is an error in its row
+        if file is not None:
+            file.skip(sources)
+        start = 0 if file is None else file.pictures
+        groups = predict_groups(judge, sources, start=start, overlays=overlays, strict=strict)
+        return _write_all(groups, written, file, output)
+
+
+def _choose_format(form: str | None, output: Path | None) -> "RowFormat":
+    from lfm_deploy.rows import RowFormat
+
+    if output is not None and form == "table":
+        raise click.UsageError("--output takes --format csv or jsonl")
+    if form is None:
+        on_terminal = output is None and sys.stdout.isatty()
+        as_lines = output is not None and output.suffix in (".jsonl", ".ndjson")
+        form = "table" if on_terminal else "jsonl" if as_lines else "csv"
+    return RowFormat(form)
+
+
+def _open_output(
+    output: Path | None, judge: "Judge", form: "RowFormat", *, evidence: bool, overwrite: bool
+) -> "AbstractContextManager[ResumableFile | None]":
+    if output is None:
+        return nullcontext()
+    from lfm_deploy.judges import describe_run
+    from lfm_deploy.resumption import ResumableFile
+    from lfm_deploy.rows import write_header
+
+    settings = describe_run(judge) | {"format": str(form), "evidence": evidence}
+    file = ResumableFile(output, settings, write_header(form), overwrite=overwrite)
+    if file.resumed:
+        say(f"{output}: continuing behind {file.pictures} pictures")
+    return file
+
+
+def _write_all(
+    groups: "Iterator[list[Prediction]]", form: "RowFormat", file: "ResumableFile | None", output: Path | None
+) -> int:
+    from lfm_deploy.rows import write_header, write_rows
+
+    counts: Counter[str] = Counter()
+    started, before = time.monotonic(), 0 if file is None else file.pictures
+    colour = file is None and sys.stdout.isatty()
+    try:
+        with _progress(file) as update:
+            if file is None:
+                _print(write_header(form, colour=colour))
+            for rows in groups:
+                content = write_rows(rows, form, colour=colour)
+                if file is None:
+                    _print(content)
+                else:
+                    file.append(content, [row.path for row in rows])
+                counts.update(row.verdict or "not judged" for row in rows)
+                update(len(rows))
+        if file is not None:
+            file.finish()
+    except KeyboardInterrupt:
+        done = counts.total() if file is None else file.pictures
+        remedy = "with --output FILE it could be continued" if file is None else "the same command again continues"
+        say(f"Interrupted after {done} pictures; {remedy}.")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader has what it wanted. Python flushes stdout once more at its end, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    _summarise(counts, before, time.monotonic() - started, output)
+    return 0
+
+
+def _print(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def _summarise(counts: "Counter[str]", before: int, seconds: float, output: Path | None) -> None:
+    total = counts.total()
+    behind = f" behind {before} that were there" if before else ""
+    parts = [
+        f"{counts[name]} {name}" for name in ("fake", "real", "not judged") if counts[name] or name != "not judged"
+    ]
+    where = "" if output is None else f"; written: {output}"
+    say(
+        f"{total} picture{'' if total == 1 else 's'}{behind}: {', '.join(parts)}; {total / seconds:.0f} a second{where}"
+    )
+
+
+@contextmanager
+def _progress(file: "ResumableFile | None") -> Iterator[Callable[[int], Any]]:
+    """A count on stderr while it is watched and rows go to a file; how many there will be nobody knows."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} pictures"), TimeElapsedColumn())
+    hidden = file is None or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task("judging", total=None, completed=0 if file is None else file.pictures)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,116 @@
+"""From the bytes of one picture to pixels, exactly as Pillow makes them."""
+
+import io
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import SizePolicy
+from lfm_deploy.errors import ImageError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+
+# Pillow warns above this many pixels and refuses above twice as many; here more are refused, as a decompression bomb.
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture to read.
+
+    Attributes:
+        name: in results: the path of the file, ``shard.zip/inner/name.png`` for what is inside a shard.
+        load: gives the path of the file or the bytes of the picture, in the thread that decodes it; an ``ImageError``
+            from it says why there is nothing to decode.
+    """
+
+    name: str
+    load: Callable[[], Path | bytes]
+
+
+def decode_picture(
+    content: Path | bytes, size: SizePolicy, config: ModelConfig, slot: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Pixels of one picture, as ``read_image`` describes them.
+
+    Args:
+        content: the file, or its bytes.
+        size: side in pixels to resize to, or ``"native"``.
+        config: of the network, for the smallest native size.
+        slot: uint8 ``(size, size, 3)`` to write the pixels into; None for a new array.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+
+    Raises:
+        ImageError: the bare reason why it cannot be read or judged.
+    """
+    try:
+        with Image.open(_opened(content)) as picture:
+            _check_before_decoding(picture, size, config)
+            rgb = _to_rgb(picture)
+            # Pillow's own convert and resize copy where there is nothing to do; half a millisecond a picture.
+            if size != "native" and rgb.size != (size, size):
+                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+            if slot is None:
+                return np.array(rgb)
+            slot[...] = np.asarray(rgb)
+            return slot
+    except (ImageError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise ImageError("no such file") from None
+    except UnidentifiedImageError:  # its text names an address in memory where the bytes came from a shard
+        raise ImageError("cannot be read: not a picture of a known format") from None
+    except Exception as error:  # decoders fail in many ways; each means that this file cannot be read
+        raise ImageError(f"cannot be read: {_first_line(error)}") from None
+
+
+def _opened(content: Path | bytes) -> Path | io.BytesIO:
+    """What Pillow opens, after refusing what is empty, and what could block for ever."""
+    if isinstance(content, bytes):
+        if not content:
+            raise ImageError("the file is empty")
+        return io.BytesIO(content)
+    found = content.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ImageError(f"cannot be read: {'a folder' if stat.S_ISDIR(found.st_mode) else 'not a regular file'}")
+    if found.st_size == 0:
+        raise ImageError("the file is empty")
+    return content
+
+
+def _check_before_decoding(picture: Image.Image, size: SizePolicy, config: ModelConfig) -> None:
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        raise ImageError(f"{width}x{height} pixels are more than {MOST_PIXELS}: taken for a decompression bomb")
+    if picture.mode.startswith(("I", "F")):
+        # Pillow would clip the values to 0..255, which turns 16-bit pictures white.
+        raise ImageError(f"mode {picture.mode} has more than 8 bits a channel; convert it to 8 bits first")
+    if size == "native":
+        rows, columns = config.map_size(height, width)
+        if width % 2 or height % 2:
+            raise ImageError(f"{width}x{height} has an odd side, which NPR is not defined for; crop it by a pixel")
+        if rows * columns < config.k:
+            least = config.min_square
+            raise ImageError(f"{width}x{height} is too small, the network needs {least}x{least} or as many pixels")
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
+        # The way that Pillow recommends; the colours are the same, and it does not warn.
+        return picture.convert("RGBA").convert("RGB")
+    return picture.convert("RGB")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

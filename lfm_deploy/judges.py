@@ -1,0 +1,177 @@
+"""Which engine gives the verdicts: the one that was named, else the best of a workdir that runs here."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.engine import Engine
+from engines.gpus import find_gpu
+from engines.loading import load_engine
+from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
+from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.contract import Contract, SizePolicy
+from lfm_deploy.errors import ArtifactError, ConfigError, OtherGpuError, UnavailableError
+from lfm_deploy.quantisation import Recipe
+from lfm_deploy.version import __version__
+from lfm_deploy.workdir import Workdir
+
+# Rows come early and caches stay warm with few pictures at a time; a GPU wants more to do at once.
+_BATCH_ON_CPU, _BATCH_ON_GPU = 8, 64
+_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "torch", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """An engine with what it takes to give verdicts.
+
+    Attributes:
+        engine: ready to run.
+        path: of its file.
+        size: side in pixels that pictures are resized to, or ``"native"``.
+        threshold: a logit above it is fake.
+        batch: most pictures at a time.
+    """
+
+    engine: Engine
+    path: Path
+    size: SizePolicy
+    threshold: float
+    batch: int
+
+
+def open_judge(
+    workdir: Workdir,
+    *,
+    engine: Path | str | None = None,
+    precision: Precision | str | None = None,
+    device: str | None = None,
+    threshold: float | None = None,
+    batch: int | None = None,
+    on_message: Callable[[str], None] = lambda _: None,
+) -> Judge:
+    """Open an engine for verdicts: the file that was named, else the best of the workdir that runs here.
+
+    Of the precision that was asked for, FP32 if none was: the TensorRT engine for the GPU of this machine, unless the
+    device is ``"cpu"``; else the graph in ONNX Runtime, which for INT8 on the CPU is ``lfm.int8.cpu.onnx``.
+
+    Args:
+        workdir: folder of the deployment.
+        engine: the file to run; None takes one of the workdir.
+        precision: of the workdir's engine; None is FP32.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
+        threshold: a logit above it is fake; None is the contract's.
+        batch: most pictures at a time; None is 8 on a CPU and 64 on a GPU.
+        on_message: takes a line that says what was chosen, and what was not and why.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged, stale or foreign.
+        ConfigError: the threshold is no number, or the precision none of the three.
+        UnavailableError: what was asked for cannot run on this machine.
+    """
+    if threshold is not None and not np.isfinite(threshold):
+        raise ConfigError(f"threshold is {threshold}, expected a finite logit")
+    if engine is not None:
+        path = Path(engine)
+        opened = load_engine(path, device=device, spin=False)
+    else:
+        path, opened = _open_best(workdir, _as_precision(precision), device, on_message)
+    # The published network itself takes any size; its protocol is the default contract.
+    contract = Contract() if opened.runtime == "pytorch" else opened.contract
+    on_message(f"taking {path} ({opened.name} on {opened.device})")
+    return Judge(
+        engine=opened,
+        path=path,
+        size=contract.size,
+        threshold=contract.threshold if threshold is None else threshold,
+        batch=batch or (_BATCH_ON_CPU if opened.device == "cpu" else _BATCH_ON_GPU),
+    )
+
+
+def describe_run(judge: Judge) -> dict[str, Any]:
+    """All that rows depend on apart from the pictures, as values for JSON; the last bits also on the last three."""
+    return {
+        "engine": sha256_of_file(judge.path),
+        "device": judge.engine.device,
+        "contract": judge.engine.contract.as_dict(),
+        "threshold": judge.threshold,
+        "batch": judge.batch,
+        "lfm-deploy": __version__,
+        "libraries": {name: found for name in _LIBRARIES if (found := _version_of(name)) is not None},
+        "processor": _processor(),
+    }
+
+
+def _version_of(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """Family, model and stepping too, since names of processors in the cloud are short."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return platform.machine()
+    values = dict(line.partition(":")[::2] for line in lines)
+    named = {name.strip(): value.strip() for name, value in values.items()}
+    return " ".join(named.get(name, "") for name in ("model name", "cpu family", "model", "stepping"))
+
+
+def _as_precision(precision: Precision | str | None) -> Precision:
+    try:
+        return Precision(precision or Precision.FP32)
+    except ValueError:
+        raise ConfigError(f"precision is {precision!r}, expected {', '.join(Precision)}") from None
+
+
+def _open_best(
+    workdir: Workdir, precision: Precision, device: str | None, on_message: Callable[[str], None]
+) -> tuple[Path, Engine]:
+    plan = None if device == "cpu" else _find_plan(workdir, precision)
+    if plan is not None:
+        try:
+            return plan, load_engine(plan, device=device)
+        except (UnavailableError, OtherGpuError) as error:
+            on_message(f"not taking {plan.name}: {error}")
+    on_cpu = device in (None, "cpu")
+    recipe = Recipe.CPU if on_cpu else Recipe.TENSORRT
+    path = workdir.graph(precision, recipe)
+    command = "lfm-deploy export CHECKPOINT.pth"
+    if precision is not Precision.FP32:
+        command = build_command(precision, recipe=recipe if precision is Precision.INT8 else None)
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such graph; make it with '{command} --workdir {workdir.path}'")
+    _check_origin(path, read_graph_info(path).checkpoint_sha256, workdir, command)
+    return path, load_engine(path, device=device, spin=False)
+
+
+def _find_plan(workdir: Workdir, precision: Precision) -> Path | None:
+    """The TensorRT engine of a precision for the GPU in this machine."""
+    plans = workdir.engines()
+    if not plans:
+        return None
+    try:
+        here = find_gpu().sm
+    except UnavailableError:
+        return None
+    for path in plans:
+        info = read_engine_info(path)
+        if (info.precision, info.gpu) == (precision, here):
+            _check_origin(path, info.checkpoint_sha256, workdir, build_command(precision, here))
+            return path
+    return None
+
+
+def _check_origin(path: Path, checkpoint_sha256: str, workdir: Workdir, remedy: str) -> None:
+    """Refuse what was made from another checkpoint than the one beside it; in production there may be none."""
+    if workdir.checkpoint.is_file() and checkpoint_sha256 != sha256_of_file(workdir.checkpoint):
+        raise ArtifactError(
+            f"{path}: stale: it was made from another checkpoint than {workdir.checkpoint}; run '{remedy}'"
+        )

@@ -1,0 +1,253 @@
+"""``lfm-deploy predict`` as people and scripts meet it."""
+
+import csv
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from lfm_deploy.cli import run
+from lfm_deploy.images import find_images
+from lfm_deploy.resumption import progress_path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def call(capfd, monkeypatch, tmp_path):
+    """Run the command line in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def workdir(small_workdir):
+    return ("--workdir", small_workdir.path)
+
+
+@pytest.fixture
+def mixed(pictures, tmp_path):
+    """Ten pictures, and a broken one at the third place."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for index, path in enumerate(find_images(pictures)[:10]):
+        shutil.copy(path, folder / f"{index:02}.png")
+    (folder / "01x.png").write_bytes(b"broken")
+    return folder
+
+
+def test_csv_table_and_json_lines_say_the_same(call, workdir, mixed):
+    code, out, err = call("predict", "mixed", *workdir)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert [row["path"] for row in rows] == [f"mixed/{path.name}" for path in sorted(mixed.iterdir())]
+    assert rows[2] == {
+        "path": "mixed/01x.png",
+        "logit": "",
+        "probability": "",
+        "verdict": "",
+        "error": "cannot be read: not a picture of a known format",
+    }
+    assert "taking" in err
+    assert "lfm.onnx" in err
+    assert "11 pictures: " in err
+    assert "1 not judged" in err
+    for arguments in (["--json"], ["--format", "jsonl"]):
+        code, out, _ = call("predict", "mixed", *arguments, *workdir)
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert code == 0
+        assert [line["verdict"] for line in lines] == [row["verdict"] or None for row in rows]
+        assert [line["logit"] for line in lines] == [float(row["logit"]) if row["logit"] else None for row in rows]
+    code, out, _ = call("predict", "mixed", "--format", "table", *workdir)
+    lines = out.splitlines()
+    assert (code, len(lines)) == (0, 12)
+    assert [line.split()[0] for line in lines[1:]] == [row["verdict"] or "-" for row in rows]
+
+
+def test_the_threshold_decides(call, workdir, mixed):
+    _, out, _ = call("predict", "mixed", "--threshold", "1e9", *workdir)
+    assert {row["verdict"] for row in csv.DictReader(io.StringIO(out))} == {"real", ""}
+    _, out, _ = call("predict", "mixed", "--threshold", "-1e9", *workdir)
+    assert {row["verdict"] for row in csv.DictReader(io.StringIO(out))} == {"fake", ""}
+
+
+def test_lists_patterns_and_shards(call, workdir, mixed, tmp_path):
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        archive.write(mixed / "03.png", "../inner/03.png")
+    (tmp_path / "list.txt").write_text("mixed/00.png\ns.zip\n")
+    for arguments in (["@list.txt"], ["--from-list", "list.txt"]):
+        code, out, _ = call("predict", *arguments, "mixed/0[45].png", *workdir)
+        paths = [row["path"] for row in csv.DictReader(io.StringIO(out))]
+        assert code == 0
+        assert sorted(paths) == ["mixed/00.png", "mixed/04.png", "mixed/05.png", "s.zip/../inner/03.png"]
+
+
+def test_strict_is_exit_2_and_names_the_first(call, workdir, mixed):
+    code, out, err = call("predict", "mixed", "--strict", *workdir)
+    assert (code, len(out.splitlines())) == (2, 3)
+    assert "Error: mixed/01x.png: cannot be read" in err
+
+
+def test_evidence_is_drawn_for_what_was_judged(call, workdir, mixed, tmp_path):
+    code, _, err = call("predict", "mixed", "--evidence", "drawn", *workdir)
+    assert code == 0
+    assert "drawing evidence of lfm.pth in PyTorch, float32 into drawn" in err
+    names = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert (len(names), names[:3]) == (10, ["000001-00.png", "000002-01.png", "000004-02.png"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name pictures, folders or shards"),
+        (["none.png"], "none.png: no such file or folder"),
+        (["@none.txt"], "none.txt: no such list"),
+        (["empty"], "nothing to read: no picture in empty"),
+        (["mixed", "--json", "--format", "csv"], "exclude each other"),
+        (["mixed", "--engine", "x.onnx", "--precision", "fp16"], "exclude each other"),
+        (["mixed", "--overwrite"], "is for --output"),
+        (["mixed", "--output", "x.csv", "--format", "table"], "takes --format csv or jsonl"),
+        (["mixed", "--engine", "x.onnx"], "x.onnx: no such file"),
+        (["mixed", "--precision", "int8"], "lfm-deploy build --int8 --target cpu"),
+        (["mixed", "--batch", "0"], "--batch"),
+    ],
+)
+def test_wrong_usage_is_exit_2(call, workdir, mixed, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    code, out, err = call("predict", *arguments, *workdir)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_an_output_file_is_what_stdout_would_have_been(call, workdir, mixed, tmp_path):
+    for suffix, form in (("csv", "csv"), ("jsonl", "jsonl"), ("txt", "csv")):
+        _, expected, _ = call("predict", "mixed", "--format", form, *workdir)
+        code, out, err = call("predict", "mixed", "--output", f"out.{suffix}", *workdir)
+        assert (code, out) == (0, "")
+        assert f"written: out.{suffix}" in err
+        assert (tmp_path / f"out.{suffix}").read_text() == expected
+    code, _, err = call("predict", "mixed", "--output", "out.csv", *workdir)
+    assert code == 2
+    assert "out.csv: is there already, and complete" in err
+    code, _, _ = call("predict", "mixed/00.png", "--output", "out.csv", "--overwrite", *workdir)
+    assert (code, len((tmp_path / "out.csv").read_text().splitlines())) == (0, 2)
+
+
+@pytest.fixture
+def start():
+    """Start ``predict`` in a process of its own, which does not outlive the test."""
+    started = []
+
+    def start(arguments, folder, **options):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "lfm_deploy", "predict", *map(str, arguments)]
+        pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        started.append(subprocess.Popen(command, cwd=folder, env=environment, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_rows_come_while_the_list_is_still_being_written(start, workdir, mixed):
+    process = start(["-", "--batch", "2", *workdir], mixed, stdout=subprocess.PIPE)
+    process.stdin.write(b"00.png\n01.png\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"path,logit,probability,verdict,error\n"
+    assert process.stdout.readline().startswith(b"00.png,")
+    assert process.stdout.readline().startswith(b"01.png,")
+    out, _ = process.communicate(b"02.png\n", timeout=60)
+    assert out.startswith(b"02.png,")
+    assert process.returncode == 0
+
+
+def test_a_reader_that_has_enough_is_no_error(start, workdir, mixed):
+    process = start(["-", "--batch", "1", *workdir], mixed, stdout=subprocess.PIPE)
+    process.stdin.write(b"00.png\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdin.write(b"00.png\n" * 20)
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    assert b"Error" not in (said := process.stderr.read())
+    assert b"Exception" not in said
+    assert b"Traceback" not in said
+
+
+def test_an_interrupt_says_how_to_go_on(start, workdir, mixed, tmp_path):
+    process = start(["-", "--batch", "2", "--output", "x.csv", *workdir], mixed)
+    process.stdin.write(b"00.png\n01.png\n02.png\n")
+    process.stdin.flush()
+    wait_for(lambda: (mixed / "x.csv").is_file() and b"01.png" in (mixed / "x.csv").read_bytes())
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Interrupted after 2 pictures; the same command again continues." in err
+    assert b"Traceback" not in err
+    assert progress_path(mixed / "x.csv").is_file()
+
+
+def test_killed_at_random_moments_it_continues_and_the_file_is_the_same_byte_for_byte(
+    start, workdir, pictures, tmp_path
+):
+    """The list is written a few names at a time, so that each kill comes between, or in the middle of, groups."""
+    names = [os.fsencode(path) for path in find_images(pictures)] * 2
+    names[5] = names[30] = b"missing.png"
+    whole = start(["-", "--batch", "3", "--output", "whole.csv", *workdir], tmp_path)
+    whole.communicate(b"\n".join(names), timeout=60)
+    assert whole.returncode == 0
+    output = tmp_path / "killed.csv"
+    random_ = random.Random(0)
+    continued = 0
+    for enough in (4, 17, 33, None):
+        arguments = ["-", "--batch", "3", "--output", output, *workdir]
+        process = start(arguments, tmp_path)
+        if enough is None:
+            _, err = process.communicate(b"\n".join(names), timeout=60)
+            assert process.returncode == 0, err
+            continued += b"continuing behind" in err
+            break
+        process.stdin.write(b"\n".join(names[:enough]) + b"\n")
+        process.stdin.flush()
+        wait_for(lambda enough=enough: output.is_file() and output.read_bytes().count(b"\n") > enough // 3 * 3)
+        process.stdin.write(b"\n".join(names[enough : enough + 6]) + b"\n")
+        process.stdin.flush()
+        time.sleep(random_.random() * 0.1)
+        process.kill()
+        assert process.wait(timeout=60) == -signal.SIGKILL
+        continued += b"continuing behind" in process.stderr.read()
+    assert continued == 3
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir() if "csv" in path.name) == ["killed.csv", "whole.csv"]

@@ -1,0 +1,123 @@
+"""Pixels against Pillow called in the plain way: open, convert, resize."""
+
+import io
+import os
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.decoding import decode_picture
+from lfm_deploy.errors import ImageError
+from lfm_deploy.photographs import sample_tiles
+
+CONFIG = ModelConfig()
+
+
+def photograph(width, height):
+    return Image.fromarray(sample_tiles(height, width, 1)[0])
+
+
+def noisy_alpha(picture):
+    alpha = np.random.default_rng(0).integers(0, 256, picture.size[::-1], dtype=np.uint8)
+    return Image.fromarray(np.dstack([np.asarray(picture), alpha]))
+
+
+def palette_with_transparency(picture):
+    picture = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=17)
+    picture.info["transparency"] = bytes(range(17))
+    return picture
+
+
+# Format, how the picture is turned before it is saved, how it is saved.
+KINDS = {
+    "png 1": ("PNG", lambda p: p.convert("1"), {}),
+    "png L": ("PNG", lambda p: p.convert("L"), {}),
+    "png LA": ("PNG", lambda p: noisy_alpha(p).convert("LA"), {}),
+    "png P": ("PNG", lambda p: p.convert("P"), {}),
+    "png P, one transparent colour": ("PNG", lambda p: p.convert("P"), {"transparency": 3}),
+    "png P, transparent palette": ("PNG", palette_with_transparency, {"transparency": bytes(range(17))}),
+    "png RGB": ("PNG", lambda p: p, {}),
+    "png RGB, transparent colour": ("PNG", lambda p: p, {"transparency": (1, 2, 3)}),
+    "png RGBA": ("PNG", noisy_alpha, {}),
+    "jpeg RGB": ("JPEG", lambda p: p, {}),
+    "jpeg RGB, no subsampling": ("JPEG", lambda p: p, {"subsampling": 0, "quality": 97}),
+    "jpeg progressive": ("JPEG", lambda p: p, {"progressive": True}),
+    "jpeg L": ("JPEG", lambda p: p.convert("L"), {}),
+    "jpeg CMYK": ("JPEG", lambda p: p.convert("CMYK"), {}),
+    "webp": ("WEBP", lambda p: p, {}),
+    "webp lossless RGBA": ("WEBP", noisy_alpha, {"lossless": True}),
+    "bmp": ("BMP", lambda p: p, {}),
+    "bmp L": ("BMP", lambda p: p.convert("L"), {}),
+    "gif": ("GIF", lambda p: p.convert("P"), {}),
+    "gif animation": ("GIF", lambda p: p.convert("P"), {"save_all": True, "append_images": [Image.new("P", (90, 90))]}),
+    "tiff": ("TIFF", lambda p: p, {}),
+    "tiff L": ("TIFF", lambda p: p.convert("L"), {}),
+    "tiff CMYK": ("TIFF", lambda p: p.convert("CMYK"), {}),
+    "tiff YCbCr": ("TIFF", lambda p: p.convert("YCbCr"), {"compression": "raw"}),
+    "tiff LZW": ("TIFF", lambda p: p, {"compression": "tiff_lzw"}),
+}
+
+
+# 256x256 is what needs no resize; the others shrink, grow, and do both.
+@pytest.mark.parametrize("size", [(256, 256), (640, 427), (90, 120), (500, 100)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_pillows_from_files_and_bytes_and_into_a_slot(kind, size, tmp_path):
+    form, turn, options = KINDS[kind]
+    path = tmp_path / "picture"
+    turn(photograph(*size)).save(path, format=form, **options)
+    with Image.open(path) as opened, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of transparent palettes, in this plain way
+        native = np.asarray(opened.convert("RGB"))
+        expected, small = (
+            np.asarray(opened.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)) for side in (256, 64)
+        )
+    block = np.full((2, 256, 256, 3), 77, np.uint8)
+    for content in (path, path.read_bytes()):
+        found = decode_picture(content, 256, CONFIG)
+        assert (found.shape, found.dtype) == ((256, 256, 3), np.uint8)
+        assert (found == expected).all()
+        assert (decode_picture(content, 64, CONFIG) == small).all()  # far smaller: where drafts would be made
+        if size[0] % 2 == size[1] % 2 == 0:
+            assert (decode_picture(content, "native", CONFIG) == native).all()
+    decode_picture(path, 256, CONFIG, slot=block[1])
+    assert (block[1] == expected).all()
+    assert (block[0] == 77).all()
+
+
+def test_the_result_can_be_written_to():
+    stream = io.BytesIO()
+    photograph(64, 64).save(stream, format="PNG")
+    for size in (64, "native"):
+        decode_picture(stream.getvalue(), size, CONFIG)[0, 0, 0] = 1
+
+
+def test_reasons_are_the_same_in_every_run():
+    """Pillow names the address of the object that it cannot read."""
+    reasons = set()
+    for _ in range(3):
+        with pytest.raises(ImageError, match="cannot be read") as caught:
+            decode_picture(b"hello", 256, CONFIG)
+        reasons.add(str(caught.value))
+    assert reasons == {"cannot be read: not a picture of a known format"}
+
+
+def test_nothing_that_blocks_for_ever_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    caught = []
+
+    def read():
+        try:
+            decode_picture(tmp_path / "x.png", 256, CONFIG)
+        except ImageError as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(timeout=10)
+    assert caught == ["cannot be read: not a regular file"]
+    with pytest.raises(ImageError, match="a folder"):
+        decode_picture(tmp_path, 256, CONFIG)
