@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import ArtifactError
-from lfm_deploy.machine import count_cores, find_instruction_sets, read_processor
+from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
 
 FILE_NAME = "cpu.json"
 FORMAT = "lfm-deploy cpu 1"
@@ -67,7 +67,7 @@ def default_settings(threads: int | None = None) -> CpuSettings:
 def describe_place() -> dict[str, Any]:
     """What a measured choice depends on: processor, cores, and versions of the runtimes."""
     return {
-        "processor": read_processor(),
+        "processor": identify_processor(),
         "instructions": find_instruction_sets(),
         "cores": count_cores(),
         "versions": {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "openvino")},

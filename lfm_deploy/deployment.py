@@ -11,11 +11,11 @@ from engines.progress import BuildProgress
 from export.exporter import ProvedGraph, make_proved_graph
 from export.graph import ExportConfig, library_versions
 from lfm_deploy.artifacts import GraphInfo, Precision, build_command, read_graph_info
-from lfm_deploy.atomic import sha256_of_file, write_atomically, write_together
+from lfm_deploy.atomic import write_atomically, write_together
 from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.errors import ArtifactError, DeployError, UnavailableError
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.workdir import Workdir, check_origin
 
 # Built ahead of time where no GPU says otherwise: the generations most in use (A10/A6000, L4/RTX 40, RTX 50).
 DEFAULT_GPUS = ("sm86", "sm89", "sm120")
@@ -163,18 +163,6 @@ def build_into(
                 )
             )
     return results
-
-
-def check_origin(path: Path, checkpoint_sha256: str, workdir: Workdir, remedy: str) -> None:
-    """Refuse an artifact that was made from another checkpoint than the workdir's.
-
-    Raises:
-        ArtifactError: it is stale; the message has the remedy.
-    """
-    if checkpoint_sha256 != sha256_of_file(workdir.require_checkpoint()):
-        raise ArtifactError(
-            f"{path}: stale: it was made from another checkpoint than {workdir.checkpoint}; run '{remedy}'"
-        )
 
 
 def _require_int8(workdir: Workdir) -> Path:

@@ -1,6 +1,5 @@
 """Which engine gives the verdicts: the one that was named, else the best of a workdir that runs here."""
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,9 +15,10 @@ from lfm_deploy.artifacts import Precision, build_command, read_engine_info, rea
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.errors import ArtifactError, ConfigError, OtherGpuError, UnavailableError
+from lfm_deploy.machine import identify_processor
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.version import __version__
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.workdir import Workdir, check_origin
 
 # Rows come early and caches stay warm with few pictures at a time; a GPU wants more to do at once.
 _BATCH_ON_CPU, _BATCH_ON_GPU = 8, 64
@@ -102,7 +102,7 @@ def describe_run(judge: Judge) -> dict[str, Any]:
         "batch": judge.batch,
         "lfm-deploy": __version__,
         "libraries": {name: found for name in _LIBRARIES if (found := _version_of(name)) is not None},
-        "processor": _processor(),
+        "processor": identify_processor(),
     }
 
 
@@ -111,17 +111,6 @@ def _version_of(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    """Family, model and stepping too, since names of processors in the cloud are short."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
-    except OSError:
-        return platform.machine()
-    values = dict(line.partition(":")[::2] for line in lines)
-    named = {name.strip(): value.strip() for name, value in values.items()}
-    return " ".join(named.get(name, "") for name in ("model name", "cpu family", "model", "stepping"))
 
 
 def _as_precision(precision: Precision | str | None) -> Precision:
@@ -148,7 +137,7 @@ def _open_best(
         command = build_command(precision, recipe=recipe if precision is Precision.INT8 else None)
     if not path.is_file():
         raise ArtifactError(f"{path}: no such graph; make it with '{command} --workdir {workdir.path}'")
-    _check_origin(path, read_graph_info(path).checkpoint_sha256, workdir, command)
+    check_origin(path, read_graph_info(path).checkpoint_sha256, workdir, command)
     return path, load_engine(path, device=device, spin=False)
 
 
@@ -164,14 +153,6 @@ def _find_plan(workdir: Workdir, precision: Precision) -> Path | None:
     for path in plans:
         info = read_engine_info(path)
         if (info.precision, info.gpu) == (precision, here):
-            _check_origin(path, info.checkpoint_sha256, workdir, build_command(precision, here))
+            check_origin(path, info.checkpoint_sha256, workdir, build_command(precision, here))
             return path
     return None
-
-
-def _check_origin(path: Path, checkpoint_sha256: str, workdir: Workdir, remedy: str) -> None:
-    """Refuse what was made from another checkpoint than the one beside it; in production there may be none."""
-    if workdir.checkpoint.is_file() and checkpoint_sha256 != sha256_of_file(workdir.checkpoint):
-        raise ArtifactError(
-            f"{path}: stale: it was made from another checkpoint than {workdir.checkpoint}; run '{remedy}'"
-        )

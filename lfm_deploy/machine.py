@@ -50,6 +50,13 @@ def read_processor() -> str:
     return _field(_text("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
 
 
+def identify_processor() -> str:
+    """Name, family, model and stepping: names of processors in the cloud are short."""
+    info = _text("/proc/cpuinfo")
+    parts = [_field(info, name) for name in ("model name", "cpu family", "model", "stepping")]
+    return " ".join(part for part in parts if part) or platform.machine()
+
+
 def find_instruction_sets(info: str | None = None) -> list[str]:
     """Those of this processor that matrix products depend on, from the text of ``/proc/cpuinfo``."""
     info = _text("/proc/cpuinfo") if info is None else info

@@ -15,12 +15,11 @@ from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.benchmark import Speed, measure_speed
 from lfm_deploy.comparison import Gate, Scores, SuiteResult, compare_suite, judge_suite
 from lfm_deploy.contract import Contract, check_contract
-from lfm_deploy.deployment import check_origin
 from lfm_deploy.errors import ArtifactError, ImageError, OtherGpuError, SuiteError, UnavailableError
 from lfm_deploy.images import SkippedImage, read_batches
 from lfm_deploy.quantisation import Quantisation, Recipe
 from lfm_deploy.suites import Suite, TestSet
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.workdir import Workdir, check_origin
 
 SPEED_BATCHES = (1, 32)
 Progress = Callable[[str, int, int], None]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.atomic import finish_commits, remove_leftovers
+from lfm_deploy.atomic import finish_commits, remove_leftovers, sha256_of_file
 from lfm_deploy.errors import ArtifactError, InputError
 from lfm_deploy.quantisation import Recipe
 
@@ -121,6 +121,18 @@ class Workdir:
             yield
         finally:
             os.close(handle)
+
+
+def check_origin(path: Path, checkpoint_sha256: str, workdir: Workdir, remedy: str) -> None:
+    """Refuse an artifact that was made from another checkpoint than the one beside it; in production there may be none.
+
+    Raises:
+        ArtifactError: it is stale; the message has the remedy.
+    """
+    if workdir.checkpoint.is_file() and checkpoint_sha256 != sha256_of_file(workdir.checkpoint):
+        raise ArtifactError(
+            f"{path}: stale: it was made from another checkpoint than {workdir.checkpoint}; run '{remedy}'"
+        )
 
 
 def _in_order(engine: Path) -> list[tuple[int, str]]:

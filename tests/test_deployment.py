@@ -12,7 +12,6 @@ from lfm_deploy.deployment import (
     DEFAULT_GPUS,
     BuildTarget,
     build_into,
-    check_origin,
     choose_target,
     export_into,
     make_typed_graph,
@@ -75,12 +74,6 @@ def test_a_graph_of_another_checkpoint_is_not_built(own_deployment, official_che
     own_deployment.checkpoint.write_bytes(official_checkpoint.read_bytes())
     with pytest.raises(ArtifactError, match="another checkpoint"):
         make_typed_graph(own_deployment, Precision.FP16, ignore)
-
-
-def test_check_origin_names_the_remedy(deployment):
-    check_origin(deployment.graph(Precision.FP32), sha256_of_file(deployment.checkpoint), deployment, "x")
-    with pytest.raises(ArtifactError, match=r"stale.*run 'lfm-deploy build --fp16'"):
-        check_origin(deployment.graph(Precision.FP16), "0" * 64, deployment, "lfm-deploy build --fp16")
 
 
 def test_native_engines_know_their_largest_side(small_checkpoint, tmp_path):

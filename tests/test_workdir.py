@@ -6,13 +6,15 @@ import sys
 import pytest
 
 from lfm_deploy.artifacts import Precision
+from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import ArtifactError, InputError
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.workdir import Workdir, check_origin
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.workdir import Workdir, check_origin
 with Workdir(Path(sys.argv[1])).lock(print):
     print("locked", flush=True)
     time.sleep(60)
@@ -37,7 +39,8 @@ def test_a_lock_ends_with_its_owner_however_that_ends(tmp_path):
 HOLD_AND_FINISH = """
 import sys, time
 from pathlib import Path
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.workdir import Workdir, check_origin
 with Workdir(Path(sys.argv[1])).lock(print):
     print("locked", flush=True)
     time.sleep(1.5)
@@ -80,3 +83,9 @@ def test_a_workdir_that_is_a_file(tmp_path):
 def test_an_empty_workdir_names_the_first_command(tmp_path):
     with pytest.raises(ArtifactError, match=r"lfm-deploy export CHECKPOINT\.pth"):
         Workdir(tmp_path).require_checkpoint()
+
+
+def test_check_origin_names_the_remedy(deployment):
+    check_origin(deployment.graph(Precision.FP32), sha256_of_file(deployment.checkpoint), deployment, "x")
+    with pytest.raises(ArtifactError, match=r"stale.*run 'lfm-deploy build --fp16'"):
+        check_origin(deployment.graph(Precision.FP16), "0" * 64, deployment, "lfm-deploy build --fp16")
