@@ -152,7 +152,11 @@ def _load(opening: Values) -> Engine:
 
     keep_freed_memory()
     return load_engine(
-        opening["path"], device=opening["device"], threads=opening["threads"], spin=opening.get("spin", True)
+        opening["path"],
+        device=opening["device"],
+        threads=opening["threads"],
+        spin=opening.get("spin", True),
+        precision=opening.get("precision"),
     )
 
 

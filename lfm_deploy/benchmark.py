@@ -91,7 +91,13 @@ class Benchmark:
 
 
 def measure_speed(
-    engine: Path | str, batches: Sequence[int], *, device: str | None = None, side: int = 256, seconds: float = 1.0
+    engine: Path | str,
+    batches: Sequence[int],
+    *,
+    device: str | None = None,
+    side: int = 256,
+    seconds: float = 1.0,
+    precision: str | None = None,
 ) -> list[Speed]:
     """Measure one engine at several batch sizes, in a fresh process.
 
@@ -101,12 +107,14 @@ def measure_speed(
         device: as for ``load_engine``.
         side: of the square pictures, in pixels.
         seconds: least time to measure at each batch size.
+        precision: as for ``load_engine``.
 
     Raises:
         BenchmarkError: the process failed; the message has its last line.
     """
     threads = count_cores()
     opening = {"job": "engine", "path": str(engine), "device": device, "side": side, "threads": threads}
+    opening["precision"] = precision
     speeds = []
     try:
         with Worker(COMMAND, opening) as worker:
@@ -202,6 +210,7 @@ def _contend(candidate: "Candidate", settings: BenchSettings) -> Contender:
         # The published protocol for the checkpoint, which takes any size: 256 pixels.
         size=256 if candidate.contract is None else candidate.contract.size,
         batches=choose_batches(candidate.batches, place, settings.batches, settings.max_batch),
+        precision=candidate.asked_precision,
     )
 
 

@@ -128,7 +128,7 @@ def measure_files(
         for one in contenders:
             own = shared | {"size": one.size, "batch": batches[one.name]}
             # Decoding shares the cores with the engine, whose idle threads must not spin then.
-            opening = {"job": "files", "path": str(one.path), "device": one.device, "side": one.side, "spin": False}
+            opening = {"job": "files", "spin": False} | one.describe()
             seats[one.name] = take_seat(stack, Seat(one.command, opening | own))
         for one in contenders:
             own = shared | {"size": one.size, "batch": batches[one.name]}

@@ -27,6 +27,7 @@ class Contender:
         size: what its pictures are resized to.
         batches: batch sizes, ascending.
         command: starts its worker.
+        precision: as for ``load_engine``.
     """
 
     name: str
@@ -35,11 +36,16 @@ class Contender:
     size: SizePolicy
     batches: tuple[int, ...]
     command: tuple[str, ...] = bench_worker.COMMAND
+    precision: str | None = None
 
     @property
     def side(self) -> int:
         """Of the square pictures in memory that it is measured with, in pixels."""
         return 256 if self.size == "native" else self.size
+
+    def describe(self) -> Values:
+        """What a worker needs to open it."""
+        return {"path": str(self.path), "device": self.device, "side": self.side, "precision": self.precision}
 
 
 @dataclass(slots=True)
@@ -226,4 +232,4 @@ def _measure_point(seat: Seat, turn: Turn, effort: Effort, found: Sweep) -> None
 
 
 def _opening(one: Contender, threads: int) -> Values:
-    return {"job": "engine", "path": str(one.path), "device": one.device, "side": one.side, "threads": threads}
+    return {"job": "engine", "threads": threads} | one.describe()

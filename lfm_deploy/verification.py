@@ -1,7 +1,7 @@
 """Do all engines make the checkpoint's decisions? Every engine of a workdir against PyTorch over suites."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,11 @@ class Candidate:
     contract: Contract | None = None
     batches: tuple[int, int] = (1, 65535)
     quantisation: Quantisation | None = None
+
+    @property
+    def asked_precision(self) -> str | None:
+        """What ``load_engine`` is told: a checkpoint runs in the precision that is asked for, files have theirs."""
+        return str(self.precision) if self.path.suffix == ".pth" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +176,8 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
             device=device,
         )
     ]
+    if device.startswith("cuda"):  # on a CPU autocast is slower than float32, and nobody's way to run it
+        found.append(replace(found[0], name=_named("pytorch fp16", device), precision=Precision.FP16))
     graph_hashes = {}
     for path in workdir.graphs():
         graph = read_graph_info(path)
@@ -227,7 +234,9 @@ def _open_all(candidates: list[Candidate]) -> tuple[dict[str, Engine], dict[str,
     reasons: dict[str, str] = {}
     for candidate in candidates:
         try:
-            engines[candidate.name] = load_engine(candidate.path, device=candidate.device, spin=False)
+            engines[candidate.name] = load_engine(
+                candidate.path, device=candidate.device, spin=False, precision=candidate.asked_precision
+            )
         except (UnavailableError, OtherGpuError) as error:
             if candidate is candidates[0]:
                 raise
@@ -298,7 +307,14 @@ def _describe(
     if speed_seconds:
         batches = [size for size in SPEED_BATCHES if candidate.batches[0] <= size <= candidate.batches[1]]
         side = 256 if candidate.contract is None or candidate.contract.size == "native" else candidate.contract.size
-        speeds = measure_speed(candidate.path, batches, device=candidate.device, side=side, seconds=speed_seconds)
+        speeds = measure_speed(
+            candidate.path,
+            batches,
+            device=candidate.device,
+            side=side,
+            seconds=speed_seconds,
+            precision=candidate.asked_precision,
+        )
     return EngineResult(
         name=candidate.name,
         path=candidate.path,

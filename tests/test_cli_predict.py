@@ -251,3 +251,18 @@ def test_killed_at_random_moments_it_continues_and_the_file_is_the_same_byte_for
     assert continued == 3
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir() if "csv" in path.name) == ["killed.csv", "whole.csv"]
+
+
+@pytest.mark.parametrize("command", ["predict", "bench"])
+def test_several_gpus_are_named_once_and_right(call, workdir, mixed, command):
+    arguments = [command, *([mixed] if command == "predict" else []), *workdir]
+    assert call(*arguments, "--gpus", "0,1", "--device", "cpu")[0] == 2
+    code, _, err = call(*arguments, "--gpus", "first")
+    assert code == 2
+    assert "expected CUDA's numbers of GPUs" in err
+
+
+def test_gpus_that_are_not_there_are_exit_3(call, workdir, mixed, no_gpu):
+    code, out, err = call("predict", mixed, *workdir, "--gpus", "0,1")
+    assert (code, out) == (3, "")
+    assert err.count("\n") <= 2

@@ -11,7 +11,7 @@ from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
 from lfm_deploy.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification import verify
+from lfm_deploy.verification import find_candidates, verify
 from lfm_deploy.workdir import Workdir
 
 
@@ -165,3 +165,13 @@ def test_a_class_of_which_nothing_can_be_read(deployment, spoilt):
         path.write_bytes(b"")
     with pytest.raises(SuiteError, match=r"first: of 13 pictures 6 can be read"):
         run(deployment, spoilt)
+
+
+def test_on_a_gpu_autocast_is_an_engine_of_its_own(deployment):
+    on_gpu, on_cpu = find_candidates(deployment, "cuda:1"), find_candidates(deployment, "cpu")
+    assert [(one.name, one.asked_precision) for one in on_gpu[:3]] == [
+        ("pytorch fp32 cuda:1", "fp32"),
+        ("pytorch fp16 cuda:1", "fp16"),
+        ("onnxruntime fp32 cuda:1", None),
+    ]
+    assert not any("pytorch fp16" in one.name for one in on_cpu)

@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say, workdir_option
+from lfm_deploy.cli.console import (
+    FOLDER,
+    choose_device,
+    gpus_option,
+    json_option,
+    make_console,
+    print_json,
+    progress_bar,
+    say,
+    workdir_option,
+)
 from lfm_deploy.workdir import Workdir
 
 STEP_FAILED, NOTHING_RAN = 1, 3
@@ -34,7 +44,8 @@ def _parse_batches(_context: click.Context, _option: click.Parameter, text: str 
     "--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Turns that an engine takes."
 )
 @click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads of each engine.  [default: one a core]")
-@click.option("--device", default="cpu", show_default=True, help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.")
+@click.option("--device", help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.  [default: cpu]")
+@gpus_option
 @click.option("--pictures", type=FOLDER, help="Files to judge.  [default: tiles of photographs, as PNG and JPEG]")
 @click.option("--no-files", is_flag=True, help="Measure the engines alone, not from files to verdicts.")
 @workdir_option
@@ -46,7 +57,8 @@ def command(
     seconds: float,
     rounds: int,
     threads: int | None,
-    device: str,
+    device: str | None,
+    gpus: str | None,
     pictures: Path | None,
     no_files: bool,
     workdir: Workdir,
@@ -67,7 +79,7 @@ def command(
     from lfm_deploy.rounds import Effort
     from lfm_deploy.verification import find_candidates
 
-    candidates = choose_engines(find_candidates(workdir, device), wanted)
+    candidates = choose_engines(find_candidates(workdir, choose_device(device, gpus) or "cpu"), wanted)
     say(f"taking {', '.join(candidate.path.name for candidate in candidates)} from {workdir.path}")
     settings = BenchSettings(
         effort=Effort(seconds=seconds, rounds=rounds),

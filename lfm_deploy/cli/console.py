@@ -32,6 +32,24 @@ def workdir_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+gpus_option = click.option("--gpus", metavar="LIST|all", help="GPUs that share every batch, such as 0,1.")
+
+
+def choose_device(device: str | None, gpus: str | None) -> str | None:
+    """The devices of ``--gpus``, else that of ``--device``.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    if gpus is None:
+        return device
+    if device is not None:
+        raise click.UsageError("--gpus names the devices already; leave --device out")
+    from engines.several import name_devices
+
+    return name_devices(gpus)
+
+
 def say(message: str) -> None:
     """A message for people, on stderr."""
     click.echo(message, err=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FILE, FOLDER, say, workdir_option
+from lfm_deploy.cli.console import FILE, FOLDER, choose_device, gpus_option, say, workdir_option
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _FORMATS = ("table", "csv", "jsonl")
 @click.option("--engine", type=FILE, help="The file to run.  [default: one of the workdir that runs here]")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the workdir's.  [default: fp32]")
 @click.option("--device", help="cpu, cuda or cuda:N.  [default: the GPU that an engine was built for, else cpu]")
+@gpus_option
 @click.option("--threshold", type=float, metavar="LOGIT", help="Above it is fake.  [default: the engine's, 0]")
 @click.option("--batch", type=click.IntRange(1, 4096), help="Pictures at a time.  [default: 8 on a CPU, 64 on a GPU]")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: table on a terminal, else csv]")
@@ -45,6 +46,7 @@ def command(
     engine: Path | None,
     precision: str | None,
     device: str | None,
+    gpus: str | None,
     threshold: float | None,
     batch: int | None,
     form: str | None,
@@ -82,7 +84,7 @@ def command(
         workdir,
         engine=engine,
         precision=precision,
-        device=device,
+        device=choose_device(device, gpus),
         threshold=threshold,
         batch=batch,
         on_message=say,
