@@ -132,7 +132,7 @@ def open_session(
         fuse_integers: let it look for integer kernels; False for a graph that it has none for, where looking costs
             two fifths of the speed and changes no logit.
         exact_integers: add products of integers in 32 bits on every processor. Without VNNI, ONNX Runtime adds pairs of
-            them in 16 bits, which is faster and saturates; the published checkpoint's INT8 logits move by 0.04 on
+            them in 16 bits, which is faster and saturates; the published checkpoint's INT8 logits move by 0.035 on
             average there, a tenth of what INT8 does to them.
         save_optimised: where to write the graph as ONNX Runtime will run it.
 
