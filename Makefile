@@ -12,7 +12,7 @@ demo: setup
 
 # Two processes, a file of tests to each: the fixtures that take long are made once.
 test: check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -36,7 +36,7 @@ from lfm_deploy.cli.console import make_console
 from lfm_deploy.errors import CheckpointError, DeployError
 from lfm_deploy.machine import describe_load, peak_memory_mib
 from lfm_deploy.photographs import sample_tiles
-from lfm_deploy.report import describe_environment
+from lfm_deploy.report.environment import describe_environment
 from lfm_deploy.rounds import Effort
 from lfm_deploy.sweep import Contender, Sweep, run_sweep
 from lfm_deploy.tables import make_table

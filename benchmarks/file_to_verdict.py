@@ -32,7 +32,7 @@ from lfm_deploy.judges import open_judge
 from lfm_deploy.photographs import cut_tiles
 from lfm_deploy.prediction import predict_groups
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.report import describe_environment
+from lfm_deploy.report.environment import describe_environment
 from lfm_deploy.sources import file_source
 from lfm_deploy.tables import make_table
 from lfm_deploy.workdir import Workdir

@@ -23,7 +23,7 @@ from engines.ort import open_session
 from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.cli.console import make_console
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.report import describe_environment
+from lfm_deploy.report.environment import describe_environment
 from lfm_deploy.tables import make_table
 from lfm_deploy.workdir import Workdir
 

@@ -12,7 +12,7 @@ from lfm_deploy.errors import ArtifactError
 from lfm_deploy.file_rates import FileFigures
 from lfm_deploy.machine import describe_machine
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.report import describe_environment
+from lfm_deploy.report.environment import describe_environment
 from lfm_deploy.roofline import Limit, choose_kernels, find_limit
 from lfm_deploy.sweep import Point
 from lfm_deploy.verification import Candidate

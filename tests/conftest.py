@@ -16,6 +16,7 @@ LONGEST = ("test_published.py", "test_demonstration.py")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-gpu", action="store_true", help="tests that skip without a GPU fail instead")
+    parser.addoption("--require-browser", action="store_true", help="tests that skip without Chromium fail instead")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -96,6 +97,24 @@ def gpu(request: pytest.FixtureRequest) -> Any:
         if request.config.getoption("--require-gpu"):
             pytest.fail(f"--require-gpu: {error}")
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def browser(request: pytest.FixtureRequest) -> Any:
+    """A headless Chromium that plays what a person's browser does; skips without one, or fails with --require-browser."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        why = "no Chromium on this machine: install Debian's package chromium"
+        if request.config.getoption("--require-browser"):
+            pytest.fail(f"--require-browser: {why}")
+        pytest.skip(why)
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox refuses to run as root, as in a container.
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

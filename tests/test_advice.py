@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from lfm_deploy.advice import advise
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.benchmark import Speed
 from lfm_deploy.comparison import Gate
+from lfm_deploy.report.advice import advise
 from lfm_deploy.verification import EngineResult, Verification
 
 

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET  # the name that everyone uses
 import numpy as np
 import pytest
 
-from lfm_deploy.plots import plot_activations, plot_batches, plot_scatter, plot_sensitivity
+from lfm_deploy.report.plots import plot_activations, plot_batches, plot_scatter, plot_sensitivity
 
 SVG = "{http://www.w3.org/2000/svg}"
 

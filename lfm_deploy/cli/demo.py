@@ -23,7 +23,8 @@ def command(seed: int, workdir: Path, as_json: bool) -> int:
     from lfm_deploy.cli.verify import write_report
     from lfm_deploy.demonstration import as_values, demonstrate
     from lfm_deploy.quantising import describe_quantisation
-    from lfm_deploy.report import make_report, print_report
+    from lfm_deploy.report.document import make_report
+    from lfm_deploy.report.terminal import print_report
 
     keep_freed_memory()
     folder = Workdir(workdir)

@@ -41,7 +41,8 @@ def command(
     """
     from engines.host import keep_freed_memory
     from lfm_deploy.quantising import describe_quantisation
-    from lfm_deploy.report import make_report, print_report
+    from lfm_deploy.report.document import make_report
+    from lfm_deploy.report.terminal import print_report
     from lfm_deploy.suites import load_suites
     from lfm_deploy.verification import verify
 
@@ -75,8 +76,8 @@ def command(
 def write_report(workdir: Workdir, report: dict[str, Any], found: Any) -> None:
     """Write report.json, report.html and scores.csv together."""
     from lfm_deploy.atomic import write_together
-    from lfm_deploy.page import make_page
-    from lfm_deploy.report import scores_as_rows
+    from lfm_deploy.report.document import scores_as_rows
+    from lfm_deploy.report.page import make_page
 
     rows = scores_as_rows(found)
     text = io.StringIO()

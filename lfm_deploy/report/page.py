@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lfm_deploy.plots import plot_activations, plot_scatter, plot_sensitivity
+from lfm_deploy.report.plots import plot_activations, plot_scatter, plot_sensitivity
 
 
 def make_page(report: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> str:
@@ -17,7 +17,7 @@ def make_page(report: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) ->
         scores: from ``scores_as_rows``.
     """
     environment = Environment(
-        loader=PackageLoader("lfm_deploy"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("lfm_deploy.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"percent": _percent, "figure": _figure, "decibels": _decibels}
     ran = [engine for engine in report["engines"] if engine["not_run"] is None]

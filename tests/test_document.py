@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from lfm_deploy.images import SkippedImage
-from lfm_deploy.report import make_report, print_report, scores_as_rows
+from lfm_deploy.report.document import make_report, scores_as_rows
+from lfm_deploy.report.terminal import print_report
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification import verify
 

@@ -1,0 +1,1 @@
+"""The report of a verification: JSON first; terminal and page are views of it."""

@@ -1,0 +1,114 @@
+"""Logits that were computed before, so that a second or a killed verification costs only what is new.
+
+One SQLite file beside the artifacts. A logit is found by its scorer, which names everything that it depends on besides
+the picture (``scorer_key``), and by the hash of the picture file; the path plays no part.
+"""
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from lfm_deploy.atomic import sha256_of_bytes
+
+_FORMAT = "lfm-deploy scores 1"
+_QUERY_SIZE = 500  # well below the number of variables that SQLite takes in one statement
+
+
+def scorer_key(**values: Any) -> str:
+    """What a logit depends on besides the picture, as a hex digest.
+
+    Args:
+        values: plain values for JSON: hash of the engine's file, runtime with version, device, contract, and so on.
+    """
+    return sha256_of_bytes(json.dumps(values, sort_keys=True, allow_nan=False).encode())
+
+
+class ScoreCache:
+    """Logits, and reasons of pictures that could not be judged, by scorer and picture.
+
+    Everything added is on the disk when ``add`` returns. Several processes may use one file.
+    """
+
+    def __init__(self, path: Path, on_warning: Callable[[str], None]) -> None:
+        """Open the cache, or make it.
+
+        Args:
+            path: of the file; one that is damaged or of another version is replaced by an empty one.
+            on_warning: takes a line that says so.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connection = _open(path)
+        except sqlite3.DatabaseError as error:
+            on_warning(f"{path}: the cache of scores is damaged ({error}); it is made anew, so all is scored again")
+            for leftover in (path, path.with_name(f"{path.name}-journal")):
+                leftover.unlink(missing_ok=True)
+            self._connection = _open(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def find(self, scorer: str, pictures: Iterable[str]) -> dict[str, float | str]:
+        """What is known: the logit, or the reason why there is none, by picture; unknown pictures are left out.
+
+        Args:
+            scorer: from ``scorer_key``.
+            pictures: hex digests of picture files.
+        """
+        wanted = list(dict.fromkeys(pictures))
+        found: dict[str, float | str] = {}
+        for start in range(0, len(wanted), _QUERY_SIZE):
+            part = wanted[start : start + _QUERY_SIZE]
+            rows = self._connection.execute(
+                f"SELECT picture, logit FROM scores WHERE scorer = ? AND picture IN ({','.join('?' * len(part))})",  # noqa: S608  # placeholders
+                (scorer, *part),
+            )
+            found.update(rows)
+        return found
+
+    def add(self, scorer: str, found: Mapping[str, float | str]) -> None:
+        """Remember logits and reasons by picture; a logit that is no finite number is not kept."""
+        kept = [
+            (scorer, picture, value)
+            for picture, value in found.items()
+            if isinstance(value, str) or math.isfinite(value)
+        ]
+        with self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", kept)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=60)
+    try:
+        with closing(connection.execute("PRAGMA quick_check(1)")) as rows:
+            if (state := rows.fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(state.splitlines()[-1])
+        with connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS about (format TEXT)")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS scores (scorer TEXT, picture TEXT, logit, PRIMARY KEY (scorer, picture)) "
+                "WITHOUT ROWID"
+            )
+            known = [row[0] for row in connection.execute("SELECT format FROM about")]
+            if not known:
+                connection.execute("INSERT INTO about VALUES (?)", (_FORMAT,))
+            elif known != [_FORMAT]:
+                raise sqlite3.DatabaseError(f"format {known[0]}, expected {_FORMAT}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
