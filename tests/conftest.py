@@ -101,7 +101,7 @@ def gpu(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="session")
 def browser(request: pytest.FixtureRequest) -> Any:
-    """A headless Chromium that plays what a person's browser does; skips without one, or fails with --require-browser."""
+    """A headless Chromium, as a person opens pages in; skips without one, or fails with --require-browser."""
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
