@@ -120,6 +120,7 @@ def open_session(
     fuse_integers: bool = True,
     exact_integers: bool = False,
     save_optimised: Path | None = None,
+    remedy: str = "make it again with 'lfm-deploy export'",
 ) -> Any:
     """An ONNX Runtime session on exactly the asked device.
 
@@ -135,6 +136,7 @@ def open_session(
             them in 16 bits, which is faster and saturates; the published checkpoint's INT8 logits move by 0.035 on
             average there, a tenth of what INT8 does to them.
         save_optimised: where to write the graph as ONNX Runtime will run it.
+        remedy: what to do where it cannot be loaded, for the message.
 
     Raises:
         ArtifactError: it cannot be loaded.
@@ -173,10 +175,8 @@ def open_session(
         session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
     except Exception as error:  # onnxruntime's own classes are private to its binding
         if kind == "cuda":
-            raise UnavailableError(f"ONNX Runtime on {device}: not run: {_first_line(error)}") from None
-        raise ArtifactError(
-            f"{name}: ONNX Runtime cannot load it ({_first_line(error)}); make it again with 'lfm-deploy export'"
-        ) from None
+            raise UnavailableError(f"ONNX Runtime on {device}: not run: {first_line(error)}") from None
+        raise ArtifactError(f"{name}: ONNX Runtime cannot load it ({first_line(error)}); {remedy}") from None
     if session.get_providers()[0] != provider:
         raise UnavailableError(
             f"ONNX Runtime on {device}: not run: it fell back to {session.get_providers()[0]}; check the driver "
@@ -185,7 +185,8 @@ def open_session(
     return session
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, for messages of one line."""
     return str(error).strip().splitlines()[0]
 
 

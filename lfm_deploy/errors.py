@@ -49,6 +49,10 @@ class ImageError(InputError):
     """A picture cannot be read, or cannot be judged at the asked size."""
 
 
+class DetectorError(InputError):
+    """The description of a foreign detector is wrong, or its network contradicts it."""
+
+
 class ShapeError(InputError):
     """An array does not have the shape or dtype that an engine takes."""
 

@@ -9,9 +9,10 @@ decoded straight into its place in the array that the engine will read.
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +28,9 @@ from lfm_deploy.errors import ImageError
 _PIXELS_A_PICTURE = 512 * 512
 # Groups that are being decoded while the caller works on another.
 _GROUPS_AHEAD = 2
+
+Decoder = Callable[[Path | bytes, NDArray[np.uint8] | None], NDArray[np.uint8]]
+"""From a file or its bytes to uint8 ``(H, W, 3)``, written into the second argument where there is one."""
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ def read_groups(
     config: ModelConfig | None = None,
     workers: int | None = None,
     start: int = 0,
+    decode: Decoder | None = None,
 ) -> Iterator[PictureGroup]:
     """Decode pictures in order. One that cannot be judged never stops or reorders the rest.
 
@@ -68,9 +73,15 @@ def read_groups(
         workers: decoding threads; None is one for each core, which is also right beside an engine that uses all
             cores, as long as its idle threads sleep (``load_engine(..., spin=False)``).
         start: index of the first one.
+        decode: of other pictures than LFM's, of this size; the default is ``decode_picture``.
     """
-    with _Feed(sources, size, config or ModelConfig(), batch, workers or len(os.sched_getaffinity(0))) as feed:
+    decode = decode or _lfm_decoder(size, config or ModelConfig())
+    with _Feed(sources, size, decode, batch, workers or len(os.sched_getaffinity(0))) as feed:
         yield from _grouped(feed, size, batch, start)
+
+
+def _lfm_decoder(size: SizePolicy, config: ModelConfig) -> Decoder:
+    return lambda content, slot: decode_picture(content, size, config, slot)
 
 
 @dataclass(slots=True)
@@ -85,10 +96,8 @@ class _Picture:
 class _Feed:
     """Walks the list in a thread, hands pictures to the decoding threads, and gives them back in order."""
 
-    def __init__(
-        self, sources: Iterable[Source], size: SizePolicy, config: ModelConfig, batch: int, workers: int
-    ) -> None:
-        self._sources, self._size, self._config, self._batch = sources, size, config, batch
+    def __init__(self, sources: Iterable[Source], size: SizePolicy, decode: Decoder, batch: int, workers: int) -> None:
+        self._sources, self._size, self._decoder, self._batch = sources, size, decode, batch
         self._most = _GROUPS_AHEAD * batch
         self._most_pixels = self._most * (_PIXELS_A_PICTURE if size == "native" else size * size)
         # Sizes are known only after decoding, so that large pictures must not pile up before it.
@@ -166,7 +175,7 @@ class _Feed:
     def _decode(self, source: Source, slot: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         pixels = 0
         try:
-            result = decode_picture(source.load(), self._size, self._config, slot)
+            result = self._decoder(source.load(), slot)
             pixels = result.shape[0] * result.shape[1]
             return result
         finally:

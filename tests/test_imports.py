@@ -30,6 +30,7 @@ def test_every_source_file_has_its_tests():
         "exporter": "proof",
         "loading": "trt",
         "inspection": "cli",
+        "foreign_network": "foreign",
         "published": "published_tables",
         "tables": "report",
         "range_choice": "calibration",
