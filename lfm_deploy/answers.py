@@ -60,7 +60,7 @@ def threshold_logit(contract: OutputContract) -> float:
 
 
 def _check_probabilities(values: NDArray[np.floating], meaning: Meaning) -> None:
-    known = values[~np.isnan(values).any(axis=1)]
+    known = values[~np.isnan(values).any(axis=1)].astype(np.float64)
     outside = known[(known < -_TOLERANCE) | (known > 1 + _TOLERANCE)]
     if outside.size:
         other = Meaning.LOGITS if meaning is Meaning.SOFTMAX else Meaning.LOGIT

@@ -122,5 +122,5 @@ def test_answers_that_contradict_their_meaning(meaning, values, message):
 
 
 def test_a_softmax_in_half_precision_is_one():
-    values = np.array([[0.30004883, 0.7001953], [1, 1e-7]], np.float16)
+    values = np.array([[0.30004883, 0.70068359], [1, 1e-7]], np.float16)
     assert np.isfinite(to_scores(values, contract("softmax", 0.5, 1), 2)).all()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.decoding import decode_picture
+from lfm_deploy.decoding import decode_picture, read_rgb
 from lfm_deploy.errors import ImageError
 from lfm_deploy.photographs import sample_tiles
 
@@ -121,3 +121,27 @@ def test_nothing_that_blocks_for_ever_is_opened(tmp_path):
     assert caught == ["cannot be read: not a regular file"]
     with pytest.raises(ImageError, match="a folder"):
         decode_picture(tmp_path, 256, CONFIG)
+
+
+def test_a_picture_of_its_own_size_for_those_who_resize_otherwise(tmp_path):
+    picture = photograph(71, 33)
+    picture.convert("CMYK").save(tmp_path / "x.jpg")
+    found = read_rgb(tmp_path / "x.jpg")
+    with Image.open(tmp_path / "x.jpg") as opened:
+        assert np.array_equal(found, opened.convert("RGB"))
+    (tmp_path / "x.jpg").unlink()  # nothing is read any more
+    assert found.resize((8, 8)).size == (8, 8)
+
+
+def test_a_size_is_refused_before_anything_is_decoded():
+    stream = io.BytesIO()
+    photograph(64, 64).save(stream, "PNG")
+    cut = stream.getvalue()[:200]
+
+    def refuse(width, height):
+        raise ImageError(f"not {width}x{height}")
+
+    with pytest.raises(ImageError, match="not 64x64"):
+        read_rgb(cut, refuse)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_rgb(cut)

@@ -177,3 +177,18 @@ def test_a_pictures_own_reason_is_kept():
 
     (group,) = read_groups([Source("x", load)], 64, batch=1)
     assert group.reasons == {0: "too tired"}
+
+
+@pytest.mark.parametrize("size", [32, "native"])
+def test_pictures_are_decoded_as_the_caller_says(paths, size):
+    def decode(content, slot):
+        pixels = np.full((32, 32, 3), int(content.stem), np.uint8)
+        if slot is None:
+            return pixels
+        slot[...] = pixels
+        return slot
+
+    groups = list(read_groups(sources(paths), size, batch=8, decode=decode))
+    images = np.concatenate([images for group in groups for _, images in group.runs])
+    assert images.shape == (20, 32, 32, 3)
+    assert images[:, 0, 0, 0].tolist() == list(range(20))
