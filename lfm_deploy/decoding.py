@@ -1,8 +1,10 @@
 """From the bytes of one picture to pixels, exactly as Pillow makes them."""
 
+import hashlib
 import io
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+
+# Counts the ways in which this project has turned files into pixels: a logit that was kept belongs to one of them.
+DECODING_VERSION = 1
 
 # Pillow warns above this many pixels and refuses above twice as many; here more are refused, as a decompression bomb.
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
@@ -51,17 +56,39 @@ def decode_picture(
     Raises:
         ImageError: the bare reason why it cannot be read or judged.
     """
+    with _as_rgb(content, size, config) as rgb:
+        # Pillow's own convert and resize copy where there is nothing to do; half a millisecond a picture.
+        if size != "native" and rgb.size != (size, size):
+            rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+        if slot is None:
+            return np.array(rgb)
+        slot[...] = np.asarray(rgb)
+        return slot
+
+
+def hash_pixels(content: Path | bytes, size: SizePolicy, config: ModelConfig) -> str:
+    """Hex digest of a picture's pixels before any resizing: equal for equal pictures in files that differ.
+
+    Args:
+        content: the file, or its bytes.
+        size: policy under which the picture is to be judged; what cannot be judged has no digest.
+        config: as of ``decode_picture``.
+
+    Raises:
+        ImageError: the bare reason why it cannot be read or judged.
+    """
+    with _as_rgb(content, size, config) as rgb:
+        width, height = rgb.size
+        return hashlib.sha256(f"{width}x{height} ".encode() + rgb.tobytes()).hexdigest()
+
+
+@contextmanager
+def _as_rgb(content: Path | bytes, size: SizePolicy, config: ModelConfig) -> Iterator[Image.Image]:
+    """The whole picture in RGB at its own size; whatever fails, in here or in the block, is an ``ImageError``."""
     try:
         with Image.open(_opened(content)) as picture:
             _check_before_decoding(picture, size, config)
-            rgb = _to_rgb(picture)
-            # Pillow's own convert and resize copy where there is nothing to do; half a millisecond a picture.
-            if size != "native" and rgb.size != (size, size):
-                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-            if slot is None:
-                return np.array(rgb)
-            slot[...] = np.asarray(rgb)
-            return slot
+            yield _to_rgb(picture)
     except (ImageError, MemoryError):
         raise
     except FileNotFoundError:
