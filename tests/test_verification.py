@@ -10,8 +10,9 @@ from export.graph import ExportConfig
 from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
 from lfm_deploy.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError
+from lfm_deploy.lineup import find_candidates
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification import find_candidates, verify
+from lfm_deploy.verification import verify
 from lfm_deploy.workdir import Workdir
 
 
