@@ -37,7 +37,7 @@ class Speed:
         spread: interquartile range of the run times over their median; a noisy machine shows here.
         runs: how many were timed.
         threads: CPU threads that were allowed.
-        measured_at: when, in UTC and ISO 8601.
+        measured_at: when, in UTC and ISO 8601; None where nothing says.
         memory_mib: most host memory that the measuring process has held until then; None where that is not known.
         device_memory_mib: what that process held on its GPU as ``nvidia-smi`` states it; None on a CPU.
         times_pytorch: ``fps`` over that of PyTorch in FP32 on the same device at the same batch; None without it.
@@ -49,7 +49,7 @@ class Speed:
     spread: float
     runs: int
     threads: int
-    measured_at: str
+    measured_at: str | None = None
     memory_mib: float | None = None
     device_memory_mib: float | None = None
     times_pytorch: float | None = None

@@ -30,7 +30,7 @@ def test_every_source_file_has_its_tests():
         "exporter": "proof",
         "loading": "trt",
         "inspection": "cli",
-        "tables": "report",
+        "tables": "document",
         "range_choice": "calibration",
     }
     elsewhere["data"] = "training_data"

@@ -84,6 +84,13 @@ def command(
     held_to = None if limits is None else Budget.parse(limits)
     files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
     say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        remove_reports(workdir, say)
+        begun = True
+
     try:
         with progress_bar() as update:
             found = verify(
@@ -95,13 +102,13 @@ def command(
                 speed_seconds=0 if no_speed else 1.0,
                 limits=held_to,
                 use_cache=not no_cache,
-                on_start=lambda: remove_reports(workdir, say),
+                on_start=begin,
                 on_warning=lambda line: say(f"Warning: {line}"),
                 on_progress=update,
             )
     except KeyboardInterrupt:
         kept = "without --no-cache, scores would have been kept" if no_cache else _KEPT
-        say(f"Interrupted, there is no report; {kept}.")
+        say(f"Interrupted, there is no report; {kept}." if begun else "Interrupted before scoring began.")
         return _INTERRUPTED
     _warn_of_pairs(found)
     quantised = describe_quantisation(workdir)

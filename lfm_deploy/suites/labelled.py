@@ -35,8 +35,8 @@ class TestSet:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Their names, in order; empty for a set without any."""
-        return tuple(dict.fromkeys(image.category for image in self.images if image.category is not None))
+        """Their names, sorted; empty for a set without any."""
+        return tuple(sorted({image.category for image in self.images if image.category is not None}))
 
     def count(self, label: int) -> int:
         """How many pictures have a label."""
