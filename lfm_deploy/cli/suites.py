@@ -76,8 +76,9 @@ def _describe(as_json: bool) -> None:
     for group, members in GROUPS.items():
         console.print(Text.assemble((group, "bold"), f": {', '.join(members)}"))
     console.print(
-        "\nverify --suite takes each name; so does a folder like <test set>/[category/]{0_real,1_fake}/,\n"
-        "and a list: a .csv file with the header path,label[,set[,category]].\n"
+        "\nverify --suite takes each name, and what is your own: a folder like\n"
+        "<test set>/[category/]{0_real,1_fake}/, or a list, a .csv file with the header\n"
+        "path,label[,set[,category]].\n"
         "'lfm-deploy suites --data DATA' looks at what is there."
     )
 

@@ -22,6 +22,7 @@ from lfm_deploy.workdir import Workdir, remove_reports
 
 if TYPE_CHECKING:
     from lfm_deploy.contract import SizePolicy
+    from lfm_deploy.suites import Suite
     from lfm_deploy.verification import Verification
 
 _INTERRUPTED = 130
@@ -77,38 +78,23 @@ def command(
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
     from lfm_deploy.suites import load_suites
-    from lfm_deploy.verification import verify
 
     keep_freed_memory()
     suites = load_suites(suite, data, size=size)
     held_to = None if limits is None else Budget.parse(limits)
     files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
     say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")
-    begun = False
-
-    def begin() -> None:
-        nonlocal begun
-        remove_reports(workdir, say)
-        begun = True
-
-    try:
-        with progress_bar() as update:
-            found = verify(
-                workdir,
-                suites,
-                device=device,
-                strict=strict,
-                batch=batch,
-                speed_seconds=0 if no_speed else 1.0,
-                limits=held_to,
-                use_cache=not no_cache,
-                on_start=begin,
-                on_warning=lambda line: say(f"Warning: {line}"),
-                on_progress=update,
-            )
-    except KeyboardInterrupt:
-        kept = "without --no-cache, scores would have been kept" if no_cache else _KEPT
-        say(f"Interrupted, there is no report; {kept}." if begun else "Interrupted before scoring began.")
+    found = _verify_unless_interrupted(
+        workdir,
+        suites,
+        device=device,
+        strict=strict,
+        batch=batch,
+        speed_seconds=0 if no_speed else 1.0,
+        limits=held_to,
+        use_cache=not no_cache,
+    )
+    if found is None:
         return _INTERRUPTED
     _warn_of_pairs(found)
     quantised = describe_quantisation(workdir)
@@ -122,6 +108,36 @@ def command(
     outcome = "nothing" if not found.compared else "passed" if found.passed else "failed"
     outcome = report["verdict"].get("outcome", outcome)
     return 0 if outcome == "undecided" and allow_undecided else _EXIT_CODES[outcome]
+
+
+def _verify_unless_interrupted(
+    workdir: Workdir, suites: "list[Suite]", *, use_cache: bool, **options: Any
+) -> "Verification | None":
+    """Verify with a progress bar; None where Ctrl-C came, after saying what that leaves."""
+    from lfm_deploy.verification import verify
+
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        remove_reports(workdir, say)
+        begun = True
+
+    try:
+        with progress_bar() as update:
+            return verify(
+                workdir,
+                suites,
+                use_cache=use_cache,
+                on_start=begin,
+                on_warning=lambda line: say(f"Warning: {line}"),
+                on_progress=update,
+                **options,
+            )
+    except KeyboardInterrupt:
+        kept = _KEPT if use_cache else "without --no-cache, scores would have been kept"
+        say(f"Interrupted, there is no report; {kept}." if begun else "Interrupted before scoring began.")
+        return None
 
 
 def _warn_of_pairs(found: "Verification") -> None:
