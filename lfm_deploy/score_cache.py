@@ -18,6 +18,7 @@ from lfm_deploy.errors import DeployError
 
 _FORMAT = "lfm-deploy scores 1"
 _QUERY_SIZE = 500  # well below the number of variables that SQLite takes in one statement
+_PATIENCE_SECONDS = 60  # while another process writes
 # SQLite's words for a file that is not whole; others, such as "locked" or "full", say nothing of the content.
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR})
 
@@ -135,7 +136,7 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60)
+    connection = sqlite3.connect(path, timeout=_PATIENCE_SECONDS)
     try:
         with closing(connection.execute("PRAGMA quick_check(1)")) as rows:
             if (state := rows.fetchone()[0]) != "ok":
