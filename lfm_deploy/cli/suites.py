@@ -141,7 +141,7 @@ def _state(part: "SetSurvey") -> Any:
     from rich.text import Text
 
     if part.missing is not None:
-        return Text(f"missing: {part.missing}", style="red")
+        return Text("missing" if part.missing == "no such folder" else part.missing, style="red")
     if part.unreadable:
         return Text("not all can be read", style="red")
     return Text(f"{len(part.categories)} categories" if part.categories else "", style="dim")
