@@ -17,10 +17,10 @@ from lfm_deploy.calibration import calibration_versions, load_pictures, require_
 from lfm_deploy.checkpoint import Checkpoint
 from lfm_deploy.deployment import read_info_if_whole, read_origin
 from lfm_deploy.errors import GateError
-from lfm_deploy.findings import FINDINGS_FORMAT, read_findings
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
 from lfm_deploy.ranges import Ranges, check_ranges, read_ranges
 from lfm_deploy.search import Progress, SearchResult, search_layers
+from lfm_deploy.search_findings import FINDINGS_FORMAT, read_findings
 from lfm_deploy.workdir import Workdir
 
 

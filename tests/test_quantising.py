@@ -10,10 +10,10 @@ from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.deployment import export_into
 from lfm_deploy.errors import ArtifactError, GateError
-from lfm_deploy.findings import read_findings
 from lfm_deploy.photographs import sample_tiles
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.quantising import check_kernels, quantise_into
+from lfm_deploy.search_findings import read_findings
 
 
 @pytest.mark.parametrize("recipe", list(Recipe))

@@ -73,10 +73,10 @@ def command(
     pictures.
     """
     from engines.host import keep_freed_memory
-    from lfm_deploy.findings import describe_quantisation
     from lfm_deploy.quantisation import Budget
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
+    from lfm_deploy.search_findings import describe_quantisation
     from lfm_deploy.suites import load_suites
 
     keep_freed_memory()
