@@ -7,6 +7,7 @@ stays a plain plan that other tools load.
 import json
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -155,21 +156,19 @@ def read_graph_info(path: Path | str) -> GraphInfo:
     Raises:
         ArtifactError: the file is missing, empty, damaged, or not made by lfm-deploy.
     """
-    import onnx
     from google.protobuf.message import DecodeError
 
     path = Path(path)
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; make it with 'lfm-deploy export CHECKPOINT.pth'")
     try:
-        model = onnx.load(path)
+        metadata = _read_metadata(path.read_bytes())
     except (DecodeError, ValueError) as error:
         raise ArtifactError(
             f"{path}: damaged or not an ONNX file ({error}); make it again with 'lfm-deploy export'"
         ) from None
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            return GraphInfo.from_json(entry.value, str(path))
+    if METADATA_KEY in metadata:
+        return GraphInfo.from_json(metadata[METADATA_KEY], str(path))
     raise ArtifactError(
         f"{path}: this ONNX file was not made by lfm-deploy (no contract in its metadata); "
         "make one from the checkpoint with 'lfm-deploy export'"
@@ -205,6 +204,41 @@ def read_engine_info(path: Path | str) -> EngineInfo:
 def make_fingerprint(**inputs: object) -> str:
     """sha256 over named inputs, independent of their order."""
     return sha256_of_bytes(json.dumps(inputs, sort_keys=True, default=str).encode())
+
+
+def _read_metadata(content: bytes) -> dict[str, str]:
+    """The metadata of an ONNX file; the graph in it is passed over.
+
+    Importing ``onnx`` takes four times as long, which every command that looks at a graph would wait for.
+
+    Raises:
+        DecodeError: it is not whole.
+    """
+    message = _metadata_class()()
+    message.ParseFromString(content)
+    return {entry.key: entry.value for entry in message.metadata_props}
+
+
+@cache
+def _metadata_class() -> Any:
+    """The message ``ModelProto`` of onnx.proto with nothing but ``metadata_props``."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="lfm_deploy_metadata.proto", package="lfm_deploy", syntax="proto2")
+    entry = file.message_type.add(name="Entry")
+    for number, name in enumerate(("key", "value"), 1):
+        entry.field.add(name=name, number=number, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
+    file.message_type.add(name="Model").field.add(
+        name="metadata_props",
+        number=14,
+        type=kinds.TYPE_MESSAGE,
+        type_name=".lfm_deploy.Entry",
+        label=kinds.LABEL_REPEATED,
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("lfm_deploy.Model"))
 
 
 def _text(path: Path) -> str:

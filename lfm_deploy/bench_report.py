@@ -10,12 +10,12 @@ from lfm_deploy.benchmark import Benchmark
 from lfm_deploy.ceilings import Ceiling
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.file_rates import FileFigures
+from lfm_deploy.lineup import Candidate
 from lfm_deploy.machine import describe_machine
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.report.environment import describe_environment
 from lfm_deploy.roofline import Limit, choose_kernels, find_limit
 from lfm_deploy.sweep import Point
-from lfm_deploy.verification import Candidate
 from lfm_deploy.work import Work, count_work
 from lfm_deploy.workdir import Workdir
 

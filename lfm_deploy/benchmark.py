@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,10 @@ from lfm_deploy.file_rates import FileFigures, find_pictures, measure_files
 from lfm_deploy.machine import count_cores, describe_load
 from lfm_deploy.rounds import Effort
 from lfm_deploy.sweep import Contender, Progress, Sweep, run_sweep
-from lfm_deploy.workers import Worker
+from lfm_deploy.workers import Values, Worker
 
 if TYPE_CHECKING:
-    from lfm_deploy.verification import Candidate  # which measures speed itself
+    from lfm_deploy.lineup import Candidate
 
 LARGEST_BATCH = {"cpu": 32, "cuda": 256}
 _FEWEST_RUNS = 5
@@ -36,6 +37,10 @@ class Speed:
         spread: interquartile range of the run times over their median; a noisy machine shows here.
         runs: how many were timed.
         threads: CPU threads that were allowed.
+        measured_at: when, in UTC and ISO 8601; None where nothing says.
+        memory_mib: most host memory that the measuring process has held until then; None where that is not known.
+        device_memory_mib: what that process held on its GPU as ``nvidia-smi`` states it; None on a CPU.
+        times_pytorch: ``fps`` over that of PyTorch in FP32 on the same device at the same batch; None without it.
     """
 
     batch: int
@@ -44,6 +49,10 @@ class Speed:
     spread: float
     runs: int
     threads: int
+    measured_at: str | None = None
+    memory_mib: float | None = None
+    device_memory_mib: float | None = None
+    times_pytorch: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +129,8 @@ def measure_speed(
         with Worker(COMMAND, opening) as worker:
             worker.open()
             for batch in batches:
-                times = worker.ask({"batch": batch, "seconds": seconds, "runs": _FEWEST_RUNS})["times"]
-                speeds.append(_speed(batch, times, threads))
+                answer = worker.ask({"batch": batch, "seconds": seconds, "runs": _FEWEST_RUNS})
+                speeds.append(_speed(batch, answer, threads))
     except DeployError as error:
         raise BenchmarkError(f"{engine}: measuring its speed failed: {error}") from None
     return speeds
@@ -221,7 +230,8 @@ def _fastest_batch(one: Contender, sweep: Sweep) -> int | None:
     return max(fps, key=lambda batch: fps[batch], default=None)
 
 
-def _speed(batch: int, times: list[float], threads: int) -> Speed:
+def _speed(batch: int, answer: Values, threads: int) -> Speed:
+    times: list[float] = answer["times"]
     median = statistics.median(times)
     quartiles = statistics.quantiles(times, n=4)
     return Speed(
@@ -231,4 +241,7 @@ def _speed(batch: int, times: list[float], threads: int) -> Speed:
         spread=(quartiles[2] - quartiles[0]) / median,
         runs=len(times),
         threads=threads,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        memory_mib=answer["peak_memory_mib"],
+        device_memory_mib=answer["gpu_memory_mib"],
     )

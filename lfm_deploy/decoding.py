@@ -1,5 +1,6 @@
 """From the bytes of one picture to pixels, exactly as Pillow makes them."""
 
+import hashlib
 import io
 import stat
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+
+# Counts the ways in which this project has turned files into pixels: a logit that was kept belongs to one of them.
+DECODING_VERSION = 1
 
 # Pillow warns above this many pixels and refuses above twice as many; here more are refused, as a decompression bomb.
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
@@ -59,6 +63,22 @@ def decode_picture(
         return np.array(rgb)
     slot[...] = np.asarray(rgb)
     return slot
+
+
+def hash_pixels(content: Path | bytes, size: SizePolicy, config: ModelConfig) -> str:
+    """Hex digest of a picture's pixels before any resizing: equal for equal pictures in files that differ.
+
+    Args:
+        content: the file, or its bytes.
+        size: policy under which the picture is to be judged; what cannot be judged has no digest.
+        config: as of ``decode_picture``.
+
+    Raises:
+        ImageError: the bare reason why it cannot be read or judged.
+    """
+    rgb = read_rgb(content, lambda width, height: _check_native(width, height, config) if size == "native" else None)
+    width, height = rgb.size
+    return hashlib.sha256(f"{width}x{height} ".encode() + rgb.tobytes()).hexdigest()
 
 
 def read_rgb(content: Path | bytes, check_size: Callable[[int, int], None] = lambda *_: None) -> Image.Image:

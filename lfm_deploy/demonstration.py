@@ -18,10 +18,11 @@ from lfm_deploy.deployment import build_into, choose_target, export_into
 from lfm_deploy.errors import GateError
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.quantising import quantise_into
+from lfm_deploy.scorers import Progress
 from lfm_deploy.search import BudgetError
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification import Progress, Verification, verify
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.verification import Verification, verify
+from lfm_deploy.workdir import Workdir, remove_reports
 from training.data import make_training_tiles, write_calibration_tiles, write_test_tiles
 from training.train import EpochResult, TrainConfig, train
 
@@ -109,7 +110,14 @@ def demonstrate(
     watch.lap("build")
 
     on_message("6/6 verify: every engine against PyTorch on photographs that were held out")
-    verification = verify(workdir, load_suites(data), speed_seconds=0.5, on_progress=on_progress)
+    verification = verify(
+        workdir,
+        load_suites(data),
+        speed_seconds=0.5,
+        on_start=lambda: remove_reports(workdir, on_message),
+        on_warning=on_message,
+        on_progress=on_progress,
+    )
     watch.lap("verify")
     _require_worth(verification)
     return Demonstration(

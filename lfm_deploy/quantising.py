@@ -20,9 +20,8 @@ from lfm_deploy.errors import GateError
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
 from lfm_deploy.ranges import Ranges, check_ranges, read_ranges
 from lfm_deploy.search import Progress, SearchResult, search_layers
+from lfm_deploy.search_findings import FINDINGS_FORMAT, read_findings
 from lfm_deploy.workdir import Workdir
-
-_FORMAT = "lfm-deploy precision 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,61 +87,11 @@ def quantise_into(
         if recipe is Recipe.CPU:
             check_kernels(model, result)
         everything = read_findings(workdir) | {recipe: result.as_dict()}
-        text = json.dumps({"format": _FORMAT, "recipes": everything}, indent=1, allow_nan=False) + "\n"
+        text = json.dumps({"format": FINDINGS_FORMAT, "recipes": everything}, indent=1, allow_nan=False) + "\n"
         write_together(
             {path: model.SerializeToString(deterministic=True), workdir.precisions: text.encode()},
         )
     return QuantisedGraph(path=path, findings=result.as_dict(), reused=False)
-
-
-def read_findings(workdir: Workdir) -> dict[Recipe, dict[str, Any]]:
-    """What ``precision.json`` says, by recipe; empty where there is none that this version reads."""
-    try:
-        values = json.loads(workdir.precisions.read_text(encoding="utf-8"), parse_constant=_refuse)
-        if values["format"] != _FORMAT:
-            return {}
-        return {Recipe(name): dict(findings) for name, findings in values["recipes"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def describe_quantisation(workdir: Workdir) -> dict[str, dict[str, Any]]:
-    """How the INT8 graphs of a workdir came about, by recipe, for reports.
-
-    Returns:
-        What the search found, and ``tensors``: each one's histogram, the candidate that was chosen, and the range that
-        it keeps (None where its layer stays in floating point). ``tensors`` is empty where ``ranges.json`` is not the
-        one that the graph was made with.
-    """
-    described = {}
-    for recipe, findings in read_findings(workdir).items():
-        info = read_info_if_whole(workdir.graph(Precision.INT8, recipe))
-        if info is None or info.quantisation is None:
-            continue
-        same = workdir.ranges.is_file() and sha256_of_file(workdir.ranges) == info.quantisation.ranges_sha256
-        tensors = _describe_tensors(read_ranges(workdir.ranges), info.quantisation) if same else {}
-        described[str(recipe)] = findings | {"tensors": tensors}
-    return described
-
-
-def _describe_tensors(ranges: Ranges, quantisation: Quantisation) -> dict[str, dict[str, Any]]:
-    recipe = quantisation.recipe
-    tensors = {}
-    for name, tensor in ranges.tensors.items():
-        layer = name.partition(".")[0]  # of the projection's output, the projection
-        in_int8 = recipe in tensor.choice and quantisation.layers[layer] == "int8"
-        tensors[name] = {
-            "histogram": list(tensor.histogram),
-            "histogram_low": tensor.histogram_low,
-            "histogram_high": tensor.histogram_high,
-            "chosen": tensor.choice[recipe] if in_int8 else None,
-            "kept": list(tensor.chosen(recipe)) if in_int8 else None,
-        }
-    return tensors
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def check_kernels(model: onnx.ModelProto, result: SearchResult) -> None:

@@ -1,22 +1,30 @@
 """Logits that were computed before, so that a second or a killed verification costs only what is new.
 
 One SQLite file beside the artifacts. A logit is found by its scorer, which names everything that it depends on besides
-the picture (``scorer_key``), and by the hash of the picture file; the path plays no part.
+the picture (``scorer_key``), and by the hash of the picture file; the path plays no part. Speeds are kept beside them.
 """
 
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from lfm_deploy.atomic import sha256_of_bytes
+from lfm_deploy.errors import DeployError
 
 _FORMAT = "lfm-deploy scores 1"
 _QUERY_SIZE = 500  # well below the number of variables that SQLite takes in one statement
+_PATIENCE_SECONDS = 60  # while another process writes
+# SQLite's words for a file that is not whole; others, such as "locked" or "full", say nothing of the content.
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR})
+
+
+class CacheError(DeployError):
+    """The cache cannot be used: no room, no right to write, or another process holds it for too long."""
 
 
 def scorer_key(**values: Any) -> str:
@@ -40,15 +48,22 @@ class ScoreCache:
         Args:
             path: of the file; one that is damaged or of another version is replaced by an empty one.
             on_warning: takes a line that says so.
+
+        Raises:
+            CacheError: it can neither be opened nor made.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._connection = _open(path)
-        except sqlite3.DatabaseError as error:
-            on_warning(f"{path}: the cache of scores is damaged ({error}); it is made anew, so all is scored again")
-            for leftover in (path, path.with_name(f"{path.name}-journal")):
-                leftover.unlink(missing_ok=True)
-            self._connection = _open(path)
+        self._path = path
+        with self._complaining():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._connection = _open(path)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                on_warning(f"{path}: the cache of scores is damaged ({error}); it is made anew, so all is scored again")
+                for leftover in (path, path.with_name(f"{path.name}-journal")):
+                    leftover.unlink(missing_ok=True)
+                self._connection = _open(path)
 
     def __enter__(self) -> Self:
         return self
@@ -71,13 +86,14 @@ class ScoreCache:
         """
         wanted = list(dict.fromkeys(pictures))
         found: dict[str, float | str] = {}
-        for start in range(0, len(wanted), _QUERY_SIZE):
-            part = wanted[start : start + _QUERY_SIZE]
-            rows = self._connection.execute(
-                f"SELECT picture, logit FROM scores WHERE scorer = ? AND picture IN ({','.join('?' * len(part))})",  # noqa: S608  # placeholders
-                (scorer, *part),
-            )
-            found.update(rows)
+        with self._complaining():
+            for start in range(0, len(wanted), _QUERY_SIZE):
+                part = wanted[start : start + _QUERY_SIZE]
+                rows = self._connection.execute(
+                    f"SELECT picture, logit FROM scores WHERE scorer = ? AND picture IN ({','.join('?' * len(part))})",  # noqa: S608  # placeholders
+                    (scorer, *part),
+                )
+                found.update(rows)
         return found
 
     def add(self, scorer: str, found: Mapping[str, float | str]) -> None:
@@ -87,12 +103,40 @@ class ScoreCache:
             for picture, value in found.items()
             if isinstance(value, str) or math.isfinite(value)
         ]
-        with self._connection:
+        with self._complaining(), self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", kept)
+
+    def find_speeds(self, scorer: str) -> dict[int, dict[str, Any]]:
+        """What was measured of a scorer, as plain values by batch size."""
+        with self._complaining():
+            rows = self._connection.execute("SELECT batch, speed FROM speeds WHERE scorer = ?", (scorer,))
+            return {batch: json.loads(text) for batch, text in rows}
+
+    def add_speeds(self, scorer: str, speeds: Mapping[int, Mapping[str, Any]]) -> None:
+        """Remember what was measured, plain values by batch size."""
+        kept = [(scorer, batch, json.dumps(dict(values), allow_nan=False)) for batch, values in speeds.items()]
+        with self._complaining(), self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO speeds VALUES (?, ?, ?)", kept)
+
+    @contextmanager
+    def _complaining(self) -> Iterator[None]:
+        """Say in one line what is wrong with the file."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise CacheError(
+                f"{self._path}: the cache of scores cannot be used ({error}); mend that, or go on with --no-cache"
+            ) from None
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    # Errors of our own checks carry no code.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code & 0xFF in _DAMAGED  # the rest of the number says more precisely what happened
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60)
+    connection = sqlite3.connect(path, timeout=_PATIENCE_SECONDS)
     try:
         with closing(connection.execute("PRAGMA quick_check(1)")) as rows:
             if (state := rows.fetchone()[0]) != "ok":
@@ -102,6 +146,10 @@ def _open(path: Path) -> sqlite3.Connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS scores (scorer TEXT, picture TEXT, logit, PRIMARY KEY (scorer, picture)) "
                 "WITHOUT ROWID"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS speeds (scorer TEXT, batch INTEGER, speed TEXT, "
+                "PRIMARY KEY (scorer, batch)) WITHOUT ROWID"
             )
             known = [row[0] for row in connection.execute("SELECT format FROM about")]
             if not known:

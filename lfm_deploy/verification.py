@@ -1,58 +1,25 @@
 """Do all engines make the checkpoint's decisions? Every engine of a workdir against PyTorch over suites."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engines.cpu_settings import find_settings
-from engines.engine import Engine
-from engines.loading import load_engine
-from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import Precision
 from lfm_deploy.atomic import sha256_of_file
-from lfm_deploy.benchmark import Speed, measure_speed
+from lfm_deploy.benchmark import Speed
 from lfm_deploy.comparison import Gate, Scores, SuiteResult, compare_suite, judge_suite
 from lfm_deploy.contract import Contract, check_contract
-from lfm_deploy.errors import ArtifactError, ImageError, OtherGpuError, SuiteError, UnavailableError
-from lfm_deploy.images import SkippedImage, read_batches
-from lfm_deploy.quantisation import Quantisation, Recipe
-from lfm_deploy.suites import Suite, TestSet
-from lfm_deploy.workdir import Workdir, check_origin
-
-SPEED_BATCHES = (1, 32)
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A file that ought to run: the checkpoint, which comes first and is the reference, a graph or an engine.
-
-    Attributes:
-        path: of the file.
-        name: in reports, unique in a workdir.
-        place: runtime and device, the same for engines whose speeds can be compared.
-        precision: of its arithmetic.
-        device: where to run it; None leaves it to the kind of file.
-        contract: what pictures it takes; None for the checkpoint, which takes any.
-        batches: smallest and largest batch of its profile.
-        quantisation: of an INT8 graph or engine.
-    """
-
-    path: Path
-    name: str
-    place: str
-    precision: Precision
-    device: str | None
-    contract: Contract | None = None
-    batches: tuple[int, int] = (1, 65535)
-    quantisation: Quantisation | None = None
-
-    @property
-    def asked_precision(self) -> str | None:
-        """What ``load_engine`` is told: a checkpoint runs in the precision that is asked for, files have theirs."""
-        return str(self.precision) if self.path.suffix == ".pth" else None
+from lfm_deploy.errors import ImageError
+from lfm_deploy.images import SkippedImage
+from lfm_deploy.lineup import Candidate, find_candidates
+from lfm_deploy.quantisation import Budget, Quantisation
+from lfm_deploy.score_cache import ScoreCache
+from lfm_deploy.scorers import Progress, Scorer, plan_tasks, published_reading, run_tasks
+from lfm_deploy.speeds import MemoryUse, compare_with_pytorch, find_memory, find_speeds
+from lfm_deploy.suite_scores import InBothClasses, collect_scores, find_in_both, make_scorer, make_tasks
+from lfm_deploy.suites import Suite
+from lfm_deploy.workdir import Workdir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +32,8 @@ class EngineResult:
         suites: how it did, one entry a suite.
         gates: what it had to meet; the reference has none.
         speeds: one entry a batch size.
+        cached: how many of its logits were known from an earlier run.
+        memory: what it takes; None where that is not known.
     """
 
     name: str
@@ -77,6 +46,8 @@ class EngineResult:
     suites: tuple[SuiteResult, ...] = ()
     gates: tuple[Gate, ...] = ()
     speeds: tuple[Speed, ...] = ()
+    cached: int = 0
+    memory: MemoryUse | None = None
 
     @property
     def failed(self) -> bool:
@@ -92,11 +63,26 @@ class Verification:
         engines: one row each; the first is the reference.
         scores: per engine name and suite, the scores on each test set.
         skipped: pictures that could not be judged, with the reason.
+        suites: what was scored.
+        in_both_classes: files that a suite has under both labels.
+        limits: what FP16 and INT8 were held to; None for what each has by itself.
     """
 
     engines: list[EngineResult] = field(default_factory=list)
     scores: dict[tuple[str, str], list[tuple[str, Scores]]] = field(default_factory=dict)
     skipped: list[SkippedImage] = field(default_factory=list)
+    suites: list[Suite] = field(default_factory=list)
+    in_both_classes: list[InBothClasses] = field(default_factory=list)
+    limits: Budget | None = None
+
+    @property
+    def categories(self) -> dict[tuple[str, str], dict[Path, str]]:
+        """Per suite and test set, the categories of its pictures; empty for a set without any."""
+        return {
+            (suite.name, part.name): {i.path: i.category for i in part.images if i.category is not None}
+            for suite in self.suites
+            for part in suite.sets
+        }
 
     @property
     def compared(self) -> list[EngineResult]:
@@ -117,9 +103,16 @@ def verify(
     strict: bool = False,
     batch: int = 32,
     speed_seconds: float = 1.0,
+    limits: Budget | None = None,
+    use_cache: bool = True,
+    on_start: Callable[[], None] = lambda: None,
+    on_warning: Callable[[str], None] = lambda _: None,
     on_progress: Progress = lambda *_: None,
 ) -> Verification:
     """Score every engine of a workdir over suites and compare it with the checkpoint in PyTorch.
+
+    Logits and speeds that are known from an earlier run come from ``scores.sqlite`` of the workdir; an engine is loaded
+    only where a picture is new to it.
 
     Args:
         workdir: a folder that a checkpoint was exported into.
@@ -128,10 +121,15 @@ def verify(
         strict: take a picture that cannot be read for an error instead of listing it.
         batch: pictures at a time.
         speed_seconds: least time for each speed figure; 0 measures none.
+        limits: what FP16 and INT8 are held to; None is what each has by itself.
+        use_cache: False computes and measures everything, and keeps nothing.
+        on_start: called when all inputs were checked and scoring begins.
+        on_warning: takes lines for people.
         on_progress: called with what is done, how much, and of how much.
 
     Raises:
         ArtifactError: an artifact is damaged, stale or foreign.
+        CacheError: the cache cannot be read or written.
         ContractError: an artifact was made for other pictures than a suite asks for.
         ImageError: a picture cannot be read, with ``strict``.
         SuiteError: of a test set no picture can be read, or only of one class.
@@ -142,146 +140,60 @@ def verify(
         for suite in suites:
             if candidate.contract is not None:
                 check_contract(candidate.contract, Contract(size=suite.size), str(candidate.path))
-    result = Verification()
-    engines, reasons = _open_all(candidates)
-    try:
-        for suite in suites:
-            _score_suite(suite, engines, result, batch, on_progress)
+    result = Verification(suites=list(suites), limits=limits)
+    with ExitStack() as stack:
+        cache = stack.enter_context(ScoreCache(workdir.score_cache, on_warning)) if use_cache else None
+        scorers = [make_scorer(candidate, required=candidate is candidates[0]) for candidate in candidates]
+        for scorer in scorers:
+            stack.callback(scorer.close)
+        tasks = [make_tasks(suite, published_reading(suite.size, batch), on_progress) for suite in suites]
+        result.in_both_classes += [
+            pair for suite, of_suite in zip(suites, tasks, strict=True) for pair in find_in_both(suite, of_suite)
+        ]
+        plan_tasks([task for of_suite in tasks for task in of_suite], scorers, cache)
+        on_start()
+        for suite, of_suite in zip(suites, tasks, strict=True):
+            run_tasks(of_suite, scorers, cache, on_progress)
+            scores, skipped = collect_scores(suite, of_suite)
+            result.scores |= {(name, suite.name): parts for name, parts in scores.items()}
+            result.skipped += skipped
             if strict and result.skipped:
                 first = result.skipped[0]
                 raise ImageError(f"{first.path}: {first.reason} ({len(result.skipped)} such pictures; --strict)")
-    finally:
-        for engine in engines.values():
-            engine.close()
-    reference = candidates[0].name
-    for done, candidate in enumerate(candidates):
-        on_progress("measuring speed", done, len(candidates))
-        result.engines.append(_describe(candidate, reasons.get(candidate.name), result, reference, speed_seconds))
-    on_progress("measuring speed", len(candidates), len(candidates))
+        for scorer in scorers:
+            scorer.close()
+        _describe_all(candidates, scorers, result, cache, speed_seconds, on_progress)
     return result
 
 
-def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
-    """The checkpoint, every graph and every engine of a workdir, each checked to be whole and of one origin.
-
-    Raises:
-        ArtifactError: one is damaged, foreign, or was made from another checkpoint or another graph.
-    """
-    found = [
-        Candidate(
-            path=workdir.require_checkpoint(),
-            name=_named("pytorch fp32", device),
-            place=f"pytorch on {device}",
-            precision=Precision.FP32,
-            device=device,
-        )
-    ]
-    if device.startswith("cuda"):  # on a CPU autocast is slower than float32, and nobody's way to run it
-        found.append(replace(found[0], name=_named("pytorch fp16", device), precision=Precision.FP16))
-    graph_hashes = {}
-    for path in workdir.graphs():
-        graph = read_graph_info(path)
-        recipe = None if graph.quantisation is None else graph.quantisation.recipe
-        remedy = (
-            "lfm-deploy export CHECKPOINT.pth"
-            if path == workdir.graph(Precision.FP32)
-            else build_command(graph.precision, recipe=recipe)
-        )
-        check_origin(path, graph.checkpoint_sha256, workdir, remedy)
-        settings = find_settings(path) if device == "cpu" else None
-        runtime = "onnxruntime" if settings is None else settings.runtime
-        if recipe is not Recipe.CPU:
-            graph_hashes[graph.precision] = sha256_of_file(path)  # engines are built from these
-        found.append(
-            Candidate(
-                path=path,
-                name=_named(f"{runtime} {graph.precision}{f' {recipe}' if recipe else ''}", device),
-                place=f"{runtime} on {device}",
-                precision=graph.precision,
-                device=device,
-                contract=graph.contract,
-                quantisation=graph.quantisation,
-            )
-        )
-    for path in workdir.engines():
-        engine = read_engine_info(path)
-        remedy = build_command(engine.precision, engine.gpu)
-        check_origin(path, engine.checkpoint_sha256, workdir, remedy)
-        if graph_hashes.get(engine.precision, engine.onnx_sha256) != engine.onnx_sha256:
-            raise ArtifactError(f"{path}: stale: the ONNX file that it was built from has changed; run '{remedy}'")
-        found.append(
-            Candidate(
-                path=path,
-                name=f"{engine.runtime} {engine.precision} {engine.gpu}",
-                place=f"{engine.runtime} on {engine.gpu}",
-                precision=engine.precision,
-                device=device if device.startswith("cuda") else None,
-                contract=engine.contract,
-                batches=(engine.batch[0], engine.batch[2]),
-                quantisation=engine.quantisation,
-            )
-        )
-    return found
-
-
-def _named(name: str, device: str) -> str:
-    return name if device == "cpu" else f"{name} {device}"
-
-
-def _open_all(candidates: list[Candidate]) -> tuple[dict[str, Engine], dict[str, str]]:
-    """Engines by name, and the reasons of those that cannot run here. The reference must run."""
-    engines: dict[str, Engine] = {}
-    reasons: dict[str, str] = {}
-    for candidate in candidates:
-        try:
-            engines[candidate.name] = load_engine(
-                candidate.path, device=candidate.device, spin=False, precision=candidate.asked_precision
-            )
-        except (UnavailableError, OtherGpuError) as error:
-            if candidate is candidates[0]:
-                raise
-            reasons[candidate.name] = str(error)
-    return engines, reasons
-
-
-def _score_suite(
-    suite: Suite, engines: dict[str, Engine], result: Verification, batch: int, on_progress: Progress
+def _describe_all(
+    candidates: Sequence[Candidate],
+    scorers: Sequence[Scorer],
+    result: Verification,
+    cache: ScoreCache | None,
+    speed_seconds: float,
+    on_progress: Progress,
 ) -> None:
-    """Decode each picture once and hand it to every engine."""
-    total, done = sum(len(part.images) for part in suite.sets), 0
-    config = next(iter(engines.values())).config
-    for part in suite.sets:
-        kept: list[int] = []
-        logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in engines}
-        for group in read_batches([image.path for image in part.images], suite.size, batch=batch, config=config):
-            result.skipped.extend(group.skipped)
-            if len(group.indices):
-                kept.extend(group.indices)
-                for name, engine in engines.items():
-                    logits[name].append(engine.logits(group.images))
-            done += len(group.indices) + len(group.skipped)
-            on_progress(f"scoring {suite.name}", done, total)
-        paths, labels = _readable(suite, part, kept)
-        for name, parts in logits.items():
-            scores = Scores(paths=paths, labels=labels, logits=np.concatenate(parts))
-            result.scores.setdefault((name, suite.name), []).append((part.name, scores))
-
-
-def _readable(suite: Suite, part: TestSet, kept: list[int]) -> tuple[tuple[Path, ...], NDArray[np.int64]]:
-    """Paths and labels of the pictures that could be read."""
-    labels = np.array([part.images[index].label for index in kept], dtype=np.int64)
-    if len(set(labels.tolist())) < (2 if part.has_both_classes else 1):
-        raise SuiteError(
-            f"{suite.name}/{part.name}: of {len(part.images)} pictures {len(kept)} can be read, not of every class; "
-            "look at the files with 'lfm-deploy verify --strict', which names the first"
-        )
-    return tuple(part.images[index].path for index in kept), labels
+    """A row for each candidate: what it decided, how fast it is, and what memory it takes."""
+    reference = candidates[0]
+    for done, (candidate, scorer) in enumerate(zip(candidates, scorers, strict=True)):
+        on_progress("measuring speed", done, len(candidates))
+        row = _describe(candidate, scorer.not_run, result, reference.name, result.limits)
+        speeds: Sequence[Speed] = ()
+        if speed_seconds and scorer.not_run is None:
+            speeds = find_speeds(candidate, scorer.identity, cache, speed_seconds)
+            same_place = candidate.device == reference.device
+            pytorch = () if not same_place else result.engines[0].speeds if result.engines else speeds
+            speeds = compare_with_pytorch(speeds, pytorch)
+        row = replace(row, cached=scorer.cached, memory=find_memory(candidate, speeds), speeds=tuple(speeds))
+        result.engines.append(row)
+    on_progress("measuring speed", len(candidates), len(candidates))
 
 
 def _describe(
-    candidate: Candidate, reason: str | None, found: Verification, reference: str, speed_seconds: float
+    candidate: Candidate, reason: str | None, found: Verification, reference: str, limits: Budget | None
 ) -> EngineResult:
-    """One row: metrics, gates and speed of a candidate that ran, or the reason why it did not."""
+    """One row: metrics and gates of a candidate that ran, or the reason why it did not."""
     sha256 = sha256_of_file(candidate.path)
     if reason is not None:
         return EngineResult(
@@ -303,18 +215,6 @@ def _describe(
             if name != reference:
                 judged = compare_suite(suite, expected, expected, threshold)
                 gates.extend(judge_suite(candidate.precision, suites[-1], judged, candidate.quantisation))
-    speeds: list[Speed] = []
-    if speed_seconds:
-        batches = [size for size in SPEED_BATCHES if candidate.batches[0] <= size <= candidate.batches[1]]
-        side = 256 if candidate.contract is None or candidate.contract.size == "native" else candidate.contract.size
-        speeds = measure_speed(
-            candidate.path,
-            batches,
-            device=candidate.device,
-            side=side,
-            seconds=speed_seconds,
-            precision=candidate.asked_precision,
-        )
     return EngineResult(
         name=candidate.name,
         path=candidate.path,
@@ -324,5 +224,4 @@ def _describe(
         quantisation=candidate.quantisation,
         suites=tuple(suites),
         gates=tuple(gates),
-        speeds=tuple(speeds),
     )

@@ -20,7 +20,8 @@ class Workdir:
 
     It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``lfm.onnx``, ``lfm.fp16.onnx``, ``lfm.int8.onnx``
     (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar and build log,
-    ``ranges.json``, ``precision.json``, ``report.json`` with ``report.html``, and ``scores.csv``.
+    ``ranges.json``, ``precision.json``, ``report.json`` with ``report.html``, ``report.md`` and ``report.xml``,
+    ``scores.csv``, and ``scores.sqlite``, which remembers logits from one verification to the next.
     """
 
     path: Path
@@ -54,6 +55,26 @@ class Workdir:
     def scores(self) -> Path:
         """Every logit of the last verification."""
         return self.path / "scores.csv"
+
+    @property
+    def score_cache(self) -> Path:
+        """Every logit of all verifications, so that none is computed twice."""
+        return self.path / "scores.sqlite"
+
+    @property
+    def summary(self) -> Path:
+        """The report for a pull request, in Markdown."""
+        return self.path / "report.md"
+
+    @property
+    def junit(self) -> Path:
+        """The report for continuous integration, in JUnit's XML."""
+        return self.path / "report.xml"
+
+    @property
+    def reports(self) -> tuple[Path, ...]:
+        """All that a verification writes at its end."""
+        return (self.report, self.page, self.summary, self.junit, self.scores)
 
     @property
     def timing_cache(self) -> Path:
@@ -121,6 +142,18 @@ class Workdir:
             yield
         finally:
             os.close(handle)
+
+
+def remove_reports(workdir: Workdir, on_wait: Callable[[str], None]) -> None:
+    """Remove what an earlier verification wrote, so that one that is cut short leaves none that looks finished.
+
+    Args:
+        workdir: where they are.
+        on_wait: as of ``Workdir.lock``.
+    """
+    with workdir.lock(on_wait):
+        for path in workdir.reports:
+            path.unlink(missing_ok=True)
 
 
 def check_origin(path: Path, checkpoint_sha256: str, workdir: Workdir, remedy: str) -> None:

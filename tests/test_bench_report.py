@@ -7,9 +7,9 @@ from lfm_deploy.bench_report import bound_of, make_bench_report
 from lfm_deploy.benchmark import Benchmark, BenchSettings
 from lfm_deploy.ceilings import Ceiling
 from lfm_deploy.file_rates import FileFigures
+from lfm_deploy.lineup import find_candidates
 from lfm_deploy.rounds import Effort
 from lfm_deploy.sweep import Point, Sweep
-from lfm_deploy.verification import find_candidates
 
 ABOUT = {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "details": None}
 

@@ -16,9 +16,9 @@ from lfm_deploy.benchmark import (
     run_benchmark,
 )
 from lfm_deploy.errors import ConfigError, InputError
+from lfm_deploy.lineup import find_candidates
 from lfm_deploy.machine import count_cores
 from lfm_deploy.rounds import Effort
-from lfm_deploy.verification import find_candidates
 
 
 def test_figures_hang_together(deployment):

@@ -32,7 +32,7 @@ def test_every_source_file_has_its_tests():
         "inspection": "cli",
         "foreign_network": "foreign",
         "published": "published_tables",
-        "tables": "report",
+        "tables": "document",
         "range_choice": "calibration",
     }
     elsewhere["data"] = "training_data"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from lfm_deploy.images import SkippedImage
-from lfm_deploy.quantising import describe_quantisation
 from lfm_deploy.report.document import make_report, scores_as_rows
 from lfm_deploy.report.page import make_page
+from lfm_deploy.search_findings import describe_quantisation
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification import verify
 

@@ -12,8 +12,8 @@ from lfm_deploy.deployment import export_into
 from lfm_deploy.errors import ArtifactError, GateError
 from lfm_deploy.photographs import sample_tiles
 from lfm_deploy.quantisation import Budget, Recipe
-from lfm_deploy.quantising import check_kernels, describe_quantisation, quantise_into, read_findings
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.quantising import check_kernels, quantise_into
+from lfm_deploy.search_findings import read_findings
 
 
 @pytest.mark.parametrize("recipe", list(Recipe))
@@ -121,24 +121,3 @@ def test_nothing_appears_if_the_last_check_fails(own_calibrated, wide_budget, mo
         quantise_into(own_calibrated, Recipe.CPU, wide_budget)
     assert [path.name for path in own_calibrated.graphs()] == ["lfm.onnx"]
     assert not own_calibrated.precisions.exists()
-
-
-def test_the_description_has_what_plots_need(own_calibrated):
-    described = describe_quantisation(own_calibrated)
-    assert set(described) == {"tensorrt", "cpu"}
-    for recipe, findings in described.items():
-        for name, tensor in findings["tensors"].items():
-            layer = name.partition(".")[0]
-            quantised = findings["layers"][layer]["precision"] == "int8" and (
-                name != "projection.output" or recipe == "cpu"
-            )
-            assert (tensor["kept"] is not None) is quantised
-            assert sum(tensor["histogram"]) > 0
-
-
-def test_histograms_of_other_ranges_are_not_shown(own_calibrated):
-    own_calibrated.ranges.write_text(own_calibrated.ranges.read_text().replace('"seed": 0', '"seed": 1'))
-    assert all(findings["tensors"] == {} for findings in describe_quantisation(own_calibrated).values())
-    own_calibrated.graph(Precision.INT8, Recipe.CPU).unlink()
-    assert set(describe_quantisation(own_calibrated)) == {"tensorrt"}
-    assert describe_quantisation(Workdir(own_calibrated.path / "none")) == {}

@@ -2,10 +2,11 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+from contextlib import closing
 
 import pytest
 
-from lfm_deploy.score_cache import ScoreCache, scorer_key
+from lfm_deploy.score_cache import CacheError, ScoreCache, scorer_key
 
 ENGINE, OTHER = scorer_key(engine="a"), scorer_key(engine="b")
 
@@ -64,6 +65,27 @@ def test_a_file_cut_short_is_made_anew_with_a_warning(tmp_path, warnings, share)
     with ScoreCache(path, warnings.append) as cache:
         assert cache.find(ENGINE, ["p"]) == {"p": 1.0}
     assert len(warnings) == 1
+
+
+def test_a_cache_that_another_process_holds_is_not_thrown_away(tmp_path, warnings, monkeypatch):
+    monkeypatch.setattr("lfm_deploy.score_cache._PATIENCE_SECONDS", 0.05)
+    path = tmp_path / "scores.sqlite"
+    with ScoreCache(path, warnings.append) as cache:
+        cache.add(ENGINE, {"p": 1.0})
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(CacheError, match=r"scores\.sqlite: .*locked.*--no-cache"):
+            ScoreCache(path, warnings.append)
+    with ScoreCache(path, warnings.append) as cache:
+        assert cache.find(ENGINE, ["p"]) == {"p": 1.0}
+    assert warnings == []
+
+
+def test_speeds_are_found_by_scorer_and_batch(cache):
+    cache.add_speeds(ENGINE, {1: {"fps": 30.5}, 32: {"fps": 46.0}})
+    cache.add_speeds(ENGINE, {32: {"fps": 47.0}})
+    assert cache.find_speeds(ENGINE) == {1: {"fps": 30.5}, 32: {"fps": 47.0}}
+    assert cache.find_speeds(OTHER) == {}
 
 
 def test_another_file_or_version_is_made_anew(tmp_path, warnings):

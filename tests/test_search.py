@@ -113,7 +113,7 @@ def test_layers_that_are_asked_for_are_taken_if_they_hold(fragile, wide_budget):
 
 
 def test_the_signal_to_noise_ratio_is_of_what_a_layer_reads(calibrated):
-    from lfm_deploy.quantising import read_findings
+    from lfm_deploy.search_findings import read_findings
 
     findings = read_findings(calibrated)
     cpu = findings[Recipe.CPU]["layers"]
@@ -123,8 +123,8 @@ def test_the_signal_to_noise_ratio_is_of_what_a_layer_reads(calibrated):
 
 
 def test_pairs_for_plots_are_of_the_pictures_that_judge(calibrated):
-    from lfm_deploy.quantising import read_findings
     from lfm_deploy.ranges import JUDGE, read_ranges
+    from lfm_deploy.search_findings import read_findings
 
     judges = [picture for picture in read_ranges(calibrated.ranges).pictures if picture.part == JUDGE]
     for findings in read_findings(calibrated).values():

@@ -79,6 +79,24 @@ def test_a_folder_of_sets_with_categories(tmp_path):
     assert [(part.name, len(part.images)) for part in suite.sets] == [("one", 2), ("two", 2)]
 
 
+def test_categories_are_pooled_and_keep_their_names(tmp_path):
+    fill(tmp_path, "two/cat/0_real/a.png", "two/cat/1_fake/b.png", "two/car/1_fake/c.png", "one/0_real/a.png")
+    (suite,) = load_suites(tmp_path)
+    one, two = suite.sets
+    assert two.categories == ("car", "cat")
+    assert [(image.category, image.label) for image in two.images] == [("cat", 0), ("car", 1), ("cat", 1)]
+    assert (two.count(0), two.count(1)) == (1, 2)
+    assert (one.categories, one.images[0].category) == ((), None)
+
+
+def test_the_size_policy_is_ones_own_for_own_folders_alone(tmp_path):
+    fill(tmp_path, "0_real/a.png", "1_fake/b.png")
+    assert [load_suites(tmp_path)[0].size, load_suites(tmp_path, size="native")[0].size] == [256, "native"]
+    for name in ("GANGen-Detection", "diffusion"):
+        with pytest.raises(SuiteError, match="leave --size out"):
+            load_suites(name, tmp_path, size="native")
+
+
 def test_a_set_of_one_class_beside_complete_ones_is_kept(tmp_path):
     fill(tmp_path, "one/0_real/a.png", "one/1_fake/b.png", "real_only/0_real/a.png")
     (suite,) = load_suites(tmp_path)

@@ -11,12 +11,22 @@ from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
 from lfm_deploy.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification import find_candidates, verify
+from lfm_deploy.verification import verify
 from lfm_deploy.workdir import Workdir
 
 
 def run(workdir, folder, **options):
-    return verify(workdir, load_suites(folder), speed_seconds=0, **options)
+    """Everything computed, nothing kept: the workdirs of a session are not to be written."""
+    return verify(workdir, load_suites(folder), speed_seconds=0, use_cache=False, **options)
+
+
+def run_cached(workdir, folder, **options):
+    """A run that keeps what it computes: the result, how many logits of each engine it knew, logits by engine."""
+    found = verify(workdir, load_suites(folder), speed_seconds=0, **options)
+    logits = {
+        engine: np.concatenate([scores.logits for _, scores in parts]) for (engine, _), parts in found.scores.items()
+    }
+    return found, {engine.name: engine.cached for engine in found.engines}, logits
 
 
 def sabotage(path, edit):
@@ -116,7 +126,7 @@ def test_a_contract_that_differs_is_refused(own_deployment, pictures, field, val
 
 def test_native_suites_need_a_graph_of_dynamic_size(deployment, pictures):
     with pytest.raises(ContractError, match="--dynamic-size"):
-        verify(deployment, load_suites(pictures, size="native"), speed_seconds=0)
+        verify(deployment, load_suites(pictures, size="native"), speed_seconds=0, use_cache=False)
 
 
 def test_a_dynamic_graph_judges_native_and_mixed_sizes(small_checkpoint, tmp_path):
@@ -167,11 +177,107 @@ def test_a_class_of_which_nothing_can_be_read(deployment, spoilt):
         run(deployment, spoilt)
 
 
-def test_on_a_gpu_autocast_is_an_engine_of_its_own(deployment):
-    on_gpu, on_cpu = find_candidates(deployment, "cuda:1"), find_candidates(deployment, "cpu")
-    assert [(one.name, one.asked_precision) for one in on_gpu[:3]] == [
-        ("pytorch fp32 cuda:1", "fp32"),
-        ("pytorch fp16 cuda:1", "fp16"),
-        ("onnxruntime fp32 cuda:1", None),
-    ]
-    assert not any("pytorch fp16" in one.name for one in on_cpu)
+@pytest.fixture
+def own_small(small_workdir, tmp_path):
+    """A copy of the workdir with checkpoint and FP32 graph alone."""
+    shutil.copytree(small_workdir.path, tmp_path / "small")
+    return Workdir(tmp_path / "small")
+
+
+@pytest.fixture
+def own_pictures(pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "pictures")
+    return tmp_path / "pictures"
+
+
+PYTORCH, ORT = "pytorch fp32", "onnxruntime fp32"
+
+
+def test_only_what_is_new_is_scored(own_small, own_pictures):
+    warnings = []
+    _, cached, logits = run_cached(own_small, own_pictures, on_warning=warnings.append)
+    assert cached == {PYTORCH: 0, ORT: 0}
+    again, cached, known = run_cached(own_small, own_pictures, on_warning=warnings.append)
+    assert cached == {PYTORCH: 24, ORT: 24}
+    assert all(np.array_equal(known[name], logits[name]) for name in logits)
+    assert again.passed
+    # A picture with another content under the same name.
+    path = own_pictures / "first" / "0_real" / "00.png"
+    content = path.read_bytes()
+    shutil.copy(own_pictures / "second" / "0_real" / "01.png", path)
+    _, cached, changed = run_cached(own_small, own_pictures, on_warning=warnings.append)
+    assert cached == {PYTORCH: 24, ORT: 24}  # its content is known as well, from another test set
+    assert changed[ORT][0] == logits[ORT][12]
+    path.write_bytes(content + b"\0")
+    assert run_cached(own_small, own_pictures)[1] == {PYTORCH: 23, ORT: 23}
+    # Another file of the engine.
+    sabotage(own_small.graph(Precision.FP32), lambda model: setattr(model, "doc_string", "edited"))
+    assert run_cached(own_small, own_pictures)[1] == {PYTORCH: 24, ORT: 0}
+    assert warnings == []
+
+
+def test_another_choice_of_threads_is_another_engine(own_small, pictures):
+    from engines.cpu_settings import FILE_NAME, FORMAT, CpuSettings, describe_place, settings_as_dict
+    from lfm_deploy.atomic import sha256_of_file
+
+    graph = own_small.graph(Precision.FP32)
+    run_cached(own_small, pictures)
+    chosen = CpuSettings(runtime="onnxruntime", streams=1, threads=1, piece=4)
+    entry = {"sha256": sha256_of_file(graph), "chosen": settings_as_dict(chosen)}
+    values = {"format": FORMAT, "machine": describe_place(), "graphs": {graph.name: entry}}
+    (own_small.path / FILE_NAME).write_text(json.dumps(values))
+    assert run_cached(own_small, pictures)[1] == {PYTORCH: 24, ORT: 0}
+    assert run_cached(own_small, pictures)[1] == {PYTORCH: 24, ORT: 24}
+
+
+def test_without_the_cache_nothing_is_read_or_written(own_small, pictures):
+    run(own_small, pictures)
+    assert not own_small.score_cache.exists()
+    run_cached(own_small, pictures)
+    before = own_small.score_cache.read_bytes()
+    assert [engine.cached for engine in run(own_small, pictures).engines] == [0, 0]
+    assert own_small.score_cache.read_bytes() == before
+
+
+def test_a_cache_cut_in_half_is_made_anew_with_the_same_results(own_small, pictures):
+    _, _, logits = run_cached(own_small, pictures)
+    content = own_small.score_cache.read_bytes()
+    own_small.score_cache.write_bytes(content[: len(content) // 2])
+    warnings = []
+    _, cached, again = run_cached(own_small, pictures, on_warning=warnings.append)
+    assert cached == {PYTORCH: 0, ORT: 0}
+    assert all(np.array_equal(again[name], logits[name]) for name in logits)
+    assert len(warnings) == 1
+    assert "damaged" in warnings[0]
+    assert run_cached(own_small, pictures)[1] == {PYTORCH: 24, ORT: 24}
+
+
+def test_unreadable_pictures_are_known_as_well(own_small, spoilt):
+    first, _, _ = run_cached(own_small, spoilt)
+    second, cached, _ = run_cached(own_small, spoilt)
+    assert first.skipped == second.skipped
+    assert cached == {PYTORCH: 24, ORT: 24}
+
+
+def test_inputs_are_checked_before_scoring_begins(own_small, own_deployment, pictures):
+    begun = []
+    sidecar_path(own_deployment.engine(Precision.FP16, "sm86")).unlink()
+    with pytest.raises(ArtifactError):
+        run(own_deployment, pictures, on_start=lambda: begun.append("deployment"))
+    run(own_small, pictures, on_start=lambda: begun.append("small"))
+    assert begun == ["small"]
+
+
+def test_a_file_under_both_labels_is_told(own_small, own_pictures):
+    real, fake = own_pictures / "first" / "0_real" / "00.png", own_pictures / "second" / "1_fake" / "copy.png"
+    shutil.copy(real, fake)
+    found = run(own_small, own_pictures)
+    assert [(pair.suite, pair.real, pair.fake) for pair in found.in_both_classes] == [("pictures", real, fake)]
+
+
+def test_categories_are_told_apart(own_small, pictures, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(pictures / name, tmp_path / "suite" / "set" / name)
+    found = run(own_small, tmp_path / "suite")
+    ((_, scores),) = found.scores[ORT, "suite"]
+    assert {found.categories["suite", "set"][path] for path in scores.paths} == {"first", "second"}

@@ -76,8 +76,8 @@ def command(
     from lfm_deploy.bench_report import make_bench_report
     from lfm_deploy.bench_tables import print_bench
     from lfm_deploy.benchmark import BenchSettings, choose_engines, run_benchmark
+    from lfm_deploy.lineup import find_candidates
     from lfm_deploy.rounds import Effort
-    from lfm_deploy.verification import find_candidates
 
     candidates = choose_engines(find_candidates(workdir, choose_device(device, gpus) or "cpu"), wanted)
     say(f"taking {', '.join(candidate.path.name for candidate in candidates)} from {workdir.path}")

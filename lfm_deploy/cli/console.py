@@ -32,6 +32,16 @@ def workdir_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def size_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--size``, the size policy of folders and lists of one's own; None where it is not given."""
+    return click.option(
+        "--size",
+        type=click.Choice(["256", "native"]),
+        callback=lambda _context, _option, text: int(text) if text and text.isdigit() else text,
+        help="For a folder or list of your own: resize pictures, or not.  [default: 256]",
+    )(command)
+
+
 gpus_option = click.option("--gpus", metavar="LIST|all", help="GPUs that share every batch, such as 0,1.")
 
 

@@ -22,9 +22,9 @@ def command(seed: int, workdir: Path, as_json: bool) -> int:
     from engines.host import keep_freed_memory
     from lfm_deploy.cli.verify import write_report
     from lfm_deploy.demonstration import as_values, demonstrate
-    from lfm_deploy.quantising import describe_quantisation
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
+    from lfm_deploy.search_findings import describe_quantisation
 
     keep_freed_memory()
     folder = Workdir(workdir)

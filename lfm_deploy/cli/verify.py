@@ -4,32 +4,62 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say, workdir_option
-from lfm_deploy.workdir import Workdir
+from lfm_deploy.cli.console import (
+    FOLDER,
+    json_option,
+    make_console,
+    print_json,
+    progress_bar,
+    say,
+    size_option,
+    workdir_option,
+)
+from lfm_deploy.workdir import Workdir, remove_reports
 
-GATE_FAILED, NOTHING_RAN = 1, 3
+if TYPE_CHECKING:
+    from lfm_deploy.contract import SizePolicy
+    from lfm_deploy.suites import Suite
+    from lfm_deploy.verification import Verification
+
+_INTERRUPTED = 130
+_EXIT_CODES = {"passed": 0, "failed": 1, "undecided": 1, "nothing": 3}
+_SHOWN_PAIRS = 3
+_KEPT = "the scores so far are kept, and the same command goes on from there"
 
 
 @click.command("verify")
-@click.option("--suite", required=True, metavar="NAME|FOLDER", help="A suite, a group (gan, diffusion, all), a folder.")
+@click.option(
+    "--suite",
+    required=True,
+    metavar="NAME|FOLDER|LIST",
+    help="A suite, a group (gan, diffusion, all), a folder, a list (.csv).",
+)
 @click.option("--data", type=FOLDER, help="Where the published suites lie.  [default: $LFM_DATA or ./data]")
+@size_option
 @click.option("--device", default="cpu", show_default=True, help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.")
 @click.option("--strict", is_flag=True, help="A picture that cannot be read is an error.")
 @click.option("--batch", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures at a time.")
 @click.option("--no-speed", is_flag=True, help="Measure no FPS.")
+@click.option("--no-cache", is_flag=True, help="Compute every logit anew, and keep none for the next time.")
+@click.option("--limits", metavar="acc=…,ap=…,flips=…%", help="What FP16 and INT8 are held to, in points and per cent.")
+@click.option("--allow-undecided", is_flag=True, help="Exit 0 where pictures are too few to decide a gate.")
 @workdir_option
 @json_option
 def command(
     suite: str,
     data: Path | None,
+    size: "SizePolicy | None",
     device: str,
     strict: bool,
     batch: int,
     no_speed: bool,
+    no_cache: bool,
+    limits: str | None,
+    allow_undecided: bool,
     workdir: Workdir,
     as_json: bool,
 ) -> int:
@@ -37,29 +67,36 @@ def command(
 
     Scores every engine of the workdir and the checkpoint in PyTorch over a suite, compares decisions and logits,
     judges the gates, and writes report.html, report.json and scores.csv into the workdir. A folder as suite holds
-    0_real/ and 1_fake/, or folders that do.
+    0_real/ and 1_fake/, or folders that do; a list is a .csv file with the header path,label[,set[,category]].
+
+    What was computed before is not computed again: scores.sqlite in the workdir knows it by the content of engines and
+    pictures.
     """
     from engines.host import keep_freed_memory
-    from lfm_deploy.quantising import describe_quantisation
+    from lfm_deploy.quantisation import Budget
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
+    from lfm_deploy.search_findings import describe_quantisation
     from lfm_deploy.suites import load_suites
-    from lfm_deploy.verification import verify
 
     keep_freed_memory()
-    suites = load_suites(suite, data)
+    suites = load_suites(suite, data, size=size)
+    held_to = None if limits is None else Budget.parse(limits)
     files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
     say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")
-    with progress_bar() as update:
-        found = verify(
-            workdir,
-            suites,
-            device=device,
-            strict=strict,
-            batch=batch,
-            speed_seconds=0 if no_speed else 1.0,
-            on_progress=update,
-        )
+    found = _verify_unless_interrupted(
+        workdir,
+        suites,
+        device=device,
+        strict=strict,
+        batch=batch,
+        speed_seconds=0 if no_speed else 1.0,
+        limits=held_to,
+        use_cache=not no_cache,
+    )
+    if found is None:
+        return _INTERRUPTED
+    _warn_of_pairs(found)
     quantised = describe_quantisation(workdir)
     report = make_report(found, suites=[part.name for part in suites], device=device, quantised=quantised)
     write_report(workdir, report, found)
@@ -68,9 +105,47 @@ def command(
     else:
         print_report(report, make_console())
         say(f"written: {workdir.page}, {workdir.report} and {workdir.scores}")
-    if not found.compared:
-        return NOTHING_RAN
-    return 0 if found.passed else GATE_FAILED
+    outcome = "nothing" if not found.compared else "passed" if found.passed else "failed"
+    outcome = report["verdict"].get("outcome", outcome)
+    return 0 if outcome == "undecided" and allow_undecided else _EXIT_CODES[outcome]
+
+
+def _verify_unless_interrupted(
+    workdir: Workdir, suites: "list[Suite]", *, use_cache: bool, **options: Any
+) -> "Verification | None":
+    """Verify with a progress bar; None where Ctrl-C came, after saying what that leaves."""
+    from lfm_deploy.verification import verify
+
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        remove_reports(workdir, say)
+        begun = True
+
+    try:
+        with progress_bar() as update:
+            return verify(
+                workdir,
+                suites,
+                use_cache=use_cache,
+                on_start=begin,
+                on_warning=lambda line: say(f"Warning: {line}"),
+                on_progress=update,
+                **options,
+            )
+    except KeyboardInterrupt:
+        kept = _KEPT if use_cache else "without --no-cache, scores would have been kept"
+        say(f"Interrupted, there is no report; {kept}." if begun else "Interrupted before scoring began.")
+        return None
+
+
+def _warn_of_pairs(found: "Verification") -> None:
+    """Files that are real and fake at once, on stderr."""
+    for pair in found.in_both_classes[:_SHOWN_PAIRS]:
+        say(f"Warning: {pair.suite}: the same file is real and fake: {pair.real} and {pair.fake}")
+    if len(found.in_both_classes) > _SHOWN_PAIRS:
+        say(f"Warning: … and {len(found.in_both_classes) - _SHOWN_PAIRS} more such pairs, all in the report")
 
 
 def write_report(workdir: Workdir, report: dict[str, Any], found: Any) -> None:

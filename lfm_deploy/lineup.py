@@ -1,0 +1,109 @@
+"""Who is to be compared: the checkpoint, every graph and every engine of a workdir."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engines.cpu_settings import find_settings
+from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
+from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.contract import Contract
+from lfm_deploy.errors import ArtifactError
+from lfm_deploy.quantisation import Quantisation, Recipe
+from lfm_deploy.workdir import Workdir, check_origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A file that ought to run: the checkpoint, which comes first and is the reference, a graph or an engine.
+
+    Attributes:
+        path: of the file.
+        name: in reports, unique in a workdir.
+        place: runtime and device, the same for engines whose speeds can be compared.
+        precision: of its arithmetic.
+        device: where to run it; None leaves it to the kind of file.
+        contract: what pictures it takes; None for the checkpoint, which takes any.
+        batches: smallest and largest batch of its profile.
+        quantisation: of an INT8 graph or engine.
+    """
+
+    path: Path
+    name: str
+    place: str
+    precision: Precision
+    device: str | None
+    contract: Contract | None = None
+    batches: tuple[int, int] = (1, 65535)
+    quantisation: Quantisation | None = None
+
+    @property
+    def asked_precision(self) -> str | None:
+        """What ``load_engine`` is told: a checkpoint runs in the precision that is asked for, files have theirs."""
+        return str(self.precision) if self.path.suffix == ".pth" else None
+
+
+def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
+    """The checkpoint, every graph and every engine of a workdir, each checked to be whole and of one origin.
+
+    Raises:
+        ArtifactError: one is damaged, foreign, or was made from another checkpoint or another graph.
+    """
+    found = [
+        Candidate(
+            path=workdir.require_checkpoint(),
+            name=_named("pytorch fp32", device),
+            place=f"pytorch on {device}",
+            precision=Precision.FP32,
+            device=device,
+        )
+    ]
+    if device.startswith("cuda"):  # on a CPU autocast is slower than float32, and nobody's way to run it
+        found.append(replace(found[0], name=_named("pytorch fp16", device), precision=Precision.FP16))
+    graph_hashes = {}
+    for path in workdir.graphs():
+        graph = read_graph_info(path)
+        recipe = None if graph.quantisation is None else graph.quantisation.recipe
+        remedy = (
+            "lfm-deploy export CHECKPOINT.pth"
+            if path == workdir.graph(Precision.FP32)
+            else build_command(graph.precision, recipe=recipe)
+        )
+        check_origin(path, graph.checkpoint_sha256, workdir, remedy)
+        settings = find_settings(path) if device == "cpu" else None
+        runtime = "onnxruntime" if settings is None else settings.runtime
+        if recipe is not Recipe.CPU:
+            graph_hashes[graph.precision] = sha256_of_file(path)  # engines are built from these
+        found.append(
+            Candidate(
+                path=path,
+                name=_named(f"{runtime} {graph.precision}{f' {recipe}' if recipe else ''}", device),
+                place=f"{runtime} on {device}",
+                precision=graph.precision,
+                device=device,
+                contract=graph.contract,
+                quantisation=graph.quantisation,
+            )
+        )
+    for path in workdir.engines():
+        engine = read_engine_info(path)
+        remedy = build_command(engine.precision, engine.gpu)
+        check_origin(path, engine.checkpoint_sha256, workdir, remedy)
+        if graph_hashes.get(engine.precision, engine.onnx_sha256) != engine.onnx_sha256:
+            raise ArtifactError(f"{path}: stale: the ONNX file that it was built from has changed; run '{remedy}'")
+        found.append(
+            Candidate(
+                path=path,
+                name=f"{engine.runtime} {engine.precision} {engine.gpu}",
+                place=f"{engine.runtime} on {engine.gpu}",
+                precision=engine.precision,
+                device=device if device.startswith("cuda") else None,
+                contract=engine.contract,
+                batches=(engine.batch[0], engine.batch[2]),
+                quantisation=engine.quantisation,
+            )
+        )
+    return found
+
+
+def _named(name: str, device: str) -> str:
+    return name if device == "cpu" else f"{name} {device}"

@@ -1,0 +1,172 @@
+"""What of a suite is there: missing test sets, unreadable pictures, and the same pixels more than once."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import SizePolicy
+from lfm_deploy.decoding import hash_pixels
+from lfm_deploy.errors import ImageError
+from lfm_deploy.images import SkippedImage
+from lfm_deploy.suites.catalogue import SuiteSpec, find_specs
+from lfm_deploy.suites.folders import load_set
+from lfm_deploy.suites.labelled import CLASS_FOLDERS, LabelledImage, TestSet
+from lfm_deploy.suites.loading import data_folder, load_suites
+
+# Pictures handed to the decoding threads at a time, so that Ctrl-C waits for these alone.
+_WINDOW = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSurvey:
+    """What of a test set is there.
+
+    Attributes:
+        name: of the test set.
+        real, fake: how many pictures of each class can be read.
+        categories: names of its categories; empty without any.
+        missing: what is not there, in words; None where all is.
+        unreadable: pictures that cannot be judged under the size policy of the suite.
+        repeated: pictures whose pixels another one of the same class and set has as well.
+    """
+
+    name: str
+    real: int
+    fake: int
+    categories: tuple[str, ...]
+    missing: str | None
+    unreadable: tuple[SkippedImage, ...]
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteSurvey:
+    """What of a suite is there.
+
+    Attributes:
+        name: of the suite.
+        size: its size policy.
+        place: its folder or list.
+        spec: of a published suite; None for one's own.
+        sets: one entry a test set, also for one that is missing.
+        in_both_classes: pairs of a real and a fake picture with the same pixels: one of the labels is wrong.
+    """
+
+    name: str
+    size: SizePolicy
+    place: Path
+    spec: SuiteSpec | None
+    sets: tuple[SetSurvey, ...]
+    in_both_classes: tuple[tuple[Path, Path], ...]
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether all of it is there, can be read, and is in one class."""
+        whole = all(part.missing is None and not part.unreadable for part in self.sets)
+        return whole and not self.in_both_classes
+
+
+def survey_suites(
+    name: str | Path,
+    data: Path | str | None = None,
+    *,
+    size: SizePolicy | None = None,
+    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> list[SuiteSurvey]:
+    """Decode every picture of suites, and count what is there; what is missing of published suites is listed.
+
+    Args:
+        name: as of ``load_suites``.
+        data: likewise.
+        size: likewise.
+        on_progress: called with what is done, how much, and of how much.
+
+    Raises:
+        SuiteError: a folder or list of one's own is no suite.
+    """
+    specs = find_specs(str(name))
+    if not specs or size is not None:
+        return [
+            _survey(suite.name, suite.size, Path(name), None, list(suite.sets), on_progress)
+            for suite in load_suites(name, data, size=size)
+        ]
+    found = []
+    for spec in specs:
+        place = data_folder(data) / spec.folder
+        sets = [load_set(place / part, part) if (place / part).is_dir() else TestSet(part, ()) for part in spec.sets]
+        found.append(_survey(spec.name, spec.size, place, spec, sets, on_progress))
+    return found
+
+
+def _survey(
+    name: str,
+    size: SizePolicy,
+    place: Path,
+    spec: SuiteSpec | None,
+    sets: list[TestSet],
+    on_progress: Callable[[str, int, int], None],
+) -> SuiteSurvey:
+    images = [image for part in sets for image in part.images]
+    digests: dict[Path, str] = {}
+    reasons: dict[Path, str] = {}
+    for done, (image, digest, reason) in enumerate(_hash_all(images, size), 1):
+        if digest is None:
+            reasons[image.path] = reason
+        else:
+            digests[image.path] = digest
+        on_progress(f"reading {name}", done, len(images))
+    return SuiteSurvey(
+        name=name,
+        size=size,
+        place=place,
+        spec=spec,
+        sets=tuple(_survey_set(part, digests, reasons, None if spec is None else place / part.name) for part in sets),
+        in_both_classes=_find_in_both(images, digests),
+    )
+
+
+def _survey_set(part: TestSet, digests: dict[Path, str], reasons: dict[Path, str], folder: Path | None) -> SetSurvey:
+    """One test set; ``folder`` is where a published one must be."""
+    readable = Counter(image.label for image in part.images if image.path in digests)
+    different = {(image.label, digests[image.path]) for image in part.images if image.path in digests}
+    missing = None
+    if folder is not None:
+        empty = [name for label, name in enumerate(CLASS_FOLDERS) if not part.count(label)]
+        missing = "no such folder" if not folder.is_dir() else f"no picture in {' and '.join(empty)}" if empty else None
+    return SetSurvey(
+        name=part.name,
+        real=readable[0],
+        fake=readable[1],
+        categories=part.categories,
+        missing=missing,
+        unreadable=tuple(SkippedImage(i.path, reasons[i.path]) for i in part.images if i.path in reasons),
+        repeated=readable.total() - len(different),
+    )
+
+
+def _find_in_both(images: Sequence[LabelledImage], digests: dict[Path, str]) -> tuple[tuple[Path, Path], ...]:
+    """For each picture that is in both classes of the suite, one real and one fake file."""
+    first: dict[str, dict[int, Path]] = {}
+    for image in images:
+        if image.path in digests:
+            first.setdefault(digests[image.path], {}).setdefault(image.label, image.path)
+    return tuple((files[0], files[1]) for files in first.values() if len(files) == len(CLASS_FOLDERS))
+
+
+def _hash_all(images: list[LabelledImage], size: SizePolicy) -> Iterator[tuple[LabelledImage, str | None, str]]:
+    """Each picture, in order, with the digest of its pixels, or with the reason why it has none."""
+    config = ModelConfig()
+
+    def hash_one(image: LabelledImage) -> tuple[LabelledImage, str | None, str]:
+        try:
+            return image, hash_pixels(image.path, size, config), ""
+        except ImageError as error:
+            return image, None, str(error)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="read-image") as pool:
+        for start in range(0, len(images), _WINDOW):
+            yield from pool.map(hash_one, images[start : start + _WINDOW])
