@@ -51,17 +51,33 @@ def decode_picture(
     Raises:
         ImageError: the bare reason why it cannot be read or judged.
     """
+    rgb = read_rgb(content, lambda width, height: _check_native(width, height, config) if size == "native" else None)
+    # Pillow's own convert and resize copy where there is nothing to do; half a millisecond a picture.
+    if size != "native" and rgb.size != (size, size):
+        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+    if slot is None:
+        return np.array(rgb)
+    slot[...] = np.asarray(rgb)
+    return slot
+
+
+def read_rgb(content: Path | bytes, check_size: Callable[[int, int], None] = lambda *_: None) -> Image.Image:
+    """One picture in RGB as Pillow decodes it, of its own size: neither turned by EXIF nor changed by a profile.
+
+    Args:
+        content: the file, or its bytes.
+        check_size: gets width and height before anything is decoded; may raise an ``ImageError``.
+
+    Raises:
+        ImageError: the bare reason why it cannot be read or judged.
+    """
     try:
         with Image.open(_opened(content)) as picture:
-            _check_before_decoding(picture, size, config)
+            _check_before_decoding(picture)
+            check_size(*picture.size)
             rgb = _to_rgb(picture)
-            # Pillow's own convert and resize copy where there is nothing to do; half a millisecond a picture.
-            if size != "native" and rgb.size != (size, size):
-                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-            if slot is None:
-                return np.array(rgb)
-            slot[...] = np.asarray(rgb)
-            return slot
+            rgb.load()  # while the file is open
+            return rgb
     except (ImageError, MemoryError):
         raise
     except FileNotFoundError:
@@ -86,20 +102,22 @@ def _opened(content: Path | bytes) -> Path | io.BytesIO:
     return content
 
 
-def _check_before_decoding(picture: Image.Image, size: SizePolicy, config: ModelConfig) -> None:
+def _check_before_decoding(picture: Image.Image) -> None:
     width, height = picture.size
     if width * height > MOST_PIXELS:
         raise ImageError(f"{width}x{height} pixels are more than {MOST_PIXELS}: taken for a decompression bomb")
     if picture.mode.startswith(("I", "F")):
         # Pillow would clip the values to 0..255, which turns 16-bit pictures white.
         raise ImageError(f"mode {picture.mode} has more than 8 bits a channel; convert it to 8 bits first")
-    if size == "native":
-        rows, columns = config.map_size(height, width)
-        if width % 2 or height % 2:
-            raise ImageError(f"{width}x{height} has an odd side, which NPR is not defined for; crop it by a pixel")
-        if rows * columns < config.k:
-            least = config.min_square
-            raise ImageError(f"{width}x{height} is too small, the network needs {least}x{least} or as many pixels")
+
+
+def _check_native(width: int, height: int, config: ModelConfig) -> None:
+    rows, columns = config.map_size(height, width)
+    if width % 2 or height % 2:
+        raise ImageError(f"{width}x{height} has an odd side, which NPR is not defined for; crop it by a pixel")
+    if rows * columns < config.k:
+        least = config.min_square
+        raise ImageError(f"{width}x{height} is too small, the network needs {least}x{least} or as many pixels")
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
