@@ -178,6 +178,8 @@ def _hash_file(path: Path) -> _File:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             return _File(None, "cannot be read: not a regular file")
         return _File(sha256_of_file(path))
+    except FileNotFoundError:
+        return _File(None, "no such file")
     except OSError as error:
         return _File(None, f"cannot be read: {error.strerror}")
 
