@@ -18,6 +18,7 @@ _COIN = 50.0
 # Narrower terminals would break every cell of these.
 _WIDTH_OF_WHAT, _WIDTH_OF_SETS = 120, 40
 _WIDTH_OF_A_SET_CELL = 7
+_WIDTH_OF_INTERVAL = len("95-100")
 
 
 def print_envelope(values: Mapping[str, Any], console: Console) -> None:
@@ -43,6 +44,7 @@ def plot_envelope(values: Mapping[str, Any]) -> str:
     conditions = values["conditions"]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.4, 0.27 * len(conditions) + 1.1), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.08)  # type: ignore[call-arg, union-attr]  # of the constrained one
         left, right = figure.subplots(1, 2, sharey=True)
         _draw_figures(left, conditions, (("acc", _BLUE, "o", "ACC"), ("ap", _AMBER, "D", "AP")))
         _draw_figures(
@@ -51,7 +53,7 @@ def plot_envelope(values: Mapping[str, Any]) -> str:
         left.set_yticks(range(len(conditions)), [condition["name"] for condition in conditions])
         left.set_ylim(len(conditions) - 0.4, -0.6)
         for axes in (left, right):
-            axes.set_xlabel("%")
+            axes.set_xlabel("%; dotted: as is")
             axes.tick_params(axis="y", length=0)
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handletextpad=0.2)
         return _as_svg(figure, f"Operating envelope of {values['engine']}: how it decides after each condition")
@@ -87,7 +89,8 @@ def _condition_table(values: Mapping[str, Any], width: int) -> Table:
         what = [Text(row["what"], style="dim")] if width >= _WIDTH_OF_WHAT else []
         table.add_row(row["name"], *cells, str(row["pictures"]), *what)
     table.caption = (
-        "ACC, AP, fakes found: means over test sets with both classes; real called fake: of all real pictures\n"
+        "ACC, AP, fakes found: means over test sets with both classes\n"
+        "real called fake: of all real pictures\n"
         "red: most pictures of a class are decided wrong"
     )
     return table
@@ -127,5 +130,6 @@ def _figure(row: Mapping[str, Any], key: str, form: str = ".1f") -> Text:
     wrong = (key == "acc_fake" and value < _COIN) or (key == "fpr" and value > _COIN)
     text = Text(f"{value:{form}}", style="bold red" if wrong else "")
     if low is not None and form == ".1f":
-        text.append(f" {low:.0f}-{high:.0f}", style="not bold dim")
+        interval = f"{low:.0f}-{high:.0f}"
+        text.append(f" {interval:>{_WIDTH_OF_INTERVAL}}", style="not bold dim")
     return text
