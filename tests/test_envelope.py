@@ -170,6 +170,7 @@ def test_another_engine_size_or_condition_is_judged_anew(suite, cache):
         (suite, IDENTITY, Condition("jpeg 75", "but not the same", lambda picture: picture)),
         (suite, IDENTITY, AS_IS),
         (suite, None, encode_jpeg(75)),
+        (suite, None, encode_jpeg(75)),  # what nobody can name is not kept
     ):
         counted = Roughness()
         measure(counted, part, cache=cache, identity=identity, conditions=[condition])
