@@ -20,7 +20,8 @@ class Workdir:
 
     It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``lfm.onnx``, ``lfm.fp16.onnx``, ``lfm.int8.onnx``
     (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar and build log,
-    ``ranges.json``, ``precision.json``, ``report.json`` with ``report.html``, and ``scores.csv``.
+    ``ranges.json``, ``precision.json``, ``report.json`` with its views ``report.html``, ``report.md`` and
+    ``report.xml``, and ``scores.csv``.
     """
 
     path: Path
@@ -39,6 +40,21 @@ class Workdir:
     def page(self) -> Path:
         """The report to look at."""
         return self.path / "report.html"
+
+    @property
+    def markdown(self) -> Path:
+        """The report for a pull request."""
+        return self.path / "report.md"
+
+    @property
+    def junit(self) -> Path:
+        """The report for CI, as JUnit XML."""
+        return self.path / "report.xml"
+
+    @property
+    def thumbnails(self) -> Path:
+        """Folder of small pictures that the page shows, kept for the next one."""
+        return self.path / "thumbnails"
 
     @property
     def ranges(self) -> Path:
