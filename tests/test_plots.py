@@ -160,7 +160,7 @@ def test_many_points_are_an_image_and_flips_stay_crosses():
 
 def test_the_envelope_names_every_condition_and_draws_none_for_no_figure():
     svg = plot_envelope([condition("as it is", 94.0, 96.0), condition("one class", None)], title="t")
-    assert {"as it is", "one class", "accuracy on real pictures"} <= set(texts(svg))
+    assert {"as it is", "one class", "real pictures"} <= set(texts(svg))
     assert "the least accuracy is after as it is" in svg
 
 

@@ -30,12 +30,12 @@ def _compare(int8: list[Mapping[str, Any]], fp16: Mapping[str, Any]) -> str:
     whole = [engine for engine in int8 if outcome_of(engine) != "fails"]
     if not whole:
         return "INT8 broke a gate: ship FP16"
-    timed = [engine for engine in whole if engine["speeds"]]
-    if not timed or not fp16["speeds"]:
-        return "the speed of INT8 was not measured; measure it before shipping INT8"
-    batch = max({speed["batch"] for speed in timed[0]["speeds"]} & {speed["batch"] for speed in fp16["speeds"]})
-    best = max(timed, key=lambda engine: (outcome_of(engine) == "holds", _fps(engine, batch)))
-    ratio = _fps(best, batch) / _fps(fp16, batch)
+    batch = max((batch for engine in whole for batch in _fps(engine).keys() & _fps(fp16).keys()), default=None)
+    if batch is None:
+        return "INT8 and FP16 were not timed at one batch size; measure both before shipping INT8"
+    timed = [engine for engine in whole if batch in _fps(engine)]
+    best = max(timed, key=lambda engine: (outcome_of(engine) == "holds", _fps(engine)[batch]))
+    ratio = _fps(best)[batch] / _fps(fp16)[batch]
     if ratio <= 1:
         return f"INT8 is not faster than FP16 here ({ratio:.2f}x at batch {batch}): ship FP16"
     faster = f"{best['name']} is {ratio:.2f}x as fast as FP16 at batch {batch}"
@@ -44,5 +44,6 @@ def _compare(int8: list[Mapping[str, Any]], fp16: Mapping[str, Any]) -> str:
     return f"{faster} and holds its budget: ship INT8 here"
 
 
-def _fps(engine: Mapping[str, Any], batch: int) -> float:
-    return next(float(speed["fps"]) for speed in engine["speeds"] if speed["batch"] == batch)
+def _fps(engine: Mapping[str, Any]) -> dict[int, float]:
+    """Pictures a second by batch size."""
+    return {speed["batch"]: speed["fps"] for speed in engine["speeds"]}

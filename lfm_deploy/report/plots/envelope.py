@@ -16,7 +16,7 @@ def plot_envelope(conditions: Sequence[Mapping[str, Any]], *, title: str) -> str
         title: of the plot, unique on its page.
     """
     places = np.arange(len(conditions), dtype=float)
-    with drawing(6.2, 0.36 * len(conditions) + 1.0) as figure:
+    with drawing(4.6, 0.31 * len(conditions) + 0.8) as figure:
         axes = figure.subplots()
         series = (("acc_real", REAL, "o", -0.2), ("acc_fake", FAKE, "s", 0.2), ("acc", INK, "D", 0.0))
         for key, colour, marker, offset in series:
@@ -27,13 +27,13 @@ def plot_envelope(conditions: Sequence[Mapping[str, Any]], *, title: str) -> str
             lows, highs = ([_or(found[end], found["value"]) for _, found in known] for end in ("low", "high"))
             axes.hlines(at, lows, highs, color=colour, linewidth=1.4, alpha=0.6)
             label = {"acc_real": "real", "acc_fake": "fake", "acc": "all"}[key]
-            axes.plot(values, at, marker, color=colour, markersize=4.5, label=f"accuracy on {label} pictures")
+            axes.plot(values, at, marker, color=colour, markersize=4.5, label=f"{label} pictures")
         axes.axvline(50, color=INK, linewidth=0.9, linestyle="--")
         axes.set_yticks(places, [condition["name"] for condition in conditions])
         axes.set_ylim(len(conditions) - 0.5, -0.5)
         axes.set_xlim(0, 101)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("per cent; dashed: a coin")
+        axes.set_xlabel("accuracy, %; dashed: a coin")
         axes.grid(axis="x", color=INK, alpha=0.15, linewidth=0.6)
         figure.legend(loc="outside upper left", ncols=3, fontsize=8, handletextpad=0.2, columnspacing=1)
         worst = min(conditions, key=lambda condition: _or(condition["acc"]["value"], 101.0))
