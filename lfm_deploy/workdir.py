@@ -42,13 +42,13 @@ class Workdir:
         return self.path / "report.html"
 
     @property
-    def markdown(self) -> Path:
-        """The report for a pull request."""
+    def summary(self) -> Path:
+        """The report for a pull request, in Markdown."""
         return self.path / "report.md"
 
     @property
     def junit(self) -> Path:
-        """The report for CI, as JUnit XML."""
+        """The report for continuous integration, in JUnit's XML."""
         return self.path / "report.xml"
 
     @property

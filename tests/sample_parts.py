@@ -19,10 +19,10 @@ CONDITIONS = (
 )
 
 
-def estimate(value: float | None, wide: float = 0.0) -> dict[str, float | None]:
+def estimate(value: float | None, wide: float = 0.0) -> dict[str, float] | None:
     """A figure with an interval of a half width, both kept inside 0 to 100 where the figure is."""
     if value is None:
-        return {"value": None, "low": None, "high": None}
+        return None
     inside = 0 <= value <= 100
     low, high = value - wide, value + wide
     return {"value": value, "low": max(low, 0.0) if inside else low, "high": min(high, 100.0) if inside else high}

@@ -110,7 +110,7 @@ def _scores(pictures: list[Any], rng: np.random.Generator) -> dict[str, Any]:
     return found
 
 
-def _share(hits: Any) -> dict[str, float | None]:
+def _share(hits: Any) -> dict[str, float] | None:
     if not len(hits):
         return estimate(None)
     share = float(np.mean(hits))
@@ -134,17 +134,17 @@ def _metrics(logits: Any, labels: Any) -> dict[str, Any]:
         "ap": spread,
         "auc": estimate(None if ap is None else min(ap + 0.4, 100), 1.1),
         "ece": estimate(4.2, 1.0),
-        "best_threshold": {"threshold": estimate(-0.8 if both else None, 1.9), "balanced_acc": spread},
+        "best_threshold": {"threshold": estimate(-0.8, 1.9), "balanced_acc": spread} if both else None,
         "at_fpr": [
             {"fpr": fpr, "threshold": estimate(9.0 / fpr, 2.0), "acc_fake": _share(logits[labels == 1] > 9.0 / fpr)}
-            for fpr in (0.1, 1.0, 5.0)
+            for fpr in ((0.1, 1.0, 5.0) if both else ())
         ],
     }
 
 
 def _mean(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """The mean over sets, of those that have it."""
-    complete = [part for part in parts if part["ap"]["value"] is not None]
+    complete = [part for part in parts if part["ap"] is not None]
     found = dict(complete[0])
     for name in ("acc", "acc_real", "acc_fake", "balanced_acc", "ap", "auc", "ece"):
         values = [part[name]["value"] for part in complete]
@@ -214,7 +214,12 @@ def _category(pictures: list[Any], suite: str, part: str, name: str, logits: Any
     chosen = _of(pictures, suite, part, name)
     found = _metrics(logits[chosen], labels[chosen])
     real = int((labels[chosen] == 0).sum())
-    return {"name": name, "real": real, "fake": len(chosen) - real, "acc": found["acc"], "ap": found["ap"]}
+    return {
+        "name": name,
+        "real": real,
+        "fake": len(chosen) - real,
+        **{key: found[key] and found[key]["value"] for key in ("acc", "ap")},
+    }
 
 
 def _against(pictures: list[Any], reference: Any, logits: Any) -> dict[str, Any]:

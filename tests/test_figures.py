@@ -4,6 +4,7 @@ from lfm_deploy.report.figures import (
     show_estimate,
     show_fps,
     show_interval,
+    show_moment,
     show_need,
     show_number,
     show_probability,
@@ -13,7 +14,6 @@ from lfm_deploy.report.figures import (
 
 WHOLE = {"value": 94.26, "low": 92.84, "high": 95.7}
 BARE = {"value": 94.26, "low": None, "high": None}
-NONE = {"value": None, "low": None, "high": None}
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,9 @@ NONE = {"value": None, "low": None, "high": None}
         (show_estimate({"value": -0.001, "low": -0.5, "high": 0.1}, "+z.2f"), "+0.00 [-0.50, +0.10]"),
         (show_estimate({"value": -0.001, "low": -0.5, "high": 0.1}, "+z.2f", short=True), "+0.00 ±0.50"),
         (show_estimate(BARE), "94.3"),
-        (show_estimate(NONE), "-"),
+        (show_estimate(None), "-"),
+        (show_interval(None), ""),
+        (show_moment("2026-11-25T02:03:04+00:00"), "2026-11-25 02:03 UTC"),
         (show_interval(WHOLE), "92.8 to 95.7"),
         (show_interval(BARE), ""),
         (show_number(None), "-"),

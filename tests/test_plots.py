@@ -34,7 +34,7 @@ def condition(name, acc, real=None):
 
 
 def estimate(value):
-    return {"value": value, "low": None if value is None else value - 1, "high": None if value is None else value + 1}
+    return None if value is None else {"value": value, "low": value - 1, "high": None if value > 90 else value + 1}
 
 
 def timed(name, *fps):

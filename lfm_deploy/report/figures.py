@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 NONE = "-"
-Estimate = Mapping[str, float | None]
+# ``value``, ``low`` and ``high``; None where the figure is undefined, null ends where it has no interval.
+Estimate = Mapping[str, float | None] | None
 
 
 def show_number(value: float | None, form: str = ".2f") -> str:
@@ -12,9 +13,14 @@ def show_number(value: float | None, form: str = ".2f") -> str:
     return NONE if value is None else f"{value:{form}}"
 
 
+def value_of(found: Estimate) -> float | None:
+    """The figure itself; None where it is undefined."""
+    return None if found is None else found["value"]
+
+
 def show_interval(found: Estimate, form: str = ".1f") -> str:
     """The interval alone, such as ``92.8 to 95.7``; empty where there is none."""
-    if found["low"] is None or found["high"] is None:
+    if found is None or found["low"] is None or found["high"] is None:
         return ""
     return f"{found['low']:{form}} to {found['high']:{form}}"
 
@@ -23,10 +29,12 @@ def show_estimate(found: Estimate, form: str = ".1f", *, short: bool = False) ->
     """A figure with its interval, such as ``94.3 [92.8, 95.7]``, or ``94.3 ±1.5``.
 
     Args:
-        found: ``value``, ``low`` and ``high``.
+        found: the estimate.
         form: format of each number.
         short: give the distance to the further end of the interval instead of both ends.
     """
+    if found is None:
+        return NONE
     value, low, high = found["value"], found["low"], found["high"]
     if value is None or low is None or high is None:
         return show_number(value, form)
@@ -62,3 +70,8 @@ def show_fps(fps: float | None) -> str:
 def show_size(size: int | str) -> str:
     """What a suite's pictures are judged as."""
     return "native size" if size == "native" else f"{size} x {size} pixels"
+
+
+def show_moment(at: str) -> str:
+    """A time in UTC and ISO 8601, to the minute, as people write it."""
+    return f"{at[:10]} {at[11:16]} UTC"

@@ -34,7 +34,7 @@ def render_all(
     return {
         workdir.report: _encode(content),
         workdir.page: _encode(make_page(report, rows, thumbnails)),
-        workdir.markdown: _encode(make_markdown(report)),
+        workdir.summary: _encode(make_markdown(report)),
         workdir.junit: make_junit(report),
         workdir.scores: _encode(_as_csv(rows)),
     }

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lfm_deploy.report.figures import value_of
+
 Values = Mapping[str, Any]
 OUTCOMES = {"passed": "Passed", "failed": "Failed", "undecided": "Undecided", "nothing": "Nothing verified"}
 
@@ -135,9 +137,9 @@ def own_figures(result: Values, columns: Sequence[str]) -> dict[str, dict[str, f
     whole = set(columns) - {"mean"} <= set(sets)
     found: dict[str, dict[str, float | None]] = {}
     for key in ("acc", "ap"):
-        figures = {name: sets[name][key]["value"] if name in sets else None for name in columns}
+        figures = {name: value_of(sets[name][key]) if name in sets else None for name in columns}
         if "mean" in columns:
-            figures["mean"] = result["mean"][key]["value"] if whole else None
+            figures["mean"] = value_of(result["mean"][key]) if whole else None
         found[key] = figures
     return found
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lfm_deploy.report.figures import show_fps, show_interval, show_number
+from lfm_deploy.report.figures import show_fps, show_interval, show_number, value_of
 from lfm_deploy.report.findings import engines_compared, engines_that_ran, outcome_of
 
 
@@ -37,10 +37,10 @@ def _metric(report: Mapping[str, Any], reference: Mapping[str, Any], key: str, n
         estimate = reference["suites"][0]["mean"][key]
         interval = show_interval(estimate)
         note = f"of the checkpoint, 95 %: {interval}" if interval else "of the checkpoint"
-        return KeyFigure(name=name, value=_percent(estimate["value"]), note=note)
+        return KeyFigure(name=name, value=_percent(value_of(estimate)), note=note)
     # Over several suites: the mean over all of their test sets that have both classes, as the paper takes it.
-    parts = [part for suite in reference["suites"] for part in suite["sets"] if part["ap"]["value"] is not None]
-    values = [part[key]["value"] for part in parts]
+    parts = [part for suite in reference["suites"] for part in suite["sets"] if part["ap"] is not None]
+    values = [value for part in parts if (value := value_of(part[key])) is not None]
     mean = sum(values) / len(values) if values else None
     return KeyFigure(name=name, value=_percent(mean), note=f"of the checkpoint, mean over {len(parts)} test sets")
 

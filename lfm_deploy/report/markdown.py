@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lfm_deploy.report.figures import show_estimate, show_fps, show_need, show_number
+from lfm_deploy.report.figures import Estimate, show_estimate, show_fps, show_need, show_number
 from lfm_deploy.report.findings import (
     engines_compared,
     engines_that_ran,
@@ -128,7 +128,7 @@ def _flips(report: Mapping[str, Any]) -> Iterator[str]:
             _path(flip["path"]),
             "fake" if flip["label"] else "real",
             f"{flip['reference']:+.3f}",
-            "<br>".join(f"{escape(name)}: {logit:+.3f}" for name, logit in flip["logits"].items()),
+            "<br>".join(f"{escape(name)}: {show_number(logit, '+.3f')}" for name, logit in flip["logits"].items()),
         ]
         for flip in found[:_LISTED]
     ]
@@ -213,7 +213,7 @@ def _outcome(word: str) -> str:
     return {"fails": "**fails**", "undecided": "*undecided*"}.get(word, word)
 
 
-def _estimate(found: Mapping[str, float | None], form: str = ".1f") -> str:
+def _estimate(found: Estimate, form: str = ".1f") -> str:
     return show_estimate(found, form).replace("[", r"\[")
 
 

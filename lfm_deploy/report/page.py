@@ -36,6 +36,7 @@ def make_page(
         "need": figures.show_need,
         "fps": figures.show_fps,
         "size": figures.show_size,
+        "moment": figures.show_moment,
         "decibels": _decibels,
         "shell": shlex.join,
         "suite": lambda engine, name: findings.suite_of(engine, name),

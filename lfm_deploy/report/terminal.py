@@ -14,6 +14,7 @@ from lfm_deploy.report.figures import (
     show_need,
     show_number,
     show_probability,
+    value_of,
 )
 from lfm_deploy.report.findings import (
     engines_compared,
@@ -72,7 +73,7 @@ def _decision_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: 
             continue
         mean = suite_of(engine, suite["name"])["mean"]
         figures = (show_estimate(mean[key], short=short) for key in ("acc", "ap"))
-        classes = (show_number(mean[key]["value"], ".1f") for key in ("acc_real", "acc_fake"))
+        classes = (show_number(value_of(mean[key]), ".1f") for key in ("acc_real", "acc_fake"))
         table.add_row(Text(engine["name"]), Text(word, style=_OUTCOMES.get(word, "")), *figures, *classes)
     if short:
         table.caption = _SHORT
@@ -113,11 +114,11 @@ def _set_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: bool)
     parts = suite_of(reference, suite["name"])["sets"]
     for part in parts:
         figures = (show_estimate(part[key], short=short) for key in ("acc", "ap"))
-        classes = (show_number(part[key]["value"], ".1f") for key in ("acc_real", "acc_fake"))
+        classes = (show_number(value_of(part[key]), ".1f") for key in ("acc_real", "acc_fake"))
         pictures = f"{part['real']} + {part['fake']}"
         table.add_row(Text(part["set"]), pictures, *figures, *classes, ", ".join(flipped[part["set"]]))
     notes = [f"* of {', '.join(engine['name'] for engine in engines_compared(report))}"]
-    if any(part["ap"]["value"] is None for part in parts):
+    if any(part["ap"] is None for part in parts):
         notes.append("- undefined: a class is missing; such a set is left out of the means")
     table.caption = Text("\n".join(notes))
     return table
@@ -172,7 +173,7 @@ def _print_envelope(report: Mapping[str, Any], console: Console, short: bool) ->
     table = _table(title, ("treatment",), ("ACC %", "AP %", "real %", "fake %", "FPR %"))
     for condition in envelope["conditions"]:
         whole = (show_estimate(condition[key], short=short) for key in ("acc", "ap"))
-        parts = (show_number(condition[key]["value"], ".1f") for key in ("acc_real", "acc_fake", "fpr"))
+        parts = (show_number(value_of(condition[key]), ".1f") for key in ("acc_real", "acc_fake", "fpr"))
         table.add_row(Text(condition["name"]), *whole, *parts)
     _print_table(console, table)
 
@@ -193,7 +194,7 @@ def _gate(gate: Mapping[str, Any]) -> str:
 def _print_flips(report: Mapping[str, Any], console: Console) -> None:
     lines = []
     for flip in flipped_pictures(report):
-        logits = ", ".join(f"{name} {logit:+.3f}" for name, logit in flip["logits"].items())
+        logits = ", ".join(f"{name} {show_number(logit, '+.3f')}" for name, logit in flip["logits"].items())
         label = "fake" if flip["label"] else "real"
         lines.append(f"{flip['path']}: is {label}; PyTorch {flip['reference']:+.3f}, {logits}")
     _print_lines(console, "changed decisions, the widest margin first", lines)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lfm_deploy.report.figures import value_of
 from lfm_deploy.report.plots.style import FAKE, INK, REAL, as_svg, drawing
 
 
@@ -20,8 +21,11 @@ def plot_envelope(conditions: Sequence[Mapping[str, Any]], *, title: str) -> str
         axes = figure.subplots()
         series = (("acc_real", REAL, "o", -0.2), ("acc_fake", FAKE, "s", 0.2), ("acc", INK, "D", 0.0))
         for key, colour, marker, offset in series:
-            known = [(place, condition[key]) for place, condition in zip(places, conditions, strict=True)]
-            known = [(place, found) for place, found in known if found["value"] is not None]
+            known = [
+                (place, condition[key])
+                for place, condition in zip(places, conditions, strict=True)
+                if value_of(condition[key]) is not None
+            ]
             at = [place + offset for place, _ in known]
             values = [found["value"] for _, found in known]
             lows, highs = ([_or(found[end], found["value"]) for _, found in known] for end in ("low", "high"))
@@ -36,7 +40,7 @@ def plot_envelope(conditions: Sequence[Mapping[str, Any]], *, title: str) -> str
         axes.set_xlabel("accuracy, %; dashed: a coin")
         axes.grid(axis="x", color=INK, alpha=0.15, linewidth=0.6)
         figure.legend(loc="outside upper left", ncols=3, fontsize=8, handletextpad=0.2, columnspacing=1)
-        worst = min(conditions, key=lambda condition: _or(condition["acc"]["value"], 101.0))
+        worst = min(conditions, key=lambda condition: _or(value_of(condition["acc"]), 101.0))
         return as_svg(figure, title, f"{len(conditions)} conditions; the least accuracy is after {worst['name']}")
 
 
