@@ -240,6 +240,8 @@ def test_it_can_be_printed(opened):
     tab.emulate_media(media="print")
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not tab.locator("nav").is_visible()
+    tab.set_viewport_size({"width": 1030, "height": 700})  # A4 across without its margins, at 96 pixels an inch
+    assert tab.evaluate("document.documentElement.scrollWidth") == 1030
     tab.emulate_media(media=None, color_scheme=None)
 
 
