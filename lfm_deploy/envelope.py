@@ -1,34 +1,27 @@
 """The operating envelope: how an engine decides after what happens to pictures on their way to it."""
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import PIL
 
-from engines.engine import Engine
-from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.conditions import Condition, describe_encoders, standard_conditions
+from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract, SizePolicy, check_contract
 from lfm_deploy.decoding import Source
 from lfm_deploy.envelope_figures import ConditionResult, Envelope, SetScores, estimate_suite
 from lfm_deploy.errors import ArtifactError, ConfigError
-from lfm_deploy.pipeline import read_groups
-from lfm_deploy.score_cache import ScoreCache, scorer_key
+from lfm_deploy.images import ImageBatch, read_batches
+from lfm_deploy.lineup import Candidate, find_candidates
+from lfm_deploy.score_cache import ScoreCache
+from lfm_deploy.scorers import Progress, Reading, Scorer, Task, plan_tasks, published_reading, run_tasks
+from lfm_deploy.suite_scores import make_tasks
 from lfm_deploy.suites import Suite, TestSet
-from lfm_deploy.verification import Candidate, Progress, find_candidates
 from lfm_deploy.workdir import Workdir
-
-# Found per picture: its logit, or the reason why there is none.
-_Answers = dict[Path, float | str]
 
 
 def find_envelope_engine(workdir: Workdir, suites: Sequence[Suite], name: str | None, device: str) -> Candidate:
@@ -59,151 +52,94 @@ def find_envelope_engine(workdir: Workdir, suites: Sequence[Suite], name: str | 
     return chosen[0]
 
 
-def open_envelope_engine(candidate: Candidate) -> Engine:
-    """Open it on this machine.
-
-    Raises:
-        UnavailableError: it cannot run here.
-        OtherGpuError: it was built for another GPU.
-    """
-    return load_engine(candidate.path, device=candidate.device, spin=False, precision=candidate.asked_precision)
-
-
 def measure_envelope(
-    engine: Engine,
+    scorer: Scorer,
     suites: Sequence[Suite],
     *,
-    name: str,
-    identity: Mapping[str, Any] | None = None,
+    threshold: float = 0.0,
     cache: ScoreCache | None = None,
     conditions: Sequence[Condition] | None = None,
     batch: int = 32,
-    workers: int | None = None,
     on_progress: Progress = lambda *_: None,
 ) -> Envelope:
-    """Judge the pictures of suites after each condition; each batch is kept at once, so that a killed run goes on.
+    """Judge the pictures of suites after each condition, through the cache, so that a killed run goes on.
 
     Args:
-        engine: that judges, at its contract's threshold.
+        scorer: of the engine that judges; one that cannot run here is an error.
         suites: from ``load_suites``; the figures are over all of them together.
-        name: of the engine, in the result.
-        identity: plain values for JSON, all that a logit depends on besides the picture and how it is read; None
-            keeps nothing.
+        threshold: of the engine's contract.
         cache: that remembers logits; None remembers nothing.
         conditions: to try; None takes the standard ones.
         batch: pictures at a time.
-        workers: threads that decode, change and resize; None is one for each core.
         on_progress: called with what is done, how many pictures over all conditions, and of how many.
+
+    Raises:
+        UnavailableError, OtherGpuError: the engine cannot run here.
     """
     if conditions is None:
         conditions = standard_conditions(next((suite.size for suite in suites if suite.size != "native"), 256))
-    paths = [list(dict.fromkeys(image.path for part in suite.sets for image in part.images)) for suite in suites]
-    files = _hash_files(list(dict.fromkeys(itertools.chain(*paths))), workers)
-    scoring = _Scoring(engine, identity, cache, batch, workers, files)
-    done, total = 0, len(conditions) * sum(map(len, paths))
-
-    def count(judged: int) -> None:
-        nonlocal done
-        done += judged
-        on_progress("operating envelope", done, total)
-
+    planned = [(suite, make_tasks(suite, published_reading(suite.size, batch), on_progress)) for suite in suites]
+    each = sum(len(task.paths) for _, tasks in planned for task in tasks)
     results = []
-    for condition in conditions:
-        found: list[tuple[TestSet, _Answers]] = []
-        for suite, pictures in zip(suites, paths, strict=True):
-            answers = scoring.score(condition, suite.size, pictures, count)
-            found += [(_named(suite, part, len(suites)), answers) for part in suite.sets]
-        results.append(_summarise(condition, found, engine.contract.threshold))
-    return Envelope(engine=name, suites=tuple(suite.name for suite in suites), conditions=tuple(results))
+    for number, condition in enumerate(conditions):
+
+        def count(_: str, done: int, __: int, before: int = number * each) -> None:
+            on_progress("operating envelope", before + done, len(conditions) * each)
+
+        tasks = [
+            replace(task, what="operating envelope", reading=_read_after(condition, suite.size, batch), found={})
+            for suite, parts in planned
+            for task in parts
+        ]
+        plan_tasks(tasks, [scorer], cache)
+        run_tasks(tasks, [scorer], cache, count)
+        sets = [(_named(suite, part, len(suites)), part) for suite in suites for part in suite.sets]
+        results.append(_summarise(condition, sets, tasks, scorer.name, threshold))
+    return Envelope(
+        engine=scorer.name, suites=tuple(suite.name for suite in suites), conditions=tuple(results), cached=scorer.cached
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A picture file by its content: its hash, or the reason why it has none."""
-
-    sha256: str | None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Scoring:
-    """What stays the same over all conditions."""
-
-    engine: Engine
-    identity: Mapping[str, Any] | None
-    cache: ScoreCache | None
-    batch: int
-    workers: int | None
-    files: Mapping[Path, _File]
-
-    def score(
-        self, condition: Condition, size: SizePolicy, paths: Sequence[Path], on_judged: Callable[[int], None]
-    ) -> _Answers:
-        """Answers for pictures after a condition; files of the same content are judged once."""
-        cache = None if self.identity is None else self.cache
-        key = scorer_key(scorer=dict(self.identity or {}), reading=_describe_reading(size, condition))
-        hashes = {path: sha256 for path in paths if (sha256 := self.files[path].sha256) is not None}
-        known = {} if cache is None else cache.find(key, hashes.values())
-        missing = {sha256: path for path, sha256 in hashes.items() if sha256 not in known}
-        on_judged(len(paths) - len(missing))
-        order = list(missing)
-        sources = [Source(str(path), partial(condition.load, path)) for path in missing.values()]
-        for group in read_groups(sources, size, batch=self.batch, config=self.engine.config, workers=self.workers):
-            judged: dict[str, float | str] = {order[group.start + at]: why for at, why in group.reasons.items()}
-            for offsets, images in group.runs:
-                logits = self.engine.logits(images).tolist()
-                judged |= zip((order[group.start + offset] for offset in offsets), logits, strict=True)
-            if cache is not None:
-                cache.add(key, judged)
-            known |= judged
-            on_judged(len(group.names))
-        return {path: known[hashes[path]] if path in hashes else self.files[path].reason for path in paths}
-
-
-def _describe_reading(size: SizePolicy, condition: Condition) -> dict[str, Any]:
-    """All that the engine's input depends on besides the file."""
-    reading = {"contract": Contract(size=size).as_dict(), "pillow": PIL.__version__}
+def _read_after(condition: Condition, size: SizePolicy, batch: int) -> Reading:
+    """Pictures as the authors' protocol reads them, after something happened to them."""
+    published = published_reading(size, batch)
     if condition.change is None:
-        return reading
-    return reading | {"condition": [condition.name, condition.what], "encoders": describe_encoders()}
+        return published
+
+    def to_source(path: Path) -> Source:
+        return Source(str(path), partial(condition.load, path))
+
+    def read(paths: Sequence[Path], config: ModelConfig) -> Iterator[ImageBatch]:
+        return read_batches(paths, size, batch=batch, config=config, to_source=to_source)
+
+    changed = {"condition": [condition.name, condition.what], "encoders": describe_encoders()}
+    return Reading(values={**published.values, **changed}, read=read)
 
 
-def _hash_files(paths: Sequence[Path], workers: int | None) -> dict[Path, _File]:
-    with ThreadPoolExecutor(workers, thread_name_prefix="hash-file") as pool:
-        return dict(zip(paths, pool.map(_hash_file, paths), strict=True))
+def _named(suite: Suite, part: TestSet, suites: int) -> str:
+    """Name of a test set; suites have sets of the same names, so that of several each says its suite."""
+    return part.name if suites == 1 else f"{suite.name}/{part.name}"
 
 
-def _hash_file(path: Path) -> _File:
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            return _File(None, "cannot be read: not a regular file")
-        return _File(sha256_of_file(path))
-    except FileNotFoundError:
-        return _File(None, "no such file")
-    except OSError as error:
-        return _File(None, f"cannot be read: {error.strerror}")
-
-
-def _named(suite: Suite, part: TestSet, suites: int) -> TestSet:
-    """The test set; suites have sets of the same names, so that of several each says its suite."""
-    return part if suites == 1 else replace(part, name=f"{suite.name}/{part.name}")
-
-
-def _summarise(condition: Condition, found: Sequence[tuple[TestSet, _Answers]], threshold: float) -> ConditionResult:
+def _summarise(
+    condition: Condition, sets: Sequence[tuple[str, TestSet]], tasks: Sequence[Task], scorer: str, threshold: float
+) -> ConditionResult:
     reasons: Counter[str] = Counter()
     scores = []
-    for part, answers in found:
-        judged = [(image.label, answers[image.path]) for image in part.images]
-        kept = [(label, logit) for label, logit in judged if not isinstance(logit, str) and np.isfinite(logit)]
-        reasons.update(
-            answer if isinstance(answer, str) else "its logit is no finite number"
-            for _, answer in judged
-            if isinstance(answer, str) or not np.isfinite(answer)
-        )
-        labels = np.array([label for label, _ in kept], dtype=np.int64)
-        scores.append(
-            SetScores(name=part.name, labels=labels, logits=np.array([logit for _, logit in kept], dtype=np.float32))
-        )
+    for (name, part), task in zip(sets, tasks, strict=True):
+        answers = task.found[scorer]
+        reasons.update(answer for answer in answers if isinstance(answer, str))
+        judged = [
+            (image.label, answer)
+            for image, answer in zip(part.images, answers, strict=True)
+            if answer is not None and not isinstance(answer, str)
+        ]
+        finite = [(label, logit) for label, logit in judged if np.isfinite(logit)]
+        if len(finite) < len(judged):
+            reasons["its logit is no finite number"] += len(judged) - len(finite)
+        labels = np.array([label for label, _ in finite], dtype=np.int64)
+        logits = np.array([logit for _, logit in finite], dtype=np.float32)
+        scores.append(SetScores(name=name, labels=labels, logits=logits))
     return ConditionResult(
         condition=condition,
         pictures=sum(len(part.labels) for part in scores),

@@ -1,6 +1,6 @@
 """From picture files to pixels, exactly as Pillow makes them, in ordered batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
-from lfm_deploy.decoding import decode_picture
+from lfm_deploy.decoding import Source, decode_picture
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pipeline import read_groups
 from lfm_deploy.sources import file_source, walk_images
@@ -74,6 +74,7 @@ def read_batches(
     batch: int,
     config: ModelConfig | None = None,
     workers: int | None = None,
+    to_source: Callable[[Path], Source] = file_source,
 ) -> Iterator[ImageBatch]:
     """Read pictures in order, in threads of their own, while the caller works on the batch before.
 
@@ -86,8 +87,9 @@ def read_batches(
         batch: most pictures in a batch.
         config: as of ``read_image``.
         workers: threads; None is one for each core.
+        to_source: what is decoded for a path, by the same name; the default is the file.
     """
-    sources = (file_source(path) for path in paths)
+    sources = map(to_source, paths)
     for group in read_groups(sources, size, batch=batch, config=config, workers=workers):
         skipped = [SkippedImage(Path(group.names[offset]), reason) for offset, reason in group.reasons.items()]
         for offsets, images in group.runs or [([], np.empty((0, 0, 0, 3), np.uint8))]:

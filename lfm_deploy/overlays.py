@@ -1,17 +1,19 @@
 """Pictures of where verdicts came from, one PNG each."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from engines.engine import Engine
 from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
 from lfm_deploy.atomic import write_atomically
 from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
+from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ArtifactError, InputError
 from lfm_deploy.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
 from lfm_deploy.rows import Prediction
@@ -70,18 +72,44 @@ class OverlayWriter:
             images: uint8 ``(N, H, W, 3)``, as they were judged.
         """
         evidence = self._explaining.evidence(images)
-        contributions = evidence_contributions(evidence.values, self._weight)
-        height, width = images.shape[1:3]
-        for row, picture, shares, positions in zip(rows, images, contributions, evidence.positions, strict=True):
-            spread = evidence_map(shares, positions, self._config, height, width)
+        overlays = _draw_overlays(evidence, self._weight, self._config, images)
+        for row, overlay in zip(rows, overlays, strict=True):
             with write_atomically(self._folder / overlay_name(row)) as temporary:
-                draw_evidence(picture, spread).save(temporary, format="PNG")
+                overlay.save(temporary, format="PNG")
+
+
+class CheckpointOverlays:
+    """Draws overlays by a checkpoint in PyTorch, for whoever has no engine."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the checkpoint.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or of another network.
+        """
+        checkpoint = read_checkpoint(path)
+        self._weight = checkpoint.state["fc.weight"].numpy()
+        self._config = checkpoint.config
+        self._explaining = _CheckpointEvidence(checkpoint)
+
+    def draw(self, images: NDArray[np.uint8]) -> Iterator[Image.Image]:
+        """One overlay a picture; ``images`` is uint8 ``(N, H, W, 3)``, as they were judged."""
+        yield from _draw_overlays(self._explaining.evidence(images), self._weight, self._config, images)
 
 
 def overlay_name(row: Prediction) -> str:
     """Name of a row's overlay, unique in its list."""
     stem = re.sub(r"[^\w.-]", "_", PurePosixPath(row.path).stem)[:_LONGEST_STEM]
     return f"{row.index + 1:06}-{stem}.png"
+
+
+def _draw_overlays(
+    evidence: Evidence, weight: NDArray[np.float32], config: ModelConfig, images: NDArray[np.uint8]
+) -> Iterator[Image.Image]:
+    contributions = evidence_contributions(evidence.values, weight)
+    height, width = images.shape[1:3]
+    for picture, shares, positions in zip(images, contributions, evidence.positions, strict=True):
+        yield draw_evidence(picture, evidence_map(shares, positions, config, height, width))
 
 
 class _CheckpointEvidence:

@@ -42,6 +42,11 @@ class Workdir:
         return self.path / "report.html"
 
     @property
+    def thumbnails(self) -> Path:
+        """Folder of small pictures that the page shows, kept for the next one."""
+        return self.path / "thumbnails"
+
+    @property
     def ranges(self) -> Path:
         """Activation ranges, from ``lfm-deploy calibrate``."""
         return self.path / "ranges.json"

@@ -1,8 +1,5 @@
 """``lfm-deploy verify``."""
 
-import csv
-import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +95,7 @@ def command(
         return _INTERRUPTED
     _warn_of_pairs(found)
     quantised = describe_quantisation(workdir)
-    report = make_report(found, suites=[part.name for part in suites], device=device, quantised=quantised)
+    report = make_report(found, suites={part.name: part.size for part in suites}, device=device, quantised=quantised)
     write_report(workdir, report, found)
     if as_json:
         print_json(report)
@@ -149,22 +146,12 @@ def _warn_of_pairs(found: "Verification") -> None:
 
 
 def write_report(workdir: Workdir, report: dict[str, Any], found: Any) -> None:
-    """Write report.json, report.html and scores.csv together."""
+    """Write report.json, its views report.html, report.md and report.xml, and scores.csv together."""
     from lfm_deploy.atomic import write_together
     from lfm_deploy.report.document import scores_as_rows
-    from lfm_deploy.report.page import make_page
+    from lfm_deploy.report.files import render_all
+    from lfm_deploy.report.thumbnails import make_thumbnails
 
     rows = scores_as_rows(found)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with workdir.lock(say):
-        write_together(
-            {
-                workdir.report: content.encode(),
-                workdir.page: make_page(report, rows).encode(),
-                workdir.scores: text.getvalue().encode(),
-            }
-        )
+        write_together(render_all(report, rows, make_thumbnails(report, rows, workdir), workdir))

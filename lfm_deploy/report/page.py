@@ -1,67 +1,89 @@
 """The report as one HTML file that needs nothing else: a view of the JSON and of the scores."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from lfm_deploy.report.plots import plot_activations, plot_scatter, plot_sensitivity
+from lfm_deploy.report import figures, findings, illustrations
+from lfm_deploy.report.headline import key_figures
+from lfm_deploy.report.thumbnails import MOST_ERRORS, MOST_FLIPS, Thumbnail
 
 
-def make_page(report: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> str:
-    """The page of a report.
+def make_page(
+    report: Mapping[str, Any], scores: Sequence[Mapping[str, Any]], thumbnails: Mapping[str, Thumbnail] | None = None
+) -> str:
+    """The page of a report; the same arguments give the same page, byte for byte.
 
     Args:
         report: from ``make_report``.
         scores: from ``scores_as_rows``.
+        thumbnails: from ``make_thumbnails``; a picture that is not in it is named without being shown.
     """
     environment = Environment(
-        loader=PackageLoader("lfm_deploy.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("lfm_deploy.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "figure": _figure, "decibels": _decibels}
-    ran = [engine for engine in report["engines"] if engine["not_run"] is None]
-    return environment.get_template("report.html").render(
-        report=report,
-        ran=ran,
-        batches=sorted({speed["batch"] for engine in ran for speed in engine["speeds"]}),
-        scatters=_scatters(report, scores),
-        quantised=[_quantised(findings) for findings in report["quantisation"].values()],
-    )
+    environment.filters |= {
+        "number": lambda value, form=".2f": _typeset(figures.show_number(value, form)),
+        "interval": lambda found, form=".1f": _typeset(figures.show_interval(found, form)),
+        "probability": figures.show_probability,
+        "share": figures.show_share,
+        "need": figures.show_need,
+        "fps": figures.show_fps,
+        "size": figures.show_size,
+        "moment": figures.show_moment,
+        "decibels": _decibels,
+        "shell": shlex.join,
+        "suite": lambda engine, name: findings.suite_of(engine, name),
+        "outcome": findings.outcome_of,
+    }
+    return environment.get_template("page.html").render(_context(report, scores, thumbnails or {})).strip() + "\n"
 
 
-def _scatters(report: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    """For every INT8 engine that ran, its logits over all suites against PyTorch's."""
-    logits: dict[str, list[float]] = {}
-    for row in scores:
-        logits.setdefault(row["engine"], []).append(row["logit"])
-    reference = report["engines"][0]["name"]
-    labels = [row["label"] for row in scores if row["engine"] == reference]
-    names = [engine["name"] for engine in report["engines"] if engine["quantisation"] and engine["name"] in logits]
-    threshold = report["threshold"]
-    return [Markup(plot_scatter(logits[reference], logits[name], labels, threshold, name=name)) for name in names]  # noqa: S704  # SVG by matplotlib, which escapes
-
-
-def _quantised(findings: Mapping[str, Any]) -> dict[str, Any]:
-    tensors = findings["tensors"]
-    total = sum(layer["multiply_adds"] for layer in findings["layers"].values())
+def _context(
+    report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], thumbnails: Mapping[str, Thumbnail]
+) -> dict[str, Any]:
+    scores = illustrations.Scores(rows)
+    ran = findings.engines_that_ran(report)
+    wrong = findings.worst_errors(report, rows, MOST_ERRORS)
     return {
-        "findings": findings,
-        "work": {name: layer["multiply_adds"] / total for name, layer in findings["layers"].items()},
-        "sensitivity": Markup(plot_sensitivity(findings["layers"], findings["budget"]["flips"])),  # noqa: S704
-        "activations": Markup(plot_activations(tensors)) if tensors else None,  # noqa: S704
+        "report": report,
+        "outcome": findings.OUTCOMES[report["verdict"]["outcome"]],
+        "tiles": key_figures(report),
+        "ran": ran,
+        "reference": ran[0] if ran else None,
+        "not_run": findings.reasons_not_run(report),
+        "telling_gates": findings.gates_to_look_at(report),
+        "published": {
+            suite["name"]: list(findings.published_beside(report, suite))
+            for suite in report["suites"]
+            if suite["published"] is not None
+        },
+        "batches": sorted({speed["batch"] for engine in ran for speed in engine["speeds"]}),
+        "curves": illustrations.draw_curves(report, scores),
+        "histograms": illustrations.draw_histograms(report, scores),
+        "scatters": illustrations.draw_scatters(report, scores),
+        "speeds": illustrations.draw_speeds(report),
+        "envelope": illustrations.draw_envelope(report),
+        "quantised": [illustrations.draw_quantised(part) for part in report["quantisation"].values()],
+        "flips": findings.flipped_pictures(report),
+        "most_flips": MOST_FLIPS,
+        "wrong": wrong,
+        "thumbnails": thumbnails,
     }
 
 
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.0f} %"
-
-
-def _figure(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else f"{value:{form}}"
+def _typeset(figure: str) -> str:
+    """A figure as it is printed: a dash for none, a minus that is as wide as a plus."""
+    return "\N{EN DASH}" if figure == figures.NONE else figure.replace("-", "\N{MINUS SIGN}")
 
 
 def _decibels(layer: Mapping[str, Any]) -> str:
     if "snr_db" not in layer:
-        return "-"
+        return figures.NONE
     return "exact" if layer["snr_db"] is None else f"{layer['snr_db']:.0f} dB"

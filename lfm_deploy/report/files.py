@@ -1,0 +1,53 @@
+"""All files of a report, to be written together."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lfm_deploy.report.junit import make_junit
+from lfm_deploy.report.markdown import make_markdown
+from lfm_deploy.report.page import make_page
+from lfm_deploy.report.thumbnails import Thumbnail
+from lfm_deploy.workdir import Workdir
+
+_COLUMNS = ("engine", "suite", "set", "category", "path", "label", "logit")
+
+
+def render_all(
+    report: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    thumbnails: Mapping[str, Thumbnail],
+    workdir: Workdir,
+) -> dict[Path, bytes]:
+    """``report.json``, its views, and ``scores.csv``, by path; nothing is written.
+
+    Args:
+        report: from ``make_report``.
+        rows: of scores, from ``scores_as_rows``.
+        thumbnails: from ``make_thumbnails``.
+        workdir: where they belong.
+    """
+    content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return {
+        workdir.report: _encode(content),
+        workdir.page: _encode(make_page(report, rows, thumbnails)),
+        workdir.summary: _encode(make_markdown(report)),
+        workdir.junit: make_junit(report),
+        workdir.scores: _encode(_as_csv(rows)),
+    }
+
+
+def _encode(text: str) -> bytes:
+    # A file name that is not UTF-8 comes as lone surrogates, which no file of UTF-8 can hold.
+    return text.encode(errors="replace")
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=_COLUMNS, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

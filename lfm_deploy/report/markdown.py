@@ -1,0 +1,232 @@
+"""The report for a pull request: GitHub-flavoured Markdown, a view of the JSON."""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lfm_deploy.report.figures import Estimate, show_estimate, show_fps, show_need, show_number
+from lfm_deploy.report.findings import (
+    engines_compared,
+    engines_that_ran,
+    flipped_pictures,
+    gates_to_look_at,
+    outcome_of,
+    published_beside,
+    reasons_not_run,
+    suite_of,
+)
+
+_MARKS = {"passed": "✅", "failed": "❌", "undecided": "⚠️", "nothing": "❌"}
+_LISTED = 10
+# What means something to Markdown inside a line, or ends the cell of a table.
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+# GitHub makes links of these by itself.
+_LINKED = {"://": "&#58;//", "www.": "www&#46;"}
+
+
+def make_markdown(report: Mapping[str, Any]) -> str:
+    """The report as Markdown: verdict, engines, what to look at; the environment is folded.
+
+    Args:
+        report: from ``make_report``.
+    """
+    blocks = [
+        f"## {_MARKS[report['verdict']['outcome']]} {escape(report['verdict']['text'])}",
+        *(f"**Not run**, {escape(reason)}: {_listed(names)}" for reason, names in reasons_not_run(report)),
+        *(f"**Advice** for {escape(line)}" for line in report["advice"]),
+        *_engines(report),
+        *_gates(report),
+        *_flips(report),
+        *_published(report),
+        *_envelope(report),
+        *_pictures(report),
+        *_environment(report),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text as it is, inside a line: nothing in it is taken for Markdown, HTML, an address or the end of a cell."""
+    escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()).translate(_ENTITIES))
+    for mark, entity in _LINKED.items():
+        escaped = escaped.replace(mark, entity)
+    return escaped
+
+
+def _path(text: str) -> str:
+    """A file name; inside code GitHub looks for no mentions and issue numbers."""
+    return f"<code>{escape(text)}</code>"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table whose first columns stand left; cells are escaped already."""
+    rules = [":--" if index < left else "--:" for index in range(len(headings))]
+    lines = [headings, rules, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _engines(report: Mapping[str, Any]) -> Iterator[str]:
+    for suite in report["suites"]:
+        if not engines_that_ran(report):
+            return
+        yield f"### {escape(suite['name'])}, {suite['pictures']:,} pictures"
+        rows = []
+        for engine in engines_that_ran(report):
+            found = suite_of(engine, suite["name"])
+            against = found["against"]
+            rows.append([
+                escape(engine["name"]),
+                _outcome(outcome_of(engine, suite["name"])),
+                _estimate(found["mean"]["acc"]),
+                _estimate(found["mean"]["ap"]),
+                *(
+                    ["-", "-", "-"]
+                    if against is None
+                    else [str(against["flips"]), _estimate(against["delta_acc"], "+z.2f"),
+                          show_number(against["logit_error"]["max"], ".2g")]
+                ),
+                _fastest(engine),
+            ])  # fmt: skip
+        headings = ["engine", "gates", "ACC %", "AP %", "flips", "ΔACC", r"max \|Δlogit\|", "pictures/s"]
+        yield _table(headings, rows, left=2)
+    confidence = report["statistics"]["confidence"]
+    yield f"Means over the test sets that have both classes, with {confidence} % intervals."
+
+
+def _gates(report: Mapping[str, Any]) -> Iterator[str]:
+    found = gates_to_look_at(report)
+    if not found:
+        return
+    yield "### Gates that do not hold"
+    rows = [
+        [
+            escape(name),
+            escape(gate["suite"]),
+            escape(gate["name"]),
+            _outcome(gate["outcome"]),
+            _estimate(gate, ".3g"),
+            f"{gate['limit']:g}",
+            show_need(gate) or "-",
+        ]
+        for name, gate in found
+    ]
+    yield _table(["engine", "suite", "gate", "outcome", "seen", "allowed", "to decide it"], rows, left=4)
+
+
+def _flips(report: Mapping[str, Any]) -> Iterator[str]:
+    if not engines_compared(report):
+        return
+    found = flipped_pictures(report)
+    if not found:
+        yield "No engine that ran changes a decision."
+        return
+    yield f"### Changed decisions: {len(found)} picture{'s' if len(found) != 1 else ''}"
+    rows = [
+        [
+            _path(flip["path"]),
+            "fake" if flip["label"] else "real",
+            f"{flip['reference']:+.3f}",
+            "<br>".join(f"{escape(name)}: {show_number(logit, '+.3f')}" for name, logit in flip["logits"].items()),
+        ]
+        for flip in found[:_LISTED]
+    ]
+    yield _table(["picture", "is", "logit of PyTorch", "logit of engines"], rows, left=2)
+    if len(found) > _LISTED:
+        yield f"… and {len(found) - _LISTED} more, all in report.json."
+
+
+def _published(report: Mapping[str, Any]) -> Iterator[str]:
+    """ACC / AP in every column, yours with the differences to the published LFM."""
+    for suite in report["suites"]:
+        if suite["published"] is None:
+            continue
+        columns = suite["published"]["sets"]
+        rows = []
+        for method, change, figures in published_beside(report, suite, ("reference", "detector")):
+            cells = [f"{_one(figures, 'acc', name)} / {_one(figures, 'ap', name)}" for name in columns]
+            rows.append([escape(method) + (" (yours)" if change else ""), *cells])
+            if change is not None:
+                deltas = [
+                    f"{_one(change, 'acc', name, '+z.1f')} / {_one(change, 'ap', name, '+z.1f')}" for name in columns
+                ]
+                rows.append(["Δ to the published LFM", *deltas])
+        heading = f"Published figures beside yours: {escape(suite['name'])}, ACC / AP %"
+        notes = [
+            f"{escape(row['method'])}, {escape(note)}" for row in suite["published"]["rows"] for note in row["notes"]
+        ]
+        yield _folded(heading, _table(["method", *map(escape, columns)], rows), *notes)
+
+
+def _envelope(report: Mapping[str, Any]) -> Iterator[str]:
+    envelope = report["envelope"]
+    if envelope is None:
+        return
+    yield f"### Operating envelope: {escape(envelope['engine'])} on {escape(envelope['suite'])}"
+    keys = ("acc", "acc_real", "acc_fake", "ap", "fpr")
+    rows = [
+        [escape(condition["name"]), *(_estimate(condition[key]) for key in keys)]
+        for condition in envelope["conditions"]
+    ]
+    yield _table(["treatment", "ACC %", "real %", "fake %", "AP %", "FPR %"], rows)
+
+
+def _pictures(report: Mapping[str, Any]) -> Iterator[str]:
+    twice = [picture for suite in report["suites"] for picture in suite["in_both_classes"]]
+    if twice:
+        lines = [f"- {_path(picture['real'])} = {_path(picture['fake'])}" for picture in twice[:_LISTED]]
+        yield "\n".join([f"**In both classes**: {len(twice)}, so that one of the two labels is wrong", "", *lines])
+    if report["skipped"]:
+        lines = [f"- {_path(one['path'])}: {escape(one['reason'])}" for one in report["skipped"][:_LISTED]]
+        rest = len(report["skipped"]) - _LISTED
+        yield _folded(
+            f"{len(report['skipped'])} pictures could not be judged",
+            "\n".join(lines),
+            *([f"… and {rest} more, all in report.json."] if rest > 0 else []),
+        )
+
+
+def _environment(report: Mapping[str, Any]) -> Iterator[str]:
+    about = report["environment"]
+    libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
+    rows = [[escape(engine["name"]), escape(engine["file"]), engine["sha256"]] for engine in report["engines"]]
+    command = " ".join(shlex.join(report["made"]["command"]).split())
+    fence = "`" * (max((len(run) for run in re.findall("`+", command)), default=0) + 3)
+    yield _folded(
+        "Environment, fingerprints, and the command to repeat it",
+        f"{fence}\n{command}\n{fence}",
+        escape(
+            f"{report['made']['at']}: lfm-deploy {about['lfm-deploy']} on {about['processor']}, "
+            f"{about['threads']} threads, {about['system']}, Python {about['python']}; {libraries}"
+        ),
+        _table(["engine", "file", "sha256"], rows, left=3),
+    )
+
+
+def _folded(summary: str, *blocks: str) -> str:
+    # Blank lines around the content make GitHub read it as Markdown.
+    return "\n\n".join([f"<details><summary>{summary}</summary>", *blocks, "</details>"])
+
+
+def _outcome(word: str) -> str:
+    return {"fails": "**fails**", "undecided": "*undecided*"}.get(word, word)
+
+
+def _estimate(found: Estimate, form: str = ".1f") -> str:
+    return show_estimate(found, form).replace("[", r"\[")
+
+
+def _one(figures: Mapping[str, Mapping[str, float | None]], key: str, column: str, form: str = ".1f") -> str:
+    return show_number(figures[key][column], form)
+
+
+def _fastest(engine: Mapping[str, Any]) -> str:
+    if not engine["speeds"]:
+        return "-"
+    speed = max(engine["speeds"], key=lambda one: float(one["fps"]))
+    return f"{show_fps(speed['fps'])} (batch {speed['batch']})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(escape(name) for name in names)
