@@ -13,11 +13,13 @@ from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.benchmark import Speed, measure_speed
-from lfm_deploy.comparison import Gate, Scores, SuiteResult, compare_suite, judge_suite
+from lfm_deploy.comparison import Scores, SuiteResult, compare_suite, measure_suite
 from lfm_deploy.contract import Contract, check_contract
 from lfm_deploy.errors import ArtifactError, ImageError, OtherGpuError, SuiteError, UnavailableError
+from lfm_deploy.gates import judge_suite
 from lfm_deploy.images import SkippedImage, read_batches
-from lfm_deploy.quantisation import Quantisation, Recipe
+from lfm_deploy.quantisation import Budget, Quantisation, Recipe
+from lfm_deploy.statistics.gate import Gate, Outcome, VerdictOutcome
 from lfm_deploy.suites import Suite, TestSet
 from lfm_deploy.workdir import Workdir, check_origin
 
@@ -80,8 +82,13 @@ class EngineResult:
 
     @property
     def failed(self) -> bool:
-        """Whether it ran and a gate does not hold."""
-        return any(not gate.passed for gate in self.gates)
+        """Whether it ran and a gate fails."""
+        return any(gate.outcome is Outcome.FAILS for gate in self.gates)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether no gate fails, but the pictures are too few for one to hold."""
+        return not self.failed and any(gate.outcome is Outcome.UNDECIDED for gate in self.gates)
 
 
 @dataclass(kw_only=True)
@@ -105,8 +112,18 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether an engine was compared and none failed; what was not run is neither passed nor failed."""
-        return bool(self.compared) and not any(engine.failed for engine in self.compared)
+        """Whether an engine was compared and all gates hold; what was not run is neither passed nor failed."""
+        return self.outcome is VerdictOutcome.PASSED
+
+    @property
+    def outcome(self) -> VerdictOutcome:
+        """What all gates came to together."""
+        if not self.compared:
+            return VerdictOutcome.NOTHING
+        if any(engine.failed for engine in self.compared):
+            return VerdictOutcome.FAILED
+        undecided = any(engine.undecided for engine in self.compared)
+        return VerdictOutcome.UNDECIDED if undecided else VerdictOutcome.PASSED
 
 
 def verify(
@@ -117,6 +134,7 @@ def verify(
     strict: bool = False,
     batch: int = 32,
     speed_seconds: float = 1.0,
+    limits: Budget | None = None,
     on_progress: Progress = lambda *_: None,
 ) -> Verification:
     """Score every engine of a workdir over suites and compare it with the checkpoint in PyTorch.
@@ -128,6 +146,7 @@ def verify(
         strict: take a picture that cannot be read for an error instead of listing it.
         batch: pictures at a time.
         speed_seconds: least time for each speed figure; 0 measures none.
+        limits: what FP16 and INT8 are held to, instead of their own limits.
         on_progress: called with what is done, how much, and of how much.
 
     Raises:
@@ -153,10 +172,9 @@ def verify(
     finally:
         for engine in engines.values():
             engine.close()
-    reference = candidates[0].name
     for done, candidate in enumerate(candidates):
         on_progress("measuring speed", done, len(candidates))
-        result.engines.append(_describe(candidate, reasons.get(candidate.name), result, reference, speed_seconds))
+        result.engines.append(_describe(candidate, reasons.get(candidate.name), result, speed_seconds, limits))
     on_progress("measuring speed", len(candidates), len(candidates))
     return result
 
@@ -279,7 +297,7 @@ def _readable(suite: Suite, part: TestSet, kept: list[int]) -> tuple[tuple[Path,
 
 
 def _describe(
-    candidate: Candidate, reason: str | None, found: Verification, reference: str, speed_seconds: float
+    candidate: Candidate, reason: str | None, found: Verification, speed_seconds: float, limits: Budget | None
 ) -> EngineResult:
     """One row: metrics, gates and speed of a candidate that ran, or the reason why it did not."""
     sha256 = sha256_of_file(candidate.path)
@@ -293,16 +311,7 @@ def _describe(
             quantisation=candidate.quantisation,
             not_run=reason,
         )
-    threshold = (candidate.contract or Contract()).threshold
-    suites: list[SuiteResult] = []
-    gates: list[Gate] = []
-    for (name, suite), scores in found.scores.items():
-        if name == candidate.name:
-            expected = found.scores[reference, suite]
-            suites.append(compare_suite(suite, scores, expected, threshold))
-            if name != reference:
-                judged = compare_suite(suite, expected, expected, threshold)
-                gates.extend(judge_suite(candidate.precision, suites[-1], judged, candidate.quantisation))
+    suites, gates = _judge(candidate, found, limits)
     speeds: list[Speed] = []
     if speed_seconds:
         batches = [size for size in SPEED_BATCHES if candidate.batches[0] <= size <= candidate.batches[1]]
@@ -322,7 +331,23 @@ def _describe(
         sha256=sha256,
         precision=candidate.precision,
         quantisation=candidate.quantisation,
-        suites=tuple(suites),
-        gates=tuple(gates),
+        suites=suites,
+        gates=gates,
         speeds=tuple(speeds),
     )
+
+
+def _judge(
+    candidate: Candidate, found: Verification, limits: Budget | None
+) -> tuple[tuple[SuiteResult, ...], tuple[Gate, ...]]:
+    """Metrics over each suite, and the gates of what is not the reference, which is described first."""
+    threshold = (candidate.contract or Contract()).threshold
+    scored = [(suite, scores) for (name, suite), scores in found.scores.items() if name == candidate.name]
+    if not found.engines:
+        return tuple(measure_suite(suite, scores, threshold) for suite, scores in scored), ()
+    suites: list[SuiteResult] = []
+    gates: list[Gate] = []
+    for (suite, scores), reference in zip(scored, found.engines[0].suites, strict=True):
+        suites.append(compare_suite(suite, scores, reference, threshold))
+        gates += judge_suite(candidate.precision, suites[-1], reference.spread, candidate.quantisation, limits=limits)
+    return tuple(suites), tuple(gates)

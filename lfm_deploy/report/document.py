@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from lfm_deploy.benchmark import Speed
-from lfm_deploy.comparison import Gate, SetResult, SuiteResult
+from lfm_deploy.comparison import Against, SetResult, SuiteResult
 from lfm_deploy.contract import Contract
 from lfm_deploy.estimation import as_number
 from lfm_deploy.report.advice import advise
 from lfm_deploy.report.environment import describe_environment
+from lfm_deploy.statistics.engine_metrics import SHARES, Metrics
+from lfm_deploy.statistics.estimate import Estimate
+from lfm_deploy.statistics.gate import Gate, Outcome, VerdictOutcome
 from lfm_deploy.verification import EngineResult, Verification
 
 _FORMAT = "lfm-deploy report 2"
@@ -28,6 +31,7 @@ def make_report(
     return {
         "format": _FORMAT,
         "verdict": {
+            "outcome": str(verification.outcome),
             "passed": verification.passed,
             "text": _verdict(verification, device),
             "not_run": [engine.name for engine in verification.engines if engine.not_run is not None],
@@ -54,16 +58,30 @@ def scores_as_rows(verification: Verification) -> list[dict[str, Any]]:
 
 
 def _verdict(verification: Verification, device: str) -> str:
-    ran = verification.compared
-    failed = [engine.name for engine in ran if engine.failed]
+    """The verdict in one line."""
+    ran, outcome = verification.compared, verification.outcome
     place = "on CPU" if device == "cpu" else f"on {device}"
     waiting = len(verification.engines) - 1 - len(ran)
     rest = f"; {waiting} not run" if waiting else ""
-    if failed:
-        return f"FAILED {place}: {', '.join(failed)} broke a gate{rest}"
-    if not ran:
+    if outcome is VerdictOutcome.FAILED:
+        broken = ", ".join(engine.name for engine in ran if engine.failed)
+        return f"FAILED {place}: {broken} broke a gate{rest}"
+    if outcome is VerdictOutcome.NOTHING:
         return f"NOTHING VERIFIED {place}: no engine could run{rest}"
+    if outcome is VerdictOutcome.UNDECIDED:
+        return f"UNDECIDED {place}: {_describe_undecided(ran)}{rest}"
     return f"PASSED {place}: {len(ran)} of {len(verification.engines) - 1} engines hold their gates{rest}"
+
+
+def _describe_undecided(engines: list[EngineResult]) -> str:
+    """For whom the pictures are too few, and how many would do."""
+    gates = [(engine, gate) for engine in engines for gate in engine.gates if gate.outcome is Outcome.UNDECIDED]
+    names = dict.fromkeys(engine.name for engine, _ in gates)
+    pictures = {suite.suite: suite.pictures for engine in engines for suite in engine.suites}
+    few = " and ".join(f"{pictures[suite]:,}" for suite in dict.fromkeys(gate.suite for _, gate in gates))
+    needs = [gate.need for _, gate in gates]
+    decide = "a figure lies on its limit" if None in needs else f"need ≥ {max(need or 0 for need in needs):,}"
+    return f"no gate fails, but these {few} pictures are too few for {', '.join(names)}; {decide}"
 
 
 def _engine(engine: EngineResult) -> dict[str, Any]:
@@ -84,34 +102,91 @@ def _suite(suite: SuiteResult) -> dict[str, Any]:
     return {
         "suite": suite.suite,
         "pictures": suite.pictures,
-        "acc": _percent(suite.acc),
-        "acc_real": _percent(suite.acc_real),
-        "acc_fake": _percent(suite.acc_fake),
-        "ap": _percent(suite.ap),
-        "flips": len(suite.flips),
-        "max_error": as_number(suite.max_error),
-        "mean_error": as_number(suite.mean_error),
+        "mean": _metrics(suite.mean),
+        "pooled": _metrics(suite.pooled),
         "sets": [_set(part) for part in suite.sets],
+        "against": None if suite.against is None else _against(suite.against),
     }
 
 
 def _set(part: SetResult) -> dict[str, Any]:
-    return {
-        "set": part.name,
-        "real": part.real,
-        "fake": part.fake,
-        "acc": _percent(part.acc),
-        "acc_real": _percent(part.acc_real),
-        "acc_fake": _percent(part.acc_fake),
-        "ap": _percent(part.ap),
-        "flips": [str(path) for path in part.flips],
-        "max_error": as_number(part.max_error),
-        "mean_error": as_number(part.mean_error),
+    categories = [
+        {
+            "name": category.name,
+            "real": category.real,
+            "fake": category.fake,
+            "acc": 100 * category.acc,
+            "ap": None if category.ap is None else 100 * category.ap,
+        }
+        for category in part.categories
+    ]
+    return (
+        {"set": part.name, "real": part.real, "fake": part.fake} | _metrics(part.metrics) | {"categories": categories}
+    )
+
+
+def _metrics(metrics: Metrics) -> dict[str, Any]:
+    """Shares in per cent, thresholds as they are."""
+    best = metrics.best_threshold
+    return {name: _estimate(getattr(metrics, name), 100) for name in (*SHARES, "ece")} | {
+        "best_threshold": None
+        if best is None
+        else {"threshold": _estimate(best.threshold), "balanced_acc": _estimate(best.balanced_acc, 100)},
+        "at_fpr": [
+            {
+                "fpr": 100 * fixed.fpr,
+                "threshold": _estimate(fixed.threshold),
+                "acc_fake": _estimate(fixed.acc_fake, 100),
+            }
+            for fixed in metrics.at_fpr
+        ],
     }
 
 
+def _against(against: Against) -> dict[str, Any]:
+    """The comparison with the reference; what is no number is null."""
+    error = against.logit_error
+    return {
+        "flips": against.flips,
+        "flip_rate": _estimate(against.flip_rate, 100),
+        "better": against.better,
+        "worse": against.worse,
+        "mcnemar_p": against.mcnemar_p,
+        "delta_acc": _estimate(against.delta_acc, 100),
+        "delta_ap": _estimate(against.delta_ap, 100),
+        "logit_error": {name: as_number(getattr(error, name)) for name in ("max", "mean", "p50", "p95", "p99")},
+        "flipped": [
+            {
+                "set": flip.set,
+                "path": str(flip.path),
+                "label": flip.label,
+                "reference": flip.reference,
+                "logit": as_number(flip.logit),
+                "margin": flip.margin,
+            }
+            for flip in against.flipped
+        ],
+    }
+
+
+def _estimate(estimate: Estimate | None, factor: float = 1) -> dict[str, float] | None:
+    """A figure and its interval, times a factor."""
+    if estimate is None:
+        return None
+    return {name: factor * getattr(estimate, name) for name in ("value", "low", "high")}
+
+
 def _gate_values(gate: Gate) -> dict[str, Any]:
-    return {"suite": gate.suite, "name": gate.name, "value": gate.value, "limit": gate.limit, "passed": gate.passed}
+    numbers = {name: as_number(getattr(gate, name)) for name in ("value", "low", "high")}
+    return {
+        "suite": gate.suite,
+        "name": gate.name,
+        **numbers,
+        "limit": gate.limit,
+        "outcome": str(gate.outcome),
+        "need": gate.need,
+        "text": gate.text,
+    }
 
 
 def _speed(speed: Speed) -> dict[str, Any]:
@@ -123,7 +198,3 @@ def _speed(speed: Speed) -> dict[str, Any]:
         "runs": speed.runs,
         "threads": speed.threads,
     }
-
-
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction

@@ -13,8 +13,8 @@ _LISTED = 5
 
 def print_report(report: dict[str, Any], console: Console) -> None:
     """The report for a terminal: verdict, engines, test sets, and what was flipped or skipped."""
-    passed = report["verdict"]["passed"]
-    console.print(Text(report["verdict"]["text"], style="bold green" if passed else "bold red"))
+    style = {"passed": "bold green", "undecided": "bold yellow"}.get(report["verdict"]["outcome"], "bold red")
+    console.print(Text(report["verdict"]["text"], style=style))
     for index, suite in enumerate(report["suites"]):
         console.print(_decision_table(report, index, suite))
         console.print(_logit_table(report, index, suite))
@@ -25,8 +25,10 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         console.print(Text(line, style="bold"))
     for engine in report["engines"]:
         for gate in engine["gates"]:
-            if not gate["passed"]:
-                console.print(Text(f"{engine['name']}: gate failed: {_gate(gate)}", style="red"))
+            if gate["outcome"] != "holds":
+                failed = gate["outcome"] == "fails"
+                text = f"{engine['name']}: gate {'failed' if failed else 'undecided'}: {gate['suite']}: {gate['text']}"
+                console.print(Text(text, style="red" if failed else "yellow"))
         _print_paths(console, f"{engine['name']}: flipped decisions", _flips(engine))
     reasons = [f"{picture['path']}: {picture['reason']}" for picture in report["skipped"]]
     _print_paths(console, "skipped pictures", reasons)
@@ -42,10 +44,15 @@ def _decision_table(report: dict[str, Any], index: int, suite: str) -> Table:
             table.add_row(engine["name"], "not run", *["-"] * 5, style="dim")
             continue
         result = engine["suites"][index]
-        held = all(gate["passed"] for gate in engine["gates"] if gate["suite"] == suite)
-        verdict = Text("hold", style="green") if held else Text("FAILED", style="bold red")
-        figures = (_shown(result[name]) for name in ("acc", "ap", "acc_real", "acc_fake"))
-        table.add_row(engine["name"], verdict if row else "reference", *figures, str(result["flips"]))
+        outcomes = {gate["outcome"] for gate in engine["gates"] if gate["suite"] == suite}
+        verdict = Text("hold", style="green")
+        if "fails" in outcomes:
+            verdict = Text("FAILED", style="bold red")
+        elif "undecided" in outcomes:
+            verdict = Text("undecided", style="yellow")
+        figures = (_shown(result["mean"][name]) for name in ("acc", "ap", "acc_real", "acc_fake"))
+        flips = str(result["against"]["flips"]) if row else "-"
+        table.add_row(engine["name"], verdict if row else "reference", *figures, flips)
     return table
 
 
@@ -58,7 +65,8 @@ def _logit_table(report: dict[str, Any], index: int, suite: str) -> Table:
     for engine in _ran(report):
         result = engine["suites"][index]
         speeds = {speed["batch"]: f"{speed['fps']:.0f}" for speed in engine["speeds"]}
-        errors = ("-" if result[name] is None else f"{result[name]:.2g}" for name in ("max_error", "mean_error"))
+        moved = result["against"]["logit_error"] if result["against"] else {"max": 0.0, "mean": 0.0}
+        errors = ("-" if moved[name] is None else f"{moved[name]:.2g}" for name in ("max", "mean"))
         table.add_row(engine["name"], *errors, *(speeds.get(batch, "-") for batch in batches))
     return table
 
@@ -69,9 +77,12 @@ def _set_table(report: dict[str, Any], index: int, suite: str) -> Table:
     table = make_table(f"{suite}: test sets, {reference['name']}", "test set")
     for heading in ("real + fake", "ACC %", "AP %", "real %", "fake %", "flips *"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row, part in enumerate(reference["suites"][index]["sets"]):
+    for part in reference["suites"][index]["sets"]:
         figures = (_shown(part[name]) for name in ("acc", "ap", "acc_real", "acc_fake"))
-        flips = ", ".join(str(len(engine["suites"][index]["sets"][row]["flips"])) for engine in others)
+        flips = ", ".join(
+            str(sum(flip["set"] == part["set"] for flip in engine["suites"][index]["against"]["flipped"]))
+            for engine in others
+        )
         table.add_row(part["set"], f"{part['real']} + {part['fake']}", *figures, flips)
     notes = [f"* of {', '.join(engine['name'] for engine in others)}"] if others else []
     if any(part["ap"] is None for part in reference["suites"][index]["sets"]):
@@ -97,7 +108,7 @@ def _print_not_run(report: dict[str, Any], console: Console) -> None:
 
 
 def _flips(engine: dict[str, Any]) -> list[str]:
-    return [path for suite in engine["suites"] for part in suite["sets"] for path in part["flips"]]
+    return [flip["path"] for suite in engine["suites"] if suite["against"] for flip in suite["against"]["flipped"]]
 
 
 def _print_paths(console: Console, heading: str, lines: list[str]) -> None:
@@ -110,10 +121,5 @@ def _print_paths(console: Console, heading: str, lines: list[str]) -> None:
         console.print(f"  … and {len(lines) - _LISTED} more, all in the JSON")
 
 
-def _gate(gate: dict[str, Any]) -> str:
-    value = "none" if gate["value"] is None else f"{gate['value']:.3g}"
-    return f"{gate['suite']}: {gate['name']} is {value}, allowed {gate['limit']:g}"
-
-
-def _shown(percent: float | None) -> str:
-    return "-" if percent is None else f"{percent:.2f}"
+def _shown(estimate: dict[str, float] | None) -> str:
+    return "-" if estimate is None else f"{estimate['value']:.2f}"
