@@ -21,7 +21,7 @@ from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.calibration import load_pictures
 from lfm_deploy.cli.console import make_console, progress_bar
-from lfm_deploy.comparison import Scores, SuiteResult, compare_suite
+from lfm_deploy.comparison import Scores, SuiteResult, compare_suite, measure_suite
 from lfm_deploy.deployment import read_origin
 from lfm_deploy.images import read_image
 from lfm_deploy.quantisation import Recipe
@@ -42,7 +42,8 @@ class Judge:
         for part in suite.sets:
             for image in part.images:
                 store.add(read_image(image.path, suite.size))
-        self._reference = self._score(reference)
+        # The table has no intervals: one round is the fewest there can be.
+        self._reference = measure_suite(suite.name, self._score(reference), 0.0, rounds=1)
 
     def judge(self, model: onnx.ModelProto) -> SuiteResult:
         """How a graph compares."""
@@ -109,8 +110,9 @@ def _only(ranges: Ranges, recipe: Recipe, method: str) -> Ranges:
 
 
 def _add(table: object, recipe: str, method: str, weights: str, result: SuiteResult) -> None:
-    ap = "-" if result.ap is None else f"{100 * result.ap:.2f}"
-    figures = (f"{100 * result.acc:.2f}", ap, str(len(result.flips)), f"{result.mean_error:.2g}")
+    acc, ap = ("-" if share is None else f"{100 * share.value:.2f}" for share in (result.mean.acc, result.mean.ap))
+    against = result.against
+    figures = (acc, ap, str(against.flips), f"{against.logit_error.mean:.2g}") if against else (acc, ap, "-", "-")
     table.add_row(str(recipe), method, weights, *figures)  # type: ignore[attr-defined]
 
 

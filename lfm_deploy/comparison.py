@@ -1,24 +1,28 @@
-"""One engine's scores against the reference's: metrics, flipped decisions, and the gates on both."""
+"""One engine's scores over a suite: its metrics, and how it compares with the reference picture by picture."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lfm_deploy.artifacts import Precision
-from lfm_deploy.metrics import accuracy, accuracy_of_class, average_precision, decision_flips
-from lfm_deploy.quantisation import Quantisation
-
-# How far ACC and AP, in percentage points, may move with FP16; FP32 may not flip a decision at all, and INT8 is held to
-# the budget that it was built with.
-_FP16_POINTS = 0.1
-# How far a single logit may move, as a share of the standard deviation of PyTorch's logits over the suite: a wrong
-# weight can leave every decision of a small suite alone. Seen with the published checkpoint and the demo's, over 965
-# and 300 pictures: 2e-5 in float32, 2.4e-3 in float16.
-_SHARES = {Precision.FP32: 2e-4, Precision.FP16: 2e-2}
+from lfm_deploy.errors import MetricError
+from lfm_deploy.metrics import decisions
+from lfm_deploy.statistics.categories import CategoryResult, measure_categories
+from lfm_deploy.statistics.engine_metrics import Metrics, Rounds
+from lfm_deploy.statistics.estimate import Estimate
+from lfm_deploy.statistics.paired import (
+    Change,
+    LogitError,
+    effective_pictures,
+    estimate_change,
+    estimate_rate,
+    mcnemar_p,
+    measure_logit_error,
+)
+from lfm_deploy.statistics.resampling import ROUNDS, SEED, Resampling
+from lfm_deploy.statistics.summary import make_resampling, summarise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,39 +33,95 @@ class Scores:
         paths: of the pictures that could be read, in order.
         labels: int64 ``(N,)``; 0 is real, 1 is fake.
         logits: float32 ``(N,)``.
+        categories: of each picture inside the test set; None where it has none, as if left out.
     """
 
     paths: tuple[Path, ...]
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
+    categories: tuple[str | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in that no picture has a category; refuse what does not belong together."""
+        object.__setattr__(self, "categories", self.categories or (None,) * len(self.paths))
+        if not len(self.paths) == len(self.labels) == len(self.logits) == len(self.categories):
+            raise MetricError("scores need as many labels, logits and categories as pictures")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetResult:
-    """How one engine did on one test set; accuracies and AP are fractions in [0, 1].
+    """How one engine did on one test set.
 
     Attributes:
         name: of the test set.
         real, fake: how many pictures of each class.
-        acc: accuracy at the contract's threshold.
-        acc_real, acc_fake: the same of one class; None where it has no picture.
-        ap: average precision of the fake class; None where a class is missing.
-        flips: pictures whose decision differs from the reference's.
-        max_error, mean_error: of |logit - reference logit|.
-        finite: whether every logit is a finite number; if not, accuracies count it as "real" and AP is None.
+        metrics: with intervals.
+        categories: those of its pictures that have one.
+        finite: whether every logit is a finite number; if not, accuracies count it as "real", and what ranks is None.
     """
 
     name: str
     real: int
     fake: int
-    acc: float
-    acc_real: float | None
-    acc_fake: float | None
-    ap: float | None
-    flips: tuple[Path, ...]
-    max_error: float
-    mean_error: float
+    metrics: Metrics
+    categories: tuple[CategoryResult, ...]
     finite: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A picture on which an engine decides otherwise than the reference.
+
+    Attributes:
+        set, path, label: of the picture.
+        reference, logit: what the two make of it.
+        margin: of the reference's logit to its threshold: how clear the decision was.
+    """
+
+    set: str
+    path: Path
+    label: int
+    reference: float
+    logit: float
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """How an engine compares with the reference on the same pictures.
+
+    Attributes:
+        flipped: pictures that are decided otherwise.
+        flip_rate: their share of all, with its exact interval.
+        better, worse: flips that mended a decision, and that spoilt one.
+        mcnemar_p: of a difference in accuracy, from these two; exact.
+        acc, ap: changes of the means over test sets; AP is None where it is undefined.
+        logit_error: of |logit - reference logit|.
+    """
+
+    flipped: tuple[Flip, ...]
+    flip_rate: Estimate
+    better: int
+    worse: int
+    mcnemar_p: float
+    acc: Change | None
+    ap: Change | None
+    logit_error: LogitError
+
+    @property
+    def flips(self) -> int:
+        """How many decisions differ."""
+        return len(self.flipped)
+
+    @property
+    def delta_acc(self) -> Estimate | None:
+        """Change of the mean accuracy, with its paired interval."""
+        return None if self.acc is None else self.acc.estimate
+
+    @property
+    def delta_ap(self) -> Estimate | None:
+        """Change of the mean average precision, with its paired interval."""
+        return None if self.ap is None else self.ap.estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +131,23 @@ class SuiteResult:
     Attributes:
         suite: its name.
         sets: one result a test set.
-        acc, acc_real, acc_fake, ap: means over the test sets that have both classes, as the paper takes them; AP is
-            None where it is undefined.
-        spread: standard deviation of the reference's logits over all pictures.
+        mean: means over the test sets that have both classes, as the paper takes them.
+        pooled: over all pictures.
+        against: the comparison with the reference; None for the reference and for what is not compared.
+        threshold: logits above it are "fake".
+        scores: what all of it was computed from.
+        resampling, mean_rounds: the rounds of the intervals, and the means in each, for differences.
     """
 
     suite: str
     sets: tuple[SetResult, ...]
-    acc: float
-    acc_real: float
-    acc_fake: float
-    ap: float | None
-    spread: float
+    mean: Metrics
+    pooled: Metrics
+    against: Against | None = None
+    threshold: float
+    scores: tuple[tuple[str, Scores], ...] = field(repr=False)
+    resampling: Resampling = field(repr=False)
+    mean_rounds: Rounds = field(repr=False)
 
     @property
     def pictures(self) -> int:
@@ -90,134 +155,129 @@ class SuiteResult:
         return sum(part.real + part.fake for part in self.sets)
 
     @property
-    def flips(self) -> tuple[Path, ...]:
-        """Pictures whose decision differs from the reference's."""
-        return tuple(path for part in self.sets for path in part.flips)
+    def spread(self) -> float:
+        """Standard deviation of the logits over all pictures."""
+        return float(self.logits.std(dtype=np.float64))
 
     @property
-    def max_error(self) -> float:
-        """Largest |logit - reference logit|."""
-        return max(part.max_error for part in self.sets)
-
-    @property
-    def mean_error(self) -> float:
-        """Mean |logit - reference logit| over all pictures."""
-        return sum(part.mean_error * (part.real + part.fake) for part in self.sets) / self.pictures
+    def logits(self) -> NDArray[np.float32]:
+        """Of all test sets, one after the other."""
+        return np.concatenate([part.logits for _, part in self.scores])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """One condition that an engine must meet to be handed over: ``value`` is at most ``limit``."""
-
-    suite: str
-    name: str
-    value: float | None
-    limit: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether it holds; a value that does not exist does not hold."""
-        return self.value is not None and self.value <= self.limit
-
-
-def compare_suite(
-    suite: str, scores: Sequence[tuple[str, Scores]], reference: Sequence[tuple[str, Scores]], threshold: float
+def measure_suite(
+    suite: str,
+    scores: Sequence[tuple[str, Scores]],
+    threshold: float,
+    *,
+    rounds: int = ROUNDS,
+    seed: int = SEED,
+    resampling: Resampling | None = None,
 ) -> SuiteResult:
-    """Compare an engine's scores with the reference's, test set by test set.
+    """Compute the metrics of one engine over a suite, with intervals.
 
     Args:
         suite: name of the suite.
         scores: name of a test set and the engine's scores on it.
-        reference: the same test sets and pictures, scored by the reference.
         threshold: logits above it are "fake".
+        rounds: of the resampling.
+        seed: of the resampling.
+        resampling: that of the reference, whose rounds then count instead.
     """
-    sets = tuple(
-        _compare_set(name, mine, theirs, threshold) for (name, mine), (_, theirs) in zip(scores, reference, strict=True)
-    )
-    complete = [part for part in sets if part.real and part.fake]
-    precisions = [part.ap for part in complete if part.ap is not None]
+    resampling = resampling or make_resampling([part.labels for _, part in scores], rounds, seed)
+    summary = summarise([(part.logits, part.labels) for _, part in scores], threshold, resampling)
     return SuiteResult(
         suite=suite,
-        sets=sets,
-        acc=float(np.mean([part.acc for part in complete])),
-        acc_real=float(np.mean([part.acc_real for part in complete])),
-        acc_fake=float(np.mean([part.acc_fake for part in complete])),
-        ap=float(np.mean(precisions)) if len(precisions) == len(complete) else None,
-        spread=float(np.concatenate([theirs.logits for _, theirs in reference]).std(dtype=np.float64)),
+        sets=tuple(
+            SetResult(
+                name=name,
+                real=int((part.labels == 0).sum()),
+                fake=int((part.labels == 1).sum()),
+                metrics=metrics,
+                categories=measure_categories(part.categories, part.labels, part.logits, threshold),
+                finite=bool(np.isfinite(part.logits).all()),
+            )
+            for (name, part), metrics in zip(scores, summary.sets, strict=True)
+        ),
+        mean=summary.mean,
+        pooled=summary.pooled,
+        threshold=threshold,
+        scores=tuple(scores),
+        resampling=resampling,
+        mean_rounds=summary.mean_rounds,
     )
 
 
-def judge_suite(
-    precision: Precision, result: SuiteResult, reference: SuiteResult, quantisation: Quantisation | None = None
-) -> tuple[Gate, ...]:
-    """The gates of a precision over one suite.
+def compare_suite(
+    suite: str, scores: Sequence[tuple[str, Scores]], reference: SuiteResult, threshold: float
+) -> SuiteResult:
+    """Measure an engine on the rounds of the reference, and compare the two picture by picture.
 
     Args:
-        precision: of the engine.
-        result: of the engine.
-        reference: PyTorch's result on the same pictures.
-        quantisation: of an INT8 engine, with the budget that it must hold.
+        suite: name of the suite.
+        scores: name of a test set and the engine's scores on it.
+        reference: the reference's result on the same test sets and pictures.
+        threshold: logits above it are "fake".
+
+    Raises:
+        MetricError: the pictures are others.
     """
-    broken = sum(not part.finite for part in result.sets)
-    gates = [Gate(suite=result.suite, name="test sets with a logit that is no number", value=broken, limit=0)]
-    if quantisation is not None:
-        budget = quantisation.budget
-        share = round(100 * len(result.flips) / result.pictures, 9)
-        gates += [
-            Gate(
-                suite=result.suite,
-                name="built outside its budget (--layers all)",
-                value=int(not quantisation.within_budget),
-                limit=0,
-            ),
-            Gate(suite=result.suite, name="flipped decisions in %", value=share, limit=budget.flips),
-        ]
-        return (*gates, *_judge_metrics(result, reference, budget.acc, budget.ap))
-    ratio = result.max_error / result.spread if result.spread else None
-    gates.append(
-        Gate(
-            suite=result.suite,
-            name="largest |Δlogit| over the spread of PyTorch's logits",
-            value=None if ratio is None or math.isnan(ratio) else ratio,
-            limit=_SHARES[precision],
+    if [part.paths for _, part in scores] != [part.paths for _, part in reference.scores]:
+        raise MetricError(f"{suite}: a comparison needs the same pictures in the same order")
+    mine = measure_suite(suite, scores, threshold, resampling=reference.resampling)
+    labels = np.concatenate([part.labels for _, part in scores])
+    fake, expected = (decisions(_judged(result.logits), result.threshold) for result in (mine, reference))
+    flips = np.flatnonzero(fake != expected)
+    better = int((fake == (labels == 1))[flips].sum())
+    return replace(
+        mine,
+        against=Against(
+            flipped=tuple(_describe_flips(mine, reference, flips)),
+            flip_rate=estimate_rate(len(flips), len(labels)),
+            better=better,
+            worse=len(flips) - better,
+            mcnemar_p=mcnemar_p(better, len(flips) - better),
+            acc=_compare_means(mine, reference, "acc"),
+            ap=_compare_means(mine, reference, "ap"),
+            logit_error=measure_logit_error(mine.logits, reference.logits),
+        ),
+    )
+
+
+def _compare_means(mine: SuiteResult, reference: SuiteResult, name: str) -> Change | None:
+    value, expected = getattr(mine.mean, name), getattr(reference.mean, name)
+    if value is None or expected is None:
+        return None
+    return estimate_change(
+        value.value,
+        expected.value,
+        mine.mean_rounds[name],
+        reference.mean_rounds[name],
+        effective=effective_pictures([part.real + part.fake for part in mine.sets if part.real and part.fake]),
+        always_floored=name == "acc",
+    )
+
+
+def _describe_flips(mine: SuiteResult, reference: SuiteResult, flips: NDArray[np.intp]) -> list[Flip]:
+    pictures = [
+        (name, path, int(label))
+        for name, part in mine.scores
+        for path, label in zip(part.paths, part.labels, strict=True)
+    ]
+    logits, expected = mine.logits.tolist(), reference.logits.tolist()
+    return [
+        Flip(
+            set=pictures[index][0],
+            path=pictures[index][1],
+            label=pictures[index][2],
+            reference=expected[index],
+            logit=logits[index],
+            margin=expected[index] - reference.threshold,
         )
-    )
-    if precision is Precision.FP32:
-        return (*gates, Gate(suite=result.suite, name="flipped decisions", value=len(result.flips), limit=0))
-    return (*gates, *_judge_metrics(result, reference, _FP16_POINTS, _FP16_POINTS))
+        for index in flips
+    ]
 
 
-def _judge_metrics(result: SuiteResult, reference: SuiteResult, acc: float, ap: float) -> tuple[Gate, ...]:
-    """Gates on how far accuracy and average precision may move, in percentage points."""
-    gates = []
-    for name, mine, theirs, limit in (
-        ("|ΔACC| in points", result.acc, reference.acc, acc),
-        ("|ΔAP| in points", result.ap, reference.ap, ap),
-    ):
-        # Rounded so that 2 flips in 2000 are 0.1 points and not the float64 above it.
-        change = None if mine is None or theirs is None else round(100 * abs(mine - theirs), 9)
-        gates.append(Gate(suite=result.suite, name=name, value=change, limit=limit))
-    return tuple(gates)
-
-
-def _compare_set(name: str, scores: Scores, reference: Scores, threshold: float) -> SetResult:
-    labels, logits = scores.labels, scores.logits
-    real, fake = int((labels == 0).sum()), int((labels == 1).sum())
-    finite = bool(np.isfinite(logits).all())
-    # A logit that is no number is above no threshold, so it decides "real".
-    judged = logits if finite else np.where(np.isfinite(logits), logits, -np.inf)
-    with np.errstate(invalid="ignore"):
-        errors = np.abs(logits.astype(np.float64) - reference.logits)
-    return SetResult(
-        name=name,
-        real=real,
-        fake=fake,
-        acc=accuracy(judged, labels, threshold),
-        acc_real=accuracy_of_class(judged, labels, 0, threshold) if real else None,
-        acc_fake=accuracy_of_class(judged, labels, 1, threshold) if fake else None,
-        ap=average_precision(logits, labels) if real and fake and finite else None,
-        flips=tuple(scores.paths[index] for index in decision_flips(judged, reference.logits, threshold)),
-        max_error=float(errors.max()),
-        mean_error=float(errors.mean()),
-        finite=finite,
-    )
+def _judged(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What decides: a logit that is no number is above no threshold, so it decides "real"."""
+    return np.where(np.isfinite(logits), logits, np.float32(-np.inf))

@@ -96,7 +96,10 @@ def measure_envelope(
         sets = [(_named(suite, part, len(suites)), part) for suite in suites for part in suite.sets]
         results.append(_summarise(condition, sets, tasks, scorer.name, threshold))
     return Envelope(
-        engine=scorer.name, suites=tuple(suite.name for suite in suites), conditions=tuple(results), cached=scorer.cached
+        engine=scorer.name,
+        suites=tuple(suite.name for suite in suites),
+        conditions=tuple(results),
+        cached=scorer.cached,
     )
 
 

@@ -8,19 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfm_deploy.conditions import Condition, describe_encoders
-from lfm_deploy.metrics import accuracy, accuracy_of_class, average_precision
+from lfm_deploy.statistics.engine_metrics import Metrics
+from lfm_deploy.statistics.estimate import Estimate
+from lfm_deploy.statistics.resampling import ROUNDS, SEED
+from lfm_deploy.statistics.summary import make_resampling, summarise
 
 _SET_FIGURES = ("acc", "ap", "acc_fake", "fpr")
 _FIGURES = ("acc", "acc_real", "acc_fake", "ap", "fpr")
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A fraction in [0, 1] with its 95 % interval; ``low`` and ``high`` are None where none was worked out."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +97,13 @@ class Envelope:
         engine: its name in reports.
         suites: names of the suites whose pictures were used.
         conditions: one entry each, in the order asked for.
+        cached: how many logits were known from an earlier run.
     """
 
     engine: str
     suites: tuple[str, ...]
     conditions: tuple[ConditionResult, ...]
+    cached: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; shares in per cent, null where undefined."""
@@ -115,51 +111,61 @@ class Envelope:
             "engine": self.engine,
             "suite": ", ".join(self.suites),
             "encoders": describe_encoders(),
+            "cached": self.cached,
             "conditions": [_condition_values(result) for result in self.conditions],
         }
 
 
-def estimate_suite(scores: Sequence[SetScores], threshold: float) -> SuiteFigures:
-    """Figures of all test sets after one condition: the one place where logits become figures.
+def estimate_suite(
+    scores: Sequence[SetScores], threshold: float, *, rounds: int = ROUNDS, seed: int = SEED
+) -> SuiteFigures:
+    """Figures of all test sets after one condition, with intervals.
 
     Args:
         scores: of every test set; some may have lost a class, or all pictures.
         threshold: a logit above it is fake.
+        rounds: of the resampling.
+        seed: of the resampling.
     """
-    sets = tuple(_estimate_set(part, threshold) for part in scores)
-    both = [part for part in sets if part.real and part.fake]
-    real = np.concatenate([part.logits[part.labels == 0] for part in scores]) if scores else np.empty(0)
+    judged = [part for part in scores if len(part.labels)]
+    if not judged:
+        return SuiteFigures(
+            acc=None, acc_real=None, acc_fake=None, ap=None, fpr=None, sets=tuple(_no_figures(part) for part in scores)
+        )
+    resampling = make_resampling([part.labels for part in judged], rounds, seed)
+    summary = summarise([(part.logits, part.labels) for part in judged], threshold, resampling)
+    metrics = dict(zip((part.name for part in judged), summary.sets, strict=True))
     return SuiteFigures(
-        acc=_mean([part.acc for part in both]),
-        acc_real=_complement(_mean([part.fpr for part in both])),
-        acc_fake=_mean([part.acc_fake for part in both]),
-        ap=_mean([part.ap for part in both]),
-        fpr=Estimate(float((real > threshold).mean())) if len(real) else None,
-        sets=sets,
+        acc=summary.mean.acc,
+        acc_real=summary.mean.acc_real,
+        acc_fake=summary.mean.acc_fake,
+        ap=summary.mean.ap,
+        fpr=_complement(summary.pooled.acc_real),
+        sets=tuple(_set_figures(part, metrics.get(part.name)) for part in scores),
     )
 
 
-def _estimate_set(scores: SetScores, threshold: float) -> SetFigures:
-    logits, labels = scores.logits, scores.labels
-    real, fake = (int((labels == label).sum()) for label in (0, 1))
+def _set_figures(scores: SetScores, metrics: Metrics | None) -> SetFigures:
+    if metrics is None:
+        return _no_figures(scores)
+    real, fake = (int((scores.labels == label).sum()) for label in (0, 1))
     return SetFigures(
         name=scores.name,
         real=real,
         fake=fake,
-        acc=Estimate(accuracy(logits, labels, threshold)) if real or fake else None,
-        ap=Estimate(average_precision(logits, labels)) if real and fake else None,
-        acc_fake=Estimate(accuracy_of_class(logits, labels, 1, threshold)) if fake else None,
-        fpr=_complement(Estimate(accuracy_of_class(logits, labels, 0, threshold))) if real else None,
+        acc=metrics.acc,
+        ap=metrics.ap,
+        acc_fake=metrics.acc_fake,
+        fpr=_complement(metrics.acc_real),
     )
 
 
-def _mean(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    values = [estimate.value for estimate in estimates if estimate is not None]
-    return Estimate(float(np.mean(values))) if values else None
+def _no_figures(scores: SetScores) -> SetFigures:
+    return SetFigures(name=scores.name, real=0, fake=0, acc=None, ap=None, acc_fake=None, fpr=None)
 
 
 def _complement(estimate: Estimate | None) -> Estimate | None:
-    return None if estimate is None else Estimate(1 - estimate.value)
+    return None if estimate is None else Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
 
 
 def _condition_values(result: ConditionResult) -> dict[str, Any]:
@@ -178,8 +184,7 @@ def _condition_values(result: ConditionResult) -> dict[str, Any]:
     }
 
 
-def _percent(estimate: Estimate | None) -> dict[str, float | None] | None:
+def _percent(estimate: Estimate | None) -> dict[str, float] | None:
     if estimate is None:
         return None
-    ends = (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))
-    return {name: None if found is None else 100 * found for name, found in ends}
+    return {name: 100 * getattr(estimate, name) for name in ("value", "low", "high")}

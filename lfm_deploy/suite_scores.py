@@ -109,8 +109,9 @@ def collect_scores(
         skipped += [SkippedImage(task.paths[index], reason) for index, reason in reasons.items()]
         kept = [index for index in range(len(task.paths)) if index not in reasons]
         paths, labels = _readable(suite, part, kept)
+        categories = tuple(part.images[index].category for index in kept)
         for name in task.found:
-            found = Scores(paths=paths, labels=labels, logits=task.logits(name, kept))
+            found = Scores(paths=paths, labels=labels, logits=task.logits(name, kept), categories=categories)
             scores.setdefault(name, []).append((part.name, found))
     return scores, skipped
 

@@ -31,7 +31,7 @@ def command(seed: int, workdir: Path, as_json: bool) -> int:
     with progress_bar() as update:
         made = demonstrate(folder, seed=seed, on_message=say, on_progress=update)
     quantised = describe_quantisation(folder)
-    report = make_report(made.verification, suites={made.suite: 256}, device="cpu", quantised=quantised)
+    report = make_report(made.verification, device="cpu", quantised=quantised)
     write_report(folder, report, made.verification)
     if as_json:
         print_json(report | {"demo": as_values(made)})

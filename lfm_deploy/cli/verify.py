@@ -43,6 +43,16 @@ _KEPT = "the scores so far are kept, and the same command goes on from there"
 @click.option("--no-speed", is_flag=True, help="Measure no FPS.")
 @click.option("--no-cache", is_flag=True, help="Compute every logit anew, and keep none for the next time.")
 @click.option("--limits", metavar="acc=…,ap=…,flips=…%", help="What FP16 and INT8 are held to, in points and per cent.")
+@click.option(
+    "--detector",
+    "detectors",
+    multiple=True,
+    metavar="FILE.toml",
+    type=click.Path(path_type=Path),
+    help="A foreign ONNX detector to put beside the engines; repeatable.",
+)
+@click.option("--envelope", is_flag=True, help="Also judge the pictures after JPEG, WebP, resizing, cropping, blur.")
+@click.option("--envelope-engine", metavar="NAME", help="The engine for that.  [default: the FP32 graph]")
 @click.option("--allow-undecided", is_flag=True, help="Exit 0 where pictures are too few to decide a gate.")
 @workdir_option
 @json_option
@@ -56,6 +66,9 @@ def command(
     no_speed: bool,
     no_cache: bool,
     limits: str | None,
+    detectors: tuple[Path, ...],
+    envelope: bool,
+    envelope_engine: str | None,
     allow_undecided: bool,
     workdir: Workdir,
     as_json: bool,
@@ -63,7 +76,8 @@ def command(
     """Check that every engine makes the checkpoint's decisions.
 
     Scores every engine of the workdir and the checkpoint in PyTorch over a suite, compares decisions and logits,
-    judges the gates, and writes report.html, report.json and scores.csv into the workdir. A folder as suite holds
+    judges the gates, and writes report.html, report.json, report.md, report.xml (JUnit)
+    and scores.csv into the workdir. A folder as suite holds
     0_real/ and 1_fake/, or folders that do; a list is a .csv file with the header path,label[,set[,category]].
 
     What was computed before is not computed again: scores.sqlite in the workdir knows it by the content of engines and
@@ -89,21 +103,23 @@ def command(
         batch=batch,
         speed_seconds=0 if no_speed else 1.0,
         limits=held_to,
+        detectors=detectors,
+        envelope=envelope or envelope_engine is not None,
+        envelope_engine=envelope_engine,
         use_cache=not no_cache,
     )
     if found is None:
         return _INTERRUPTED
     _warn_of_pairs(found)
     quantised = describe_quantisation(workdir)
-    report = make_report(found, suites={part.name: part.size for part in suites}, device=device, quantised=quantised)
+    report = make_report(found, device=device, quantised=quantised)
     write_report(workdir, report, found)
     if as_json:
         print_json(report)
     else:
         print_report(report, make_console())
-        say(f"written: {workdir.page}, {workdir.report} and {workdir.scores}")
-    outcome = "nothing" if not found.compared else "passed" if found.passed else "failed"
-    outcome = report["verdict"].get("outcome", outcome)
+        say(f"written: {workdir.page}, {workdir.report}, report.md, report.xml and scores.csv beside them")
+    outcome = str(found.outcome)
     return 0 if outcome == "undecided" and allow_undecided else _EXIT_CODES[outcome]
 
 

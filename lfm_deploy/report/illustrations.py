@@ -117,7 +117,7 @@ def draw_envelope(report: Values) -> Markup | None:
     """Accuracy under each condition, where the envelope was measured."""
     if report["envelope"] is None:
         return None
-    return Markup(plot_envelope(report["envelope"]["conditions"], title="Accuracy after each treatment"))  # noqa: S704
+    return Markup(plot_envelope(report["envelope"]["conditions"], title="Decisions after each treatment"))  # noqa: S704
 
 
 def draw_quantised(findings: Mapping[str, Any]) -> dict[str, Any]:

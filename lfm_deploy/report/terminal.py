@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lfm_deploy.report.envelope_table import print_envelope
 from lfm_deploy.report.figures import (
     NONE,
     show_estimate,
@@ -50,7 +51,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             _print_table(console, _set_table(report, suite, short))
         _print_published(report, suite, console)
     _print_speeds(report, console)
-    _print_envelope(report, console, short)
+    if report["envelope"] is not None:
+        print_envelope(report["envelope"], console)
     _print_gates(report, console)
     for reason, names in reasons_not_run(report):
         console.print(Text(f"not run, {reason}: {', '.join(names)}", style="dim"))
@@ -162,19 +164,6 @@ def _print_speeds(report: Mapping[str, Any], console: Console) -> None:
             NONE if memory is None else f"{memory['mib']:.0f} MiB",
         )
     table.caption = f"x PyTorch: on the same device, at batch {batches[-1]}"
-    _print_table(console, table)
-
-
-def _print_envelope(report: Mapping[str, Any], console: Console, short: bool) -> None:
-    envelope = report["envelope"]
-    if envelope is None:
-        return
-    title = f"operating envelope: {envelope['engine']} on {envelope['suite']}"
-    table = _table(title, ("treatment",), ("ACC %", "AP %", "real %", "fake %", "FPR %"))
-    for condition in envelope["conditions"]:
-        whole = (show_estimate(condition[key], short=short) for key in ("acc", "ap"))
-        parts = (show_number(value_of(condition[key]), ".1f") for key in ("acc_real", "acc_fake", "fpr"))
-        table.add_row(Text(condition["name"]), *whole, *parts)
     _print_table(console, table)
 
 

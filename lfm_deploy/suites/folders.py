@@ -22,7 +22,7 @@ def load_published(spec: SuiteSpec, data: Path) -> Suite:
     sets = tuple(load_set(root / name, name) for name in spec.sets)
     for part in sets:
         _require_both_classes(part, root / part.name)
-    return Suite(spec.name, spec.size, sets)
+    return Suite(spec.name, spec.size, sets, published=True)
 
 
 def load_folder(folder: Path, size: SizePolicy) -> Suite:

@@ -45,11 +45,19 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Test sets that are judged under one size policy."""
+    """Test sets that are judged under one size policy.
+
+    Attributes:
+        name: of a published suite, or of the folder or list.
+        size: side in pixels that pictures are resized to, or ``"native"``.
+        sets: the test sets.
+        published: whether it is one of the paper's, whose figures may stand beside one's own.
+    """
 
     name: str
     size: SizePolicy
     sets: tuple[TestSet, ...]
+    published: bool = False
 
 
 def require_a_complete_set(sets: Iterable[TestSet], where: Path, remedy: str) -> None:

@@ -1,48 +1,51 @@
-"""What is left of a detector's accuracy when pictures are treated before they arrive."""
+"""What is left of a detector's decisions when pictures are treated before they arrive."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from matplotlib.axes import Axes
 
-from lfm_deploy.report.figures import value_of
-from lfm_deploy.report.plots.style import FAKE, INK, REAL, as_svg, drawing
+from lfm_deploy.report.plots.style import AMBER, BLUE, GREEN, INK, RED, as_svg, drawing
 
 
 def plot_envelope(conditions: Sequence[Mapping[str, Any]], *, title: str) -> str:
-    """Accuracy on real and on fake pictures and both together, with 95 % intervals, a line for each condition.
+    """ACC and AP, fakes found and real pictures called fake, with 95 % intervals; dotted lines are the file as it is.
 
     Args:
-        conditions: ``name``, and ``acc``, ``acc_real`` and ``acc_fake`` as estimates in per cent.
+        conditions: ``name``, and ``acc``, ``ap``, ``acc_fake`` and ``fpr`` as estimates in per cent; the first one is
+            the picture as it is.
         title: of the plot, unique on its page.
     """
-    places = np.arange(len(conditions), dtype=float)
-    with drawing(4.6, 0.31 * len(conditions) + 0.8) as figure:
-        axes = figure.subplots()
-        series = (("acc_real", REAL, "o", -0.2), ("acc_fake", FAKE, "s", 0.2), ("acc", INK, "D", 0.0))
-        for key, colour, marker, offset in series:
-            known = [
-                (place, condition[key])
-                for place, condition in zip(places, conditions, strict=True)
-                if value_of(condition[key]) is not None
-            ]
-            at = [place + offset for place, _ in known]
-            values = [found["value"] for _, found in known]
-            lows, highs = ([_or(found[end], found["value"]) for _, found in known] for end in ("low", "high"))
-            axes.hlines(at, lows, highs, color=colour, linewidth=1.4, alpha=0.6)
-            label = {"acc_real": "real", "acc_fake": "fake", "acc": "all"}[key]
-            axes.plot(values, at, marker, color=colour, markersize=4.5, label=f"{label} pictures")
-        axes.axvline(50, color=INK, linewidth=0.9, linestyle="--")
-        axes.set_yticks(places, [condition["name"] for condition in conditions])
-        axes.set_ylim(len(conditions) - 0.5, -0.5)
-        axes.set_xlim(0, 101)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("accuracy, %; dashed: a coin")
-        axes.grid(axis="x", color=INK, alpha=0.15, linewidth=0.6)
-        figure.legend(loc="outside upper left", ncols=3, fontsize=8, handletextpad=0.2, columnspacing=1)
-        worst = min(conditions, key=lambda condition: _or(value_of(condition["acc"]), 101.0))
-        return as_svg(figure, title, f"{len(conditions)} conditions; the least accuracy is after {worst['name']}")
+    with drawing(8.4, 0.27 * len(conditions) + 1.1) as figure:
+        figure.get_layout_engine().set(wspace=0.08)  # type: ignore[call-arg, union-attr]  # of the constrained one
+        left, right = figure.subplots(1, 2, sharey=True)
+        _draw_figures(left, conditions, (("acc", BLUE, "o", "ACC"), ("ap", AMBER, "D", "AP")))
+        _draw_figures(
+            right, conditions, (("acc_fake", GREEN, "s", "fakes found"), ("fpr", RED, "X", "real called fake"))
+        )
+        left.set_yticks(range(len(conditions)), [condition["name"] for condition in conditions])
+        left.set_ylim(len(conditions) - 0.4, -0.6)
+        for axes in (left, right):
+            axes.set_xlabel("%; dotted: as is")
+            axes.tick_params(axis="y", length=0)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handletextpad=0.2)
+        known = [condition for condition in conditions if condition["acc"] is not None]
+        worst = min(known, key=lambda condition: condition["acc"]["value"])["name"] if known else "none"
+        return as_svg(figure, title, f"{len(conditions)} conditions; the least accuracy is after {worst}")
 
 
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
+def _draw_figures(
+    axes: Axes, conditions: Sequence[Mapping[str, Any]], series: Sequence[tuple[str, str, str, str]]
+) -> None:
+    for row in range(len(conditions)):
+        axes.axhline(row, color=INK, linewidth=0.4, alpha=0.2, zorder=0)
+    for key, colour, marker, label in series:
+        found = [(row, one[key]) for row, one in enumerate(conditions) if one[key] is not None]
+        for row, estimate in found:
+            axes.hlines(row, estimate["low"], estimate["high"], color=colour, linewidth=2.2, alpha=0.45)
+        points = [estimate["value"] for _, estimate in found]
+        axes.plot(points, [row for row, _ in found], marker, color=colour, markersize=5.5, label=label, clip_on=False)
+        if conditions[0][key] is not None:
+            axes.axvline(conditions[0][key]["value"], color=colour, linewidth=0.9, linestyle=":", zorder=0)
+    axes.set_xlim(0, 100)
+    axes.spines["left"].set_visible(False)

@@ -1,16 +1,12 @@
-"""The operating envelope as a table for a terminal and as a picture: views of ``Envelope.as_dict``."""
+"""The operating envelope as a table for a terminal: a view of ``Envelope.as_dict``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lfm_deploy.report.plots import _AMBER, _BLUE, _GREEN, _INK, _RED, _STYLE, _as_svg
 from lfm_deploy.tables import make_table
 
 _COLUMNS = (("acc", "ACC %"), ("ap", "AP %"), ("acc_fake", "fakes found %"), ("fpr", "real called fake %"))
@@ -33,48 +29,6 @@ def print_envelope(values: Mapping[str, Any], console: Console) -> None:
         return
     console.print(_set_table(values, "acc_fake", "fakes found, %, by test set"))
     console.print(_set_table(values, "fpr", "real pictures called fake, %, by test set"))
-
-
-def plot_envelope(values: Mapping[str, Any]) -> str:
-    """The four figures over the conditions, with their intervals; dotted lines are the picture as it is.
-
-    Args:
-        values: from ``Envelope.as_dict``.
-    """
-    conditions = values["conditions"]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8.4, 0.27 * len(conditions) + 1.1), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.08)  # type: ignore[call-arg, union-attr]  # of the constrained one
-        left, right = figure.subplots(1, 2, sharey=True)
-        _draw_figures(left, conditions, (("acc", _BLUE, "o", "ACC"), ("ap", _AMBER, "D", "AP")))
-        _draw_figures(
-            right, conditions, (("acc_fake", _GREEN, "s", "fakes found"), ("fpr", _RED, "X", "real called fake"))
-        )
-        left.set_yticks(range(len(conditions)), [condition["name"] for condition in conditions])
-        left.set_ylim(len(conditions) - 0.4, -0.6)
-        for axes in (left, right):
-            axes.set_xlabel("%; dotted: as is")
-            axes.tick_params(axis="y", length=0)
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handletextpad=0.2)
-        return _as_svg(figure, f"Operating envelope of {values['engine']}: how it decides after each condition")
-
-
-def _draw_figures(
-    axes: Axes, conditions: Sequence[Mapping[str, Any]], series: Sequence[tuple[str, str, str, str]]
-) -> None:
-    for row in range(len(conditions)):
-        axes.axhline(row, color=_INK, linewidth=0.4, alpha=0.2, zorder=0)
-    for key, colour, marker, label in series:
-        found = [(row, one[key]) for row, one in enumerate(conditions) if one[key] is not None]
-        for row, estimate in found:
-            if estimate["low"] is not None:
-                axes.hlines(row, estimate["low"], estimate["high"], color=colour, linewidth=2.2, alpha=0.45)
-        points = [estimate["value"] for _, estimate in found]
-        axes.plot(points, [row for row, _ in found], marker, color=colour, markersize=5.5, label=label, clip_on=False)
-        if conditions[0][key] is not None:
-            axes.axvline(conditions[0][key]["value"], color=colour, linewidth=0.9, linestyle=":", zorder=0)
-    axes.set_xlim(0, 100)
-    axes.spines["left"].set_visible(False)
 
 
 def _condition_table(values: Mapping[str, Any], width: int) -> Table:

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from lfm_deploy.conditions import standard_conditions
-from lfm_deploy.report.envelope import plot_envelope, print_envelope
+from lfm_deploy.report.envelope_table import print_envelope
+from lfm_deploy.report.plots.envelope import plot_envelope
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,0 +1,87 @@
+"""A figure with its 95 % interval."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+_TAIL = (1 - CONFIDENCE) / 2
+# Rounds that add the same numbers in another order differ by float64 rounding; that is no width.
+NO_WIDTH = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure and the 95 % interval around it, in the figure's own unit; fractions are in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        """Of the interval."""
+        return self.high - self.low
+
+
+def resolution(pictures: float) -> float:
+    """The largest share that can stay unseen in so many pictures: 1 - 0.025^(1/n), the exact rule of three.
+
+    Were the true share of what was never seen larger, it would have been seen with a chance above 97.5 %.
+
+    Args:
+        pictures: how many, or the effective number of a weighted mean; above 0.
+    """
+    return float(-np.expm1(np.log(_TAIL) / pictures))
+
+
+def percentile_interval(value: float, rounds: NDArray[np.float64]) -> Estimate:
+    """The percentile interval of resampled figures, widened to hold the figure itself where it lies outside.
+
+    Args:
+        value: of the sample.
+        rounds: ``(R,)``, of each resampled sample.
+    """
+    low, high = np.quantile(rounds, (_TAIL, 1 - _TAIL))
+    return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def share_interval(value: float, rounds: NDArray[np.float64], pictures: float) -> Estimate:
+    """The percentile interval of a share in [0, 1]; where it has no width, what so many pictures can resolve.
+
+    Where no picture of a class is judged wrongly, none is in any round either: the rounds are silent on how rare
+    errors are, the number of pictures is not.
+
+    Args:
+        value: of the sample.
+        rounds: ``(R,)``, of each resampled sample.
+        pictures: how many it rests on.
+    """
+    found = percentile_interval(value, rounds)
+    if found.width > NO_WIDTH:
+        return found
+    return widen(found, resolution(pictures), lowest=0, highest=1)
+
+
+def reversed_interval(value: float, rounds: NDArray[np.float64]) -> Estimate:
+    """The reversed percentile ("basic") interval of a figure that resampling inflates, from 0 up.
+
+    A resampled sample is to the sample what the sample is to the truth: where rounds lie above the figure, the figure
+    lies above the truth. The calibration error is such a figure: noise in a bin counts as error whatever its sign.
+
+    Args:
+        value: of the sample, 0 or above.
+        rounds: ``(R,)``, of each resampled sample.
+    """
+    low, high = np.quantile(rounds, (_TAIL, 1 - _TAIL))
+    return Estimate(value, max(0.0, min(value, float(2 * value - high))), max(value, float(2 * value - low)))
+
+
+def widen(estimate: Estimate, margin: float, *, lowest: float, highest: float) -> Estimate:
+    """The hull of an interval and of its figure with a margin on both sides, cut to what the figure can be."""
+    return Estimate(
+        estimate.value,
+        max(lowest, min(estimate.low, estimate.value - margin)),
+        min(highest, max(estimate.high, estimate.value + margin)),
+    )

@@ -1,0 +1,183 @@
+"""All metrics of one engine over a suite: of each test set, of all pictures pooled, and means over the sets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfm_deploy.metrics import accuracy, area_under_roc, average_precision
+from lfm_deploy.statistics.engine_metrics import SHARES, Metrics, Rounds, make_metrics, named
+from lfm_deploy.statistics.paired import effective_pictures
+from lfm_deploy.statistics.probability import Calibration, expected_calibration_error
+from lfm_deploy.statistics.ranking import FALSE_POSITIVE_RATES, Ranked, Ranking
+from lfm_deploy.statistics.resampling import Resampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What one engine achieves over a suite.
+
+    Attributes:
+        sets: one entry a test set.
+        pooled: over all pictures of the suite.
+        mean: means over the sets with both classes, as the paper takes them; a metric that one of them lacks is None.
+        mean_rounds: of those means, for differences between engines; by the names of ``Metrics``.
+    """
+
+    sets: tuple[Metrics, ...]
+    pooled: Metrics
+    mean: Metrics
+    mean_rounds: Rounds
+
+
+def make_resampling(labels: Sequence[NDArray[np.integer]], rounds: int, seed: int) -> Resampling:
+    """The rounds of a suite; pass the same one for every engine.
+
+    Args:
+        labels: of each test set, ``(N,)``; 0 is real, 1 is fake.
+        rounds: how many.
+        seed: as of ``Resampling``.
+    """
+    return Resampling(tuple(int((part == label).sum()) for part in labels for label in (0, 1)), rounds, seed)
+
+
+def summarise(
+    sets: Sequence[tuple[NDArray[np.floating], NDArray[np.integer]]], threshold: float, resampling: Resampling
+) -> Summary:
+    """Compute the metrics of one engine with their intervals.
+
+    Args:
+        sets: logits and labels of each test set, ``(N,)`` each. A logit that is no finite number decides "real".
+        threshold: logits above it are "fake".
+        resampling: from ``make_resampling``, of the same labels.
+    """
+    start, groups = 0, []
+    for logits, labels in sets:
+        columns = np.empty(len(labels), dtype=np.intp)
+        columns[np.argsort(labels, kind="stable")] = np.arange(start, start + len(labels))
+        groups.append(_Group(logits, labels, columns, threshold))
+        start += len(labels)
+    pool = groups[0] if len(groups) == 1 else _join(groups, threshold)
+    different = groups if pool is groups[0] else [*groups, pool]
+    for counts in resampling.blocks():
+        for group in different:
+            group.judge(counts)
+    complete = [group for group in groups if group.real and group.fake]
+    means, mean_rounds = _take_means(complete)
+    return Summary(
+        sets=tuple(group.metrics() for group in groups),
+        pooled=pool.metrics(),
+        mean=make_metrics(means, mean_rounds, _count_behind([(group.real, group.fake) for group in complete])),
+        mean_rounds=mean_rounds,
+    )
+
+
+class _Group:
+    """Pictures that are judged together: figures of the sample, and of all rounds so far."""
+
+    def __init__(
+        self,
+        logits: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        columns: NDArray[np.intp],
+        threshold: float,
+    ) -> None:
+        self.logits, self.labels, self.columns = logits, labels, columns
+        is_fake = labels == 1
+        self.real, self.fake = int((~is_fake).sum()), int(is_fake.sum())
+        finite = np.isfinite(logits)
+        # A logit that is no number is above no threshold, so it decides "real".
+        right = ((logits > threshold) & finite) == is_fake
+        self._right = {
+            name: (columns[part], right[part].astype(np.float64))
+            for name, part in (("acc_real", ~is_fake), ("acc_fake", is_fake))
+            if part.any()
+        }
+        self.values = {name: float(of_class.mean()) for name, (_, of_class) in self._right.items()}
+        self.values["acc"] = accuracy(np.where(finite, logits, -np.inf), labels, threshold)
+        self._ranking = self._calibration = None
+        if self.real and self.fake:
+            self.values["balanced_acc"] = (self.values["acc_real"] + self.values["acc_fake"]) / 2
+        if finite.all():
+            self._calibration = Calibration(logits, labels, columns)
+            self.values["ece"] = expected_calibration_error(logits, labels)
+            if self.real and self.fake:
+                real, fake = logits[~is_fake], logits[is_fake]
+                self._ranking = Ranking(real, fake, columns[~is_fake], columns[is_fake])
+                here = Ranking(real, fake, np.arange(self.real), self.real + np.arange(self.fake))
+                ranked = _name(here.judge(np.ones((1, len(logits)), dtype=np.uint8)))
+                self.values |= {name: float(value[0]) for name, value in ranked.items()}
+                self.values |= {"ap": average_precision(logits, labels), "auc": area_under_roc(logits, labels)}
+        self._rounds: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.values}
+
+    def judge(self, counts: NDArray[np.uint8]) -> None:
+        """Add a block of rounds."""
+        found: Rounds = {}
+        for name, (columns, right) in self._right.items():
+            found[name] = np.einsum("ij,j->i", np.take(counts, columns, axis=1), right) / len(columns)
+        hits = found.get("acc_real", np.float64(0)) * self.real + found.get("acc_fake", np.float64(0)) * self.fake
+        found["acc"] = np.asarray(hits / (self.real + self.fake))
+        if self.real and self.fake:
+            found["balanced_acc"] = (found["acc_real"] + found["acc_fake"]) / 2
+        if self._calibration is not None:
+            found["ece"] = self._calibration.judge(counts)
+        if self._ranking is not None:
+            found |= _name(self._ranking.judge(counts))
+        for name, values in found.items():
+            self._rounds[name].append(values)
+
+    @property
+    def rounds(self) -> Rounds:
+        """Of all blocks."""
+        return {name: np.concatenate(parts) for name, parts in self._rounds.items()}
+
+    def metrics(self) -> Metrics:
+        """With the intervals of all blocks."""
+        return make_metrics(self.values, self.rounds, _count_behind([(self.real, self.fake)]))
+
+
+def _join(groups: Sequence[_Group], threshold: float) -> _Group:
+    return _Group(
+        np.concatenate([group.logits for group in groups]),
+        np.concatenate([group.labels for group in groups]),
+        np.concatenate([group.columns for group in groups]),
+        threshold,
+    )
+
+
+def _take_means(groups: Sequence[_Group]) -> tuple[dict[str, float], Rounds]:
+    """Means over groups of every figure that all of them have, and of its rounds."""
+    shared = [name for name in groups[0].values if all(name in group.values for group in groups)] if groups else []
+    rounds = [group.rounds for group in groups]
+    means = {name: float(np.mean([group.values[name] for group in groups])) for name in shared}
+    return means, {name: np.mean([part[name] for part in rounds], axis=0) for name in shared}
+
+
+def _count_behind(sizes: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """By the name of a share, the effective number of pictures of its mean over groups of (real, fake) pictures."""
+    real, fake = [size for size, _ in sizes if size], [size for _, size in sizes if size]
+    behind = {"acc": effective_pictures([sum(size) for size in sizes])} if sizes else {}
+    if real:
+        behind["acc_real"] = effective_pictures(real)
+    if fake:
+        behind["acc_fake"] = effective_pictures(fake)
+        behind |= {named("acc_fake", rate): behind["acc_fake"] for rate in FALSE_POSITIVE_RATES}
+    if real and fake:
+        # Both classes weigh the same in these, so the smaller one says how sure they are.
+        both = effective_pictures([*real, *fake])
+        behind |= dict.fromkeys((*(name for name in SHARES if name not in behind), "best_balanced_acc"), both)
+    return behind
+
+
+def _name(ranked: Ranked) -> Rounds:
+    """Figures of a ranking by their names in ``make_metrics``."""
+    named_rates = {named("threshold", rate): values for rate, values in ranked.thresholds.items()}
+    named_rates |= {named("acc_fake", rate): values for rate, values in ranked.acc_fake.items()}
+    return {
+        "ap": ranked.ap,
+        "auc": ranked.auc,
+        "best_threshold": ranked.best_threshold,
+        "best_balanced_acc": ranked.best_balanced_acc,
+        **named_rates,
+    }
