@@ -4,13 +4,13 @@ import pytest
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.benchmark import Speed
-from lfm_deploy.comparison import Gate
 from lfm_deploy.report.advice import advise
+from lfm_deploy.statistics.gate import judge_exactly
 from lfm_deploy.verification import EngineResult, Verification
 
 
 def row(name, precision, fps, *, place="onnxruntime on cpu", passed=True, not_run=None):
-    gate = Gate(suite="s", name="flips", value=0 if passed else 2, limit=1)
+    gate = judge_exactly("s", "flips", 0 if passed else 2, 1)
     speeds = tuple(
         Speed(batch=batch, fps=value, latency_ms=1, spread=0, runs=3, threads=2) for batch, value in fps.items()
     )

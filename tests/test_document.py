@@ -1,20 +1,29 @@
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.gates import judge_suite
 from lfm_deploy.images import SkippedImage
+from lfm_deploy.quantisation import Budget
 from lfm_deploy.report.document import make_report, scores_as_rows
 from lfm_deploy.report.terminal import print_report
+from lfm_deploy.statistics.estimate import Estimate
+from lfm_deploy.statistics.gate import judge_exactly, judge_interval
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification import verify
+from lfm_deploy.verification import EngineResult, Verification, verify
 
 
 @pytest.fixture(scope="module")
 def found(deployment, pictures):
-    verification = verify(deployment, load_suites(pictures), speed_seconds=0)
+    # 24 pictures can show no less than that.
+    verification = verify(deployment, load_suites(pictures), speed_seconds=0, limits=Budget(acc=20, ap=20, flips=20))
     verification.skipped.extend(
         SkippedImage(Path(f"broken[red]{index}.png"), "the file is empty") for index in range(9)
     )
@@ -69,9 +78,81 @@ def test_every_logit_is_a_row(found):
 
 def test_figures_are_per_cent_and_means_of_the_sets(report):
     suite = report["engines"][0]["suites"][0]
-    accuracies = [part["acc"] for part in suite["sets"]]
-    assert suite["acc"] == pytest.approx(sum(accuracies) / 2)
+    accuracies = [part["acc"]["value"] for part in suite["sets"]]
+    assert suite["mean"]["acc"]["value"] == pytest.approx(sum(accuracies) / 2)
+    assert suite["mean"]["acc"]["low"] < suite["mean"]["acc"]["value"] < suite["mean"]["acc"]["high"] <= 100
     assert max(accuracies) > 1
+    assert [fixed["fpr"] for fixed in suite["pooled"]["at_fpr"]] == [0.1, 1, 5]
+    assert suite["pooled"]["at_fpr"][0] == {"fpr": 0.1, "threshold": None, "acc_fake": None}  # 12 real pictures
+
+
+def test_a_comparison_and_its_gates_are_plain_values(report):
+    reference, fp32, fp16 = (engine for engine in report["engines"] if engine["not_run"] is None)
+    assert reference["suites"][0]["against"] is None
+    against = fp16["suites"][0]["against"]
+    assert against["flips"] == len(against["flipped"]) == 0
+    assert against["delta_acc"]["value"] == 0
+    assert against["delta_acc"]["high"] == pytest.approx(100 * (1 - 0.025 ** (1 / 24)), abs=1e-9)  # float64 rounding
+    assert 0 < fp32["suites"][0]["against"]["logit_error"]["max"] < against["logit_error"]["max"]
+    gates = {gate["name"]: gate for gate in fp16["gates"]}
+    assert gates["|ΔACC| in points"] == {
+        "suite": "suite",
+        "name": "|ΔACC| in points",
+        "value": 0,
+        "low": 0,
+        "high": pytest.approx(against["delta_acc"]["high"], abs=1e-8),  # rounded to 9 digits
+        "limit": 20,
+        "outcome": "holds",
+        "need": None,
+        "text": "|ΔACC| in points is 0 (95 %: 0 to 14.2), allowed 20",
+    }
+
+
+def test_what_too_few_pictures_leave_open_is_said_with_how_many_would_do(found):
+    undecided = replace(found, engines=[*found.engines])
+    gate = judge_interval("suite", "|ΔACC| in points", Estimate(0, 0, 14.2), 0.1, pictures=24, need=3688)
+    undecided.engines[1] = replace(undecided.engines[1], gates=(gate,))
+    values = make_report(undecided, suites=["suite"], device="cpu")
+    assert values["verdict"]["outcome"] == "undecided"
+    assert not values["verdict"]["passed"]
+    assert values["verdict"]["text"] == (
+        "UNDECIDED on CPU: no gate fails, but these 24 pictures are too few for onnxruntime fp32; need ≥ 3,688; "
+        "2 not run"
+    )
+    assert "undecided, need ≥ 3,688 pictures like these (have 24)" in printed(values)
+    undecided.engines[2] = replace(undecided.engines[2], gates=(judge_exactly("suite", "flipped decisions", 1, 0),))
+    values = make_report(undecided, suites=["suite"], device="cpu")
+    assert values["verdict"]["outcome"] == "failed"
+    assert values["verdict"]["text"] == "FAILED on CPU: onnxruntime fp16 broke a gate; 2 not run"
+    nothing = replace(found, engines=[found.engines[0], found.engines[3]])
+    assert make_report(nothing, suites=["suite"], device="cpu")["verdict"]["outcome"] == "nothing"
+
+
+def test_a_logit_that_is_no_number_is_null_in_json():
+    labels = np.array([0, 1] * 12)
+    paths = tuple(Path(f"{index}.png") for index in range(24))
+    logits = np.linspace(-2, 2, 24, dtype=np.float32)
+    good = measure_suite("suite", [("set", Scores(paths=paths, labels=labels, logits=logits))], 0.0, rounds=5)
+    broken = logits.copy()
+    broken[-1] = np.nan
+    scores = [("set", Scores(paths=paths, labels=labels, logits=broken))]
+    result = compare_suite("suite", scores, good, 0.0)
+    gates = judge_suite(Precision.FP16, result, good.spread)
+    engine = EngineResult(
+        name="broken",
+        path=Path("broken.onnx"),
+        place="here",
+        sha256="",
+        precision=Precision.FP16,
+        suites=(result,),
+        gates=gates,
+    )
+    values = make_report(Verification(engines=[engine]), suites=["suite"], device="cpu")
+    (written,) = json.loads(json.dumps(values, allow_nan=False))["engines"]
+    assert written["suites"][0]["against"]["flipped"][0]["logit"] is None
+    assert written["suites"][0]["against"]["logit_error"]["max"] is None
+    assert written["suites"][0]["sets"][0]["ap"] is None
+    assert {gate["name"]: gate["value"] for gate in written["gates"]}["|ΔAP| in points"] is None
 
 
 def test_a_terminal_of_80_columns_cuts_nothing(report):
