@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -6,111 +7,170 @@ import numpy as np
 import pytest
 
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.benchmark import Speed
-from lfm_deploy.comparison import Scores
+from lfm_deploy.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.gates import judge_suite
 from lfm_deploy.images import SkippedImage
+from lfm_deploy.published import average_precision_of_sigmoids
+from lfm_deploy.quantisation import Budget
 from lfm_deploy.report.document import make_report, scores_as_rows
-from lfm_deploy.verification import EngineResult, Verification
+from lfm_deploy.statistics.estimate import Estimate
+from lfm_deploy.statistics.gate import judge_exactly, judge_interval
+from lfm_deploy.suites import load_suites
+from lfm_deploy.verification import EngineResult, Verification, verify
 
 
-def engine(name, fps, not_run=None):
-    speeds = tuple(
-        Speed(batch=batch, fps=value, latency_ms=1e3 * batch / value, spread=0.1, runs=5, threads=2)
-        for batch, value in fps.items()
+@pytest.fixture(scope="module")
+def found(deployment, pictures):
+    # 24 pictures can show no less than that.
+    verification = verify(deployment, load_suites(pictures), speed_seconds=0, limits=Budget(acc=20, ap=20, flips=20))
+    verification.skipped.extend(
+        SkippedImage(Path(f"broken[red]{index}.png"), "the file is empty") for index in range(9)
     )
-    return EngineResult(
-        name=name,
-        path=Path(f"deploy/{name}.onnx"),
-        place="x on cpu",
-        sha256="a" * 64,
+    return verification
+
+
+@pytest.fixture(scope="module")
+def report(found):
+    return make_report(found, device="cpu")
+
+
+def test_it_is_json_and_says_where_its_figures_come_from(report):
+    values = json.loads(json.dumps(report))
+    assert values["environment"]["processor"]
+    assert values["environment"]["threads"] >= 1
+    assert {"torch", "onnxruntime"} <= set(values["environment"]["libraries"])
+    assert all(len(engine["sha256"]) == 64 for engine in values["engines"])
+
+
+def test_what_was_not_run_is_never_shown_as_run(report, no_gpu):
+    for engine in report["engines"]:
+        if engine["name"].startswith("tensorrt"):
+            assert engine["not_run"]
+            assert engine["suites"] == engine["gates"] == engine["speeds"] == []
+
+
+def test_every_logit_is_a_row(found):
+    rows = scores_as_rows(found)
+    assert len(rows) == 3 * 24
+    assert {row["label"] for row in rows} == {0, 1}
+    assert {row["set"] for row in rows} == {"first", "second"}
+
+
+def test_figures_are_per_cent_and_means_of_the_sets(report):
+    suite = report["engines"][0]["suites"][0]
+    accuracies = [part["acc"]["value"] for part in suite["sets"]]
+    assert suite["mean"]["acc"]["value"] == pytest.approx(sum(accuracies) / 2)
+    assert suite["mean"]["acc"]["low"] < suite["mean"]["acc"]["value"] < suite["mean"]["acc"]["high"] <= 100
+    assert max(accuracies) > 1
+    assert [fixed["fpr"] for fixed in suite["pooled"]["at_fpr"]] == [0.1, 1, 5]
+    assert suite["pooled"]["at_fpr"][0] == {"fpr": 0.1, "threshold": None, "acc_fake": None}  # 12 real pictures
+
+
+def test_a_comparison_and_its_gates_are_plain_values(report):
+    reference, fp32, fp16 = (engine for engine in report["engines"] if engine["not_run"] is None)
+    assert reference["suites"][0]["against"] is None
+    against = fp16["suites"][0]["against"]
+    assert against["flips"] == len(against["flipped"]) == 0
+    assert against["delta_acc"]["value"] == 0
+    assert against["delta_acc"]["high"] == pytest.approx(100 * (1 - 0.025 ** (1 / 24)), abs=1e-9)  # float64 rounding
+    assert 0 < fp32["suites"][0]["against"]["logit_error"]["max"] < against["logit_error"]["max"]
+    gates = {gate["name"]: gate for gate in fp16["gates"]}
+    assert gates["|ΔACC| in points"] == {
+        "suite": "suite",
+        "name": "|ΔACC| in points",
+        "value": 0,
+        "low": 0,
+        "high": pytest.approx(against["delta_acc"]["high"], abs=1e-8),  # rounded to 9 digits
+        "limit": 20,
+        "outcome": "holds",
+        "need": None,
+        "text": "|ΔACC| in points is 0 (95 %: 0 to 14.2), allowed 20",
+    }
+
+
+def test_what_too_few_pictures_leave_open_is_said_with_how_many_would_do(found):
+    undecided = replace(found, engines=[*found.engines])
+    gate = judge_interval("suite", "|ΔACC| in points", Estimate(0, 0, 14.2), 0.1, pictures=24, need=3688)
+    undecided.engines[1] = replace(undecided.engines[1], gates=(gate,))
+    values = make_report(undecided, device="cpu")
+    assert values["verdict"]["outcome"] == "undecided"
+    assert not values["verdict"]["passed"]
+    assert values["verdict"]["text"] == (
+        "UNDECIDED on CPU: no gate fails, but these 24 pictures are too few for onnxruntime fp32; need ≥ 3,688; "
+        "2 not run"
+    )
+    undecided.engines[2] = replace(undecided.engines[2], gates=(judge_exactly("suite", "flipped decisions", 1, 0),))
+    values = make_report(undecided, device="cpu")
+    assert values["verdict"]["outcome"] == "failed"
+    assert values["verdict"]["text"] == "FAILED on CPU: onnxruntime fp16 broke a gate; 2 not run"
+    nothing = replace(found, engines=[found.engines[0], found.engines[3]])
+    assert make_report(nothing, device="cpu")["verdict"]["outcome"] == "nothing"
+
+
+def test_a_logit_that_is_no_number_is_null_in_json():
+    labels = np.array([0, 1] * 12)
+    paths = tuple(Path(f"{index}.png") for index in range(24))
+    logits = np.linspace(-2, 2, 24, dtype=np.float32)
+    good = measure_suite("suite", [("set", Scores(paths=paths, labels=labels, logits=logits))], 0.0, rounds=5)
+    broken = logits.copy()
+    broken[-1] = np.nan
+    scores = [("set", Scores(paths=paths, labels=labels, logits=broken))]
+    result = compare_suite("suite", scores, good, 0.0)
+    gates = judge_suite(Precision.FP16, result, good.spread)
+    engine = EngineResult(
+        name="broken",
+        path=Path("broken.onnx"),
+        place="here",
+        sha256="",
         precision=Precision.FP16,
-        not_run=not_run,
-        speeds=speeds,
+        suites=(result,),
+        gates=gates,
     )
-
-
-@pytest.fixture
-def found():
-    """Two engines without gates, and one that was not run, over one test set."""
-    scores = Scores(
-        paths=(Path("a.png"), Path("b<r>.png"), Path("c.png")),
-        labels=np.array([0, 0, 1]),
-        logits=np.array([-1.5, 0.25, np.nan], dtype=np.float32),
-    )
-    return Verification(
-        engines=[engine("pytorch", {1: 20.0, 8: 25.0}), engine("ort", {1: 30.0}), engine("rtx", {}, "no CUDA device")],
-        scores={("pytorch", "s"): [("one", scores)]},
-        skipped=[SkippedImage(Path("broken.png"), "the file is empty")],
-    )
-
-
-def made(found, **options):
-    return make_report(found, suites={"s": "native"}, device="cpu", **options)
-
-
-def test_it_is_json_and_says_where_its_figures_come_from(found):
-    report = json.loads(json.dumps(made(found)))
-    assert report["format"] == "lfm-deploy report 3"
-    assert report["environment"]["processor"]
-    assert report["environment"]["threads"] >= 1
-    assert {"torch", "onnxruntime"} <= set(report["environment"]["libraries"])
-    assert all(len(engine["sha256"]) == 64 for engine in report["engines"])
-    assert report["skipped"] == [{"path": "broken.png", "reason": "the file is empty"}]
+    values = make_report(Verification(engines=[engine]), device="cpu")
+    (written,) = json.loads(json.dumps(values, allow_nan=False))["engines"]
+    assert written["suites"][0]["against"]["flipped"][0]["logit"] is None
+    assert written["suites"][0]["against"]["logit_error"]["max"] is None
+    assert written["suites"][0]["sets"][0]["ap"] is None
+    assert {gate["name"]: gate["value"] for gate in written["gates"]}["|ΔAP| in points"] is None
 
 
 def test_it_says_when_and_by_which_command(found):
     at = datetime(2026, 11, 25, 3, 0, 0, tzinfo=timezone(timedelta(hours=1)))
     command = ["lfm-deploy", "verify", "--suite", "my pictures"]
-    assert made(found, at=at, command=command)["made"] == {"at": "2026-11-25T02:00:00Z", "command": command}
-    own = made(found)["made"]
+    assert make_report(found, device="cpu", at=at, command=command)["made"] == {
+        "at": "2026-11-25T02:00:00Z",
+        "command": command,
+    }
+    own = make_report(found, device="cpu")["made"]
     assert own["command"][0] == "lfm-deploy"
     written = datetime.fromisoformat(own["at"])
     assert abs(datetime.now(UTC) - written) < timedelta(minutes=5)
 
 
-def test_suites_say_what_was_judged(found):
-    published = {"tables": ["I"], "sets": ["one", "mean"], "rows": []}
-    (suite,) = made(found, published={"s": published})["suites"]
-    assert (suite["name"], suite["size"], suite["pictures"]) == ("s", "native", 3)
-    assert suite["sets"] == [{"name": "one", "real": 2, "fake": 1}]
-    assert suite["published"] == published
-    assert made(found)["suites"][0]["published"] is None
+def test_suites_say_what_was_judged(report):
+    (suite,) = report["suites"]
+    assert (suite["name"], suite["size"], suite["pictures"]) == ("suite", 256, 24)
+    assert suite["sets"] == [{"name": name, "real": 6, "fake": 6} for name in ("first", "second")]
+    assert suite["published"] is report["group"] is None
 
 
-def test_speeds_are_set_against_pytorch_at_the_same_batch(found):
-    reference, ort, rtx = made(found)["engines"]
-    assert [speed["times_pytorch"] for speed in reference["speeds"]] == [None, None]
-    assert [speed["times_pytorch"] for speed in ort["speeds"]] == [1.5]
-    assert rtx["speeds"] == []
+def test_published_suites_have_the_papers_figures_and_a_group_has_its_own(found):
+    names = ("ForenSynths", "GANGen-Detection")
+    judged = replace(found, suites=[replace(found.suites[0], name=name, published=True) for name in names])
+    values = make_report(judged, device="cpu")
+    assert [suite["published"]["tables"] for suite in values["suites"]] == [["VIII", "3"], ["3", "1"]]
+    assert values["group"]["name"] == "gan"
+    assert values["group"]["published"]["sets"] == list(names)
+    judged.suites = judged.suites[:1]
+    assert make_report(judged, device="cpu")["group"] is None
 
 
-def test_the_reference_is_told_from_the_engines(found):
-    report = made(found)
-    assert [engine["kind"] for engine in report["engines"]] == ["reference", "engine", "engine"]
-    assert report["verdict"]["not_run"] == ["rtx"]
+def test_the_papers_kind_of_ap_stands_beside_ours(report, found):
+    result = found.engines[0].suites[0]
+    both = [average_precision_of_sigmoids(scores.logits, scores.labels) for _, scores in result.scores]
+    assert report["engines"][0]["suites"][0]["ap_of_sigmoids"] == pytest.approx(50 * sum(both), abs=1e-9)  # float64
 
 
-def test_where_nothing_was_compared_nothing_passed(found):
-    found.engines = [found.engines[0], found.engines[2]]
-    assert (made(found)["verdict"]["outcome"], made(found)["verdict"]["passed"]) == ("nothing", False)
-
-
-def test_limits_of_ones_own_are_stated(found):
-    limits = {"acc": 0.5, "ap": 0.5, "flips": 1.0}
-    assert made(found, limits=limits)["limits"] == limits
-    assert made(found)["limits"] is None
-
-
-def test_every_logit_is_a_row(found):
-    rows = scores_as_rows(found)
-    assert [row["path"] for row in rows] == ["a.png", "b<r>.png", "c.png"]
-    assert [row["label"] for row in rows] == [0, 0, 1]
-    assert rows[1] | {"category": None} == {
-        "engine": "pytorch",
-        "suite": "s",
-        "set": "one",
-        "category": None,
-        "path": "b<r>.png",
-        "label": 0,
-        "logit": 0.25,
-    }
+def test_the_reference_is_told_from_the_engines(report):
+    assert [engine["kind"] for engine in report["engines"]] == ["reference", *["engine"] * 4]
+    assert report["limits"] == {"acc": 20, "ap": 20, "flips": 20}

@@ -100,32 +100,51 @@ def worst_errors(report: Values, rows: Sequence[Values], count: int) -> dict[int
     return worst
 
 
+def published_tables(report: Values) -> dict[str, Values]:
+    """The paper's tables that belong to what was judged, by suite; last that of a group, by its name."""
+    tables = {suite["name"]: suite["published"] for suite in report["suites"] if suite["published"] is not None}
+    return tables if report["group"] is None else tables | {report["group"]["name"]: report["group"]["published"]}
+
+
 def published_beside(
-    report: Values, suite: Values, kinds: Sequence[str] = ("reference", "engine", "detector")
+    report: Values, name: str, kinds: Sequence[str] = ("reference", "engine", "detector")
 ) -> Iterator[tuple[str, Values | None, Values]]:
-    """The published methods of a suite, and yours under that of the published LFM.
+    """The published methods of a table, and yours under that of the published LFM.
 
     Args:
         report: from ``make_report``.
-        suite: an entry of its ``suites``.
+        name: of a suite or group in ``published_tables``.
         kinds: of your engines to list.
 
     Yields:
         Name; None, or the difference to the published LFM; and ``acc`` and ``ap``, each in per cent by column, None
         where a figure is missing.
     """
-    if suite["published"] is None:
-        return
-    columns, rows = suite["published"]["sets"], suite["published"]["rows"]
+    table = published_tables(report)[name]
+    columns, rows = table["sets"], table["rows"]
+    is_group = name not in {suite["name"] for suite in report["suites"]}
     for row in sorted(rows, key=lambda row: row["method"] == "LFM"):  # the published LFM last, yours under it
-        yield row["method"], None, {key: {name: row[key].get(name) for name in columns} for key in ("acc", "ap")}
+        yield row["method"], None, {key: {column: row[key].get(column) for column in columns} for key in ("acc", "ap")}
     theirs = next((row for row in rows if row["method"] == "LFM"), None)
     for engine in engines_that_ran(report):
         if engine["kind"] not in kinds:
             continue
-        mine = own_figures(suite_of(engine, suite["name"]), columns)
+        mine = group_figures(engine, columns) if is_group else own_figures(suite_of(engine, name), columns)
         change = None if theirs is None else {key: _subtract(mine[key], theirs[key]) for key in ("acc", "ap")}
         yield engine["name"], change, mine
+
+
+def group_figures(engine: Values, columns: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """ACC and AP of an engine on the suites of a group: the mean of each, and in ``"all"`` that over all test sets."""
+    suites = {result["suite"]: result for result in engine["suites"]}
+    found: dict[str, dict[str, float | None]] = {}
+    for key in ("acc", "ap"):
+        figures = {name: value_of(suites[name]["mean"][key]) for name in columns if name in suites}
+        of_sets = [value_of(part[key]) for result in engine["suites"] for part in result["sets"]]
+        known = [value for value in of_sets if value is not None]
+        whole = sum(known) / len(known) if len(known) == len(of_sets) else None
+        found[key] = {name: figures.get(name, whole if name == "all" else None) for name in columns}
+    return found
 
 
 def own_figures(result: Values, columns: Sequence[str]) -> dict[str, dict[str, float | None]]:

@@ -13,6 +13,7 @@ from lfm_deploy.report.findings import (
     gates_to_look_at,
     outcome_of,
     published_beside,
+    published_tables,
     reasons_not_run,
     suite_of,
 )
@@ -139,12 +140,10 @@ def _flips(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _published(report: Mapping[str, Any]) -> Iterator[str]:
     """ACC / AP in every column, yours with the differences to the published LFM."""
-    for suite in report["suites"]:
-        if suite["published"] is None:
-            continue
-        columns = suite["published"]["sets"]
+    for title, table in published_tables(report).items():
+        columns = table["sets"]
         rows = []
-        for method, change, figures in published_beside(report, suite, ("reference", "detector")):
+        for method, change, figures in published_beside(report, title, ("reference", "detector")):
             cells = [f"{_one(figures, 'acc', name)} / {_one(figures, 'ap', name)}" for name in columns]
             rows.append([escape(method) + (" (yours)" if change else ""), *cells])
             if change is not None:
@@ -152,10 +151,8 @@ def _published(report: Mapping[str, Any]) -> Iterator[str]:
                     f"{_one(change, 'acc', name, '+z.1f')} / {_one(change, 'ap', name, '+z.1f')}" for name in columns
                 ]
                 rows.append(["Δ to the published LFM", *deltas])
-        heading = f"Published figures beside yours: {escape(suite['name'])}, ACC / AP %"
-        notes = [
-            f"{escape(row['method'])}, {escape(note)}" for row in suite["published"]["rows"] for note in row["notes"]
-        ]
+        heading = f"Published figures beside yours: {escape(title)}, ACC / AP %"
+        notes = [f"{escape(row['method'])}, {escape(note)}" for row in table["rows"] for note in row["notes"]]
         yield _folded(heading, _table(["method", *map(escape, columns)], rows), *notes)
 
 

@@ -59,10 +59,9 @@ def _context(
         "reference": ran[0] if ran else None,
         "not_run": findings.reasons_not_run(report),
         "telling_gates": findings.gates_to_look_at(report),
+        "tables": findings.published_tables(report),
         "published": {
-            suite["name"]: list(findings.published_beside(report, suite))
-            for suite in report["suites"]
-            if suite["published"] is not None
+            name: list(findings.published_beside(report, name)) for name in findings.published_tables(report)
         },
         "batches": sorted({speed["batch"] for engine in ran for speed in engine["speeds"]}),
         "curves": illustrations.draw_curves(report, scores),

@@ -24,6 +24,7 @@ from lfm_deploy.report.findings import (
     gates_to_look_at,
     outcome_of,
     published_beside,
+    published_tables,
     reasons_not_run,
     suite_of,
 )
@@ -49,7 +50,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             _print_table(console, _change_table(report, suite, console.width < _ROOMY))
         if len(suite["sets"]) > 1:
             _print_table(console, _set_table(report, suite, short))
-        _print_published(report, suite, console)
+    for title, published in published_tables(report).items() if engines_that_ran(report) else ():
+        _print_published(report, title, published, console)
     _print_speeds(report, console)
     if report["envelope"] is not None:
         print_envelope(report["envelope"], console)
@@ -126,18 +128,18 @@ def _set_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: bool)
     return table
 
 
-def _print_published(report: Mapping[str, Any], suite: Mapping[str, Any], console: Console) -> None:
+def _print_published(report: Mapping[str, Any], title: str, published: Mapping[str, Any], console: Console) -> None:
     """Yours and that of the published LFM, with the difference; the page has every method."""
     kinds = ("reference", "detector") if console.width >= _WIDE else ("reference",)
-    own = [row for row in published_beside(report, suite, kinds) if row[0] == "LFM" or row[1]]
+    own = [row for row in published_beside(report, title, kinds) if row[0] == "LFM" or row[1]]
     if not own:
         return
-    table = _table(f"{suite['name']}: ACC / AP % beside the published figures", ("",), ())
+    table = _table(f"{title}: ACC / AP % beside the published figures", ("",), ())
     for name, _, _ in own:
         table.add_column(Text("LFM, published" if name == "LFM" else name), justify="right")
         if name != "LFM":
             table.add_column("Δ", justify="right")
-    for column in suite["published"]["sets"]:
+    for column in published["sets"]:
         cells = []
         for _, change, figures in own:
             cells.append(_pair(figures, column, ".1f"))

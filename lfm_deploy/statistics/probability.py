@@ -12,34 +12,37 @@ class Calibration:
     """Deviations of probabilities from labels, ready to be counted.
 
     The error is the mean over 15 equal bins of the probability of |mean probability - share of fakes|, weighted with
-    the pictures of each bin: the sum over bins of |sum of (probability - label)|, over the number of pictures.
+    the pictures of each bin: the sum over bins of |sum of (probability - label)|, over the number of pictures. Sums of
+    bins add up over test sets.
 
     Args:
         logits: ``(N,)``, finite.
         labels: ``(N,)``; 0 is real, 1 is fake.
-        columns: of these pictures in the counts that ``judge`` is given.
     """
 
-    def __init__(self, logits: NDArray[np.floating], labels: NDArray[np.integer], columns: NDArray[np.intp]) -> None:
+    def __init__(self, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
         from scipy.special import expit
 
         probabilities = expit(logits.astype(np.float64))
         bins = np.minimum((BINS * probabilities).astype(np.intp), BINS - 1)
-        order = np.argsort(bins, kind="stable")
-        self._columns = columns[order]
-        self._deviations = (probabilities - labels)[order]
-        edges = np.searchsorted(bins[order], np.arange(BINS + 1))
-        self._slices = [slice(low, high) for low, high in pairwise(edges) if low < high]
+        self._order = np.argsort(bins, kind="stable")
+        self._deviations = (probabilities - labels)[self._order]
+        edges = np.searchsorted(bins[self._order], np.arange(BINS + 1))
+        self._slices = [slice(low, high) for low, high in pairwise(edges)]
 
-    def judge(self, counts: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """The error of each round, ``(R,)``, in [0, 1].
+    def sum_bins(self, counts: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The sum of deviations in each bin of each round, ``(R, 15)``.
 
         Args:
-            counts: ``(R, pictures)``, how often each picture was drawn.
+            counts: ``(R, N)``, how often each of these pictures was drawn.
         """
-        drawn = np.take(counts, self._columns, axis=1)
-        sums = [np.einsum("ij,j->i", drawn[:, part], self._deviations[part]) for part in self._slices]
-        return np.asarray(np.sum(np.abs(sums), axis=0) / len(self._columns))
+        drawn = np.take(counts, self._order, axis=1)
+        return np.stack([np.einsum("ij,j->i", drawn[:, part], self._deviations[part]) for part in self._slices], axis=1)
+
+
+def error_of_bins(sums: NDArray[np.float64], pictures: int) -> NDArray[np.float64]:
+    """The expected calibration error of each round, ``(R,)``, from ``sum_bins`` over so many pictures."""
+    return np.asarray(np.abs(sums).sum(axis=1) / pictures)
 
 
 def expected_calibration_error(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
@@ -50,4 +53,4 @@ def expected_calibration_error(logits: NDArray[np.floating], labels: NDArray[np.
         labels: ``(N,)``; 0 is real, 1 is fake.
     """
     once = np.ones((1, len(logits)), dtype=np.uint8)
-    return float(Calibration(logits, labels, np.arange(len(logits))).judge(once)[0])
+    return float(error_of_bins(Calibration(logits, labels).sum_bins(once), len(logits))[0])

@@ -62,7 +62,8 @@ class Ranking:
         self._above = np.searchsorted(-falling_real, -falling_fake, side="left")
         # For each real score: how many fakes lie above it.
         self._fakes_above = np.searchsorted(-falling_fake, -falling_real, side="left")
-        self._has_ties = bool((self._last != np.arange(len(fake))).any())
+        self._fakes_tie = bool((self._last != np.arange(len(fake))).any())
+        self._classes_tie = bool((self._reaching != self._above).any())
         self._cuts = _cut_below(falling_fake, np.concatenate([falling_real, falling_fake]))
         self._top = max(falling_real[0], falling_fake[0])
 
@@ -93,15 +94,17 @@ class Ranking:
         np.cumsum(np.take(counts, self._real_columns, axis=1), axis=1, dtype=np.int32, out=false[:, 1:])
         true = np.zeros((len(counts), fake + 1), dtype=np.int32)
         np.cumsum(drawn, axis=1, dtype=np.int32, out=true[:, 1:])
-        reached = np.take(true, self._last + 1, axis=1) if self._has_ties else true[:, 1:]
-        reaching, above = np.take(false, self._reaching, axis=1), np.take(false, self._above, axis=1)
+        reached = np.take(true, self._last + 1, axis=1) if self._fakes_tie else true[:, 1:]
+        reaching = np.take(false, self._reaching, axis=1)
+        above = np.take(false, self._above, axis=1) if self._classes_tie else reaching
         # Where neither was drawn yet, no drawn fake reads the quotient.
-        precision = reached / np.maximum(reached + reaching, 1)
+        judged = reached + reaching
+        precision = reached / np.maximum(judged, 1, out=judged)
         thresholds, acc_fake = self._hold_rates(false, true)
         best_threshold, best = self._find_best(reached, reaching)
         return Ranked(
             ap=_dot(drawn, precision) / fake,
-            auc=1 - _dot(drawn, reaching + above) / (2 * real * fake),
+            auc=1 - (_dot(drawn, reaching) + _dot(drawn, above)) / (2 * real * fake),
             best_threshold=best_threshold,
             best_balanced_acc=best,
             thresholds=thresholds,

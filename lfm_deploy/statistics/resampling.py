@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 ROUNDS = 2000
 SEED = 0
 # Counts of one block: large enough that NumPy's calls cost nothing, small enough for a processor's cache.
-_BLOCK_COUNTS = 2_000_000
+_BLOCK_COUNTS = 4_000_000
 # Counts that are kept for the next engine; beyond it each engine draws the same ones anew.
 _KEPT_COUNTS = 256_000_000
 
@@ -66,5 +66,6 @@ class Resampling:
 
 def _count(stream: np.random.Generator, rows: int, size: int) -> NDArray[np.intp]:
     """How often each of ``size`` pictures is among ``size`` draws, ``rows`` times."""
-    drawn = stream.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
+    drawn = stream.integers(size, size=(rows, size), dtype=np.int32)
+    drawn += (size * np.arange(rows, dtype=np.int32))[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)

@@ -1,15 +1,18 @@
 """All metrics of one engine over a suite: of each test set, of all pictures pooled, and means over the sets."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lfm_deploy.machine import count_cores
 from lfm_deploy.metrics import accuracy, area_under_roc, average_precision
 from lfm_deploy.statistics.engine_metrics import SHARES, Metrics, Rounds, make_metrics, named
 from lfm_deploy.statistics.paired import effective_pictures
-from lfm_deploy.statistics.probability import Calibration, expected_calibration_error
+from lfm_deploy.statistics.probability import Calibration, error_of_bins, expected_calibration_error
 from lfm_deploy.statistics.ranking import FALSE_POSITIVE_RATES, Ranked, Ranking
 from lfm_deploy.statistics.resampling import Resampling
 
@@ -52,17 +55,22 @@ def summarise(
         threshold: logits above it are "fake".
         resampling: from ``make_resampling``, of the same labels.
     """
-    start, groups = 0, []
-    for logits, labels in sets:
-        columns = np.empty(len(labels), dtype=np.intp)
-        columns[np.argsort(labels, kind="stable")] = np.arange(start, start + len(labels))
-        groups.append(_Group(logits, labels, columns, threshold))
-        start += len(labels)
-    pool = groups[0] if len(groups) == 1 else _join(groups, threshold)
-    different = groups if pool is groups[0] else [*groups, pool]
-    for counts in resampling.blocks():
-        for group in different:
-            group.judge(counts)
+    # In the order of the columns of counts: the real pictures of a set, its fakes, and the next set.
+    ordered = [(logits[order], labels[order]) for logits, labels in sets for order in [labels.argsort(kind="stable")]]
+    groups = [_Group(logits, labels, threshold) for logits, labels in ordered]
+    pool = groups[0]
+    if len(groups) > 1:
+        all_logits, all_labels = (np.concatenate(parts) for parts in zip(*ordered, strict=True))
+        pool = _Group(all_logits, all_labels, threshold)
+    edges = np.cumsum([0, *(len(labels) for _, labels in ordered)])
+    # Groups are judged side by side: NumPy lets go of the interpreter where the work is.
+    with ThreadPoolExecutor(count_cores()) as threads:
+        for counts in resampling.blocks():
+            of_sets = [counts[:, low:high] for low, high in pairwise(edges)]
+            sums = list(threads.map(_Group.add_up, groups, of_sets))
+            # The pool first: it takes longest.
+            whole = [] if pool is groups[0] else [(pool, counts, _add(pool.sums, sums))]
+            list(threads.map(lambda work: work[0].judge(*work[1:]), [*whole, *zip(groups, of_sets, sums, strict=True)]))
     complete = [group for group in groups if group.real and group.fake]
     means, mean_rounds = _take_means(complete)
     return Summary(
@@ -76,52 +84,56 @@ def summarise(
 class _Group:
     """Pictures that are judged together: figures of the sample, and of all rounds so far."""
 
-    def __init__(
-        self,
-        logits: NDArray[np.floating],
-        labels: NDArray[np.integer],
-        columns: NDArray[np.intp],
-        threshold: float,
-    ) -> None:
-        self.logits, self.labels, self.columns = logits, labels, columns
+    def __init__(self, logits: NDArray[np.floating], labels: NDArray[np.integer], threshold: float) -> None:
         is_fake = labels == 1
         self.real, self.fake = int((~is_fake).sum()), int(is_fake.sum())
         finite = np.isfinite(logits)
         # A logit that is no number is above no threshold, so it decides "real".
-        right = ((logits > threshold) & finite) == is_fake
-        self._right = {
-            name: (columns[part], right[part].astype(np.float64))
-            for name, part in (("acc_real", ~is_fake), ("acc_fake", is_fake))
-            if part.any()
-        }
-        self.values = {name: float(of_class.mean()) for name, (_, of_class) in self._right.items()}
-        self.values["acc"] = accuracy(np.where(finite, logits, -np.inf), labels, threshold)
-        self._ranking = self._calibration = None
+        self._right = ((logits > threshold) & finite) == is_fake
+        self._fake_places, self._real_places = np.flatnonzero(is_fake), np.flatnonzero(~is_fake)
+        self.values = {"acc": accuracy(np.where(finite, logits, -np.inf), labels, threshold)}
+        if self.real:
+            self.values["acc_real"] = float(self._right[~is_fake].mean())
+        if self.fake:
+            self.values["acc_fake"] = float(self._right[is_fake].mean())
         if self.real and self.fake:
             self.values["balanced_acc"] = (self.values["acc_real"] + self.values["acc_fake"]) / 2
+        self._ranking = self._calibration = None
         if finite.all():
-            self._calibration = Calibration(logits, labels, columns)
+            self._calibration = Calibration(logits, labels)
             self.values["ece"] = expected_calibration_error(logits, labels)
             if self.real and self.fake:
-                real, fake = logits[~is_fake], logits[is_fake]
-                self._ranking = Ranking(real, fake, columns[~is_fake], columns[is_fake])
-                here = Ranking(real, fake, np.arange(self.real), self.real + np.arange(self.fake))
-                ranked = _name(here.judge(np.ones((1, len(logits)), dtype=np.uint8)))
+                self._ranking = Ranking(logits[~is_fake], logits[is_fake], self._real_places, self._fake_places)
+                ranked = _name(self._ranking.judge(np.ones((1, len(logits)), dtype=np.uint8)))
                 self.values |= {name: float(value[0]) for name, value in ranked.items()}
                 self.values |= {"ap": average_precision(logits, labels), "auc": area_under_roc(logits, labels)}
         self._rounds: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.values}
 
-    def judge(self, counts: NDArray[np.uint8]) -> None:
-        """Add a block of rounds."""
-        found: Rounds = {}
-        for name, (columns, right) in self._right.items():
-            found[name] = np.einsum("ij,j->i", np.take(counts, columns, axis=1), right) / len(columns)
-        hits = found.get("acc_real", np.float64(0)) * self.real + found.get("acc_fake", np.float64(0)) * self.fake
-        found["acc"] = np.asarray(hits / (self.real + self.fake))
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """Names of what ``add_up`` gives."""
+        return ("right real", "right fake") if self._calibration is None else ("right real", "right fake", "bins")
+
+    def add_up(self, counts: NDArray[np.uint8]) -> Rounds:
+        """What adds up over the sets of a pool: right decisions of each class, and deviations in bins."""
+        sums = {
+            "right real": counts[:, self._real_places[self._right[self._real_places]]].sum(axis=1, dtype=np.float64),
+            "right fake": counts[:, self._fake_places[self._right[self._fake_places]]].sum(axis=1, dtype=np.float64),
+        }
+        return sums if self._calibration is None else sums | {"bins": self._calibration.sum_bins(counts)}
+
+    def judge(self, counts: NDArray[np.uint8], sums: Rounds) -> None:
+        """Add a block of rounds, with what ``add_up`` gave for it."""
+        right_real, right_fake = sums["right real"], sums["right fake"]
+        found = {"acc": (right_real + right_fake) / (self.real + self.fake)}
+        if self.real:
+            found["acc_real"] = right_real / self.real
+        if self.fake:
+            found["acc_fake"] = right_fake / self.fake
         if self.real and self.fake:
             found["balanced_acc"] = (found["acc_real"] + found["acc_fake"]) / 2
         if self._calibration is not None:
-            found["ece"] = self._calibration.judge(counts)
+            found["ece"] = error_of_bins(sums["bins"], self.real + self.fake)
         if self._ranking is not None:
             found |= _name(self._ranking.judge(counts))
         for name, values in found.items():
@@ -137,13 +149,9 @@ class _Group:
         return make_metrics(self.values, self.rounds, _count_behind([(self.real, self.fake)]))
 
 
-def _join(groups: Sequence[_Group], threshold: float) -> _Group:
-    return _Group(
-        np.concatenate([group.logits for group in groups]),
-        np.concatenate([group.labels for group in groups]),
-        np.concatenate([group.columns for group in groups]),
-        threshold,
-    )
+def _add(names: Sequence[str], sums: Sequence[Rounds]) -> Rounds:
+    """Sums of all sets together."""
+    return {name: np.sum([part[name] for part in sums], axis=0) for name in names}
 
 
 def _take_means(groups: Sequence[_Group]) -> tuple[dict[str, float], Rounds]:
