@@ -86,3 +86,15 @@ def quantisation(recipe: str) -> dict[str, Any]:
         "trials": [{"judged_by": {"pictures": 64, "flips": 0.2, "flips_error": 0.1, "acc": -0.012, "ap": None}}],
         "tensors": tensors,
     }  # fmt: skip
+
+
+def speeds(name: str) -> list[dict[str, Any]]:
+    base = 30 + 15 * (name != "pytorch fp32") + 40 * name.endswith("cpu")
+    return [
+        {
+            "batch": batch, "fps": base * gain, "latency_ms": 1e3 * batch / (base * gain), "spread": 0.03, "runs": 12,
+            "threads": 2, "times_pytorch": None if name == "pytorch fp32" else base / 30,
+            "measured_at": "2026-11-25T01:59:00Z",
+        }
+        for batch, gain in ((1, 1.0), (8, 1.1), (32, 1.15))
+    ]  # fmt: skip

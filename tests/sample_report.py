@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sample_parts import envelope, estimate, published, quantisation
+from sample_parts import envelope, estimate, published, quantisation, speeds
 
 NASTY = "<script>alert(1)</script>|`x`\n.png"
 SETS = {
@@ -180,7 +180,7 @@ def _engine(name: str, pictures: list[Any], scores: dict[str, Any]) -> dict[str,
         else None,
         "suites": suites,
         "gates": [] if kind != "engine" or not ran else _gates(name, suites),
-        "speeds": _speeds(name) if ran else [],
+        "speeds": speeds(name) if ran else [],
     }
 
 
@@ -280,18 +280,6 @@ def _gates(name: str, suites: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "text": "test sets with a logit that is no number: 0, allowed 0",
         })  # fmt: skip
     return gates
-
-
-def _speeds(name: str) -> list[dict[str, Any]]:
-    base = 30 + 15 * (name != "pytorch fp32") + 40 * name.endswith("cpu")
-    return [
-        {
-            "batch": batch, "fps": base * gain, "latency_ms": 1e3 * batch / (base * gain), "spread": 0.03, "runs": 12,
-            "threads": 2, "times_pytorch": None if name == "pytorch fp32" else base / 30,
-            "measured_at": "2026-11-25T01:59:00Z",
-        }
-        for batch, gain in ((1, 1.0), (8, 1.1), (32, 1.15))
-    ]  # fmt: skip
 
 
 def _suite(name: str, pictures: list[Any], folder: Path) -> dict[str, Any]:

@@ -131,5 +131,5 @@ def test_nothing_verified_is_said_without_tables_of_nothing(report):
     report["suites"] = [suite | {"published": None} for suite in report["suites"]]
     report["verdict"] |= {"outcome": "nothing", "text": "NOTHING VERIFIED"}
     text = make_markdown(report)
-    assert text.startswith("## ❌ NOTHING VERIFIED\n\n**Not run**, no CUDA device: tensorrt-rtx fp16 sm86\n")
+    assert text.startswith("## ❌ NOTHING VERIFIED\n\n**Not run**: tensorrt-rtx fp16 sm86 (no CUDA device)\n")
     assert len(tables(text)) == 1  # fingerprints

@@ -97,10 +97,10 @@ def test_every_section_is_there_and_in_the_contents(page):
 
 def test_the_verdict_comes_first(page, sample):
     words = page.words.split("Do all engines make the checkpoint's decisions? ")[1]
-    assert words.startswith(sample[0]["verdict"]["text"])
+    assert words.startswith(sample[0]["verdict"]["text"].replace(": ", " ", 1))
     head = words.split("Engines ")[0]
-    assert f"Not run , no CUDA device: {NOT_RUN}." in head
-    assert "Advice for onnxruntime on cpu: INT8 broke a gate: ship FP16." in head
+    assert f"Not run : {NOT_RUN} (no CUDA device)" in head
+    assert "Advice for onnxruntime on cpu: INT8 broke a gate: ship FP16" in head
     for figure in ("Accuracy", "Average precision", "Decisions that changed", "Fastest that holds its gates"):
         assert figure in head
 
@@ -155,7 +155,7 @@ def test_a_page_without_any_engine_says_so(small):
     report["engines"] = [report["engines"][1] | {"not_run": "no CUDA device", "suites": [], "gates": [], "speeds": []}]
     report["verdict"] |= {"outcome": "nothing", "text": "NOTHING VERIFIED on CPU: no engine could run"}
     page = Parser(make_page(report, []))
-    assert "NOTHING VERIFIED on CPU: no engine could run" in page.words
+    assert "NOTHING VERIFIED on CPU no engine could run" in page.words
     assert [name for name in page.ids if name in SECTIONS] == ["flips", "data", "repeat"]
 
 

@@ -102,9 +102,12 @@ def test_known_pictures_are_not_drawn_again_and_torch_is_not_imported(workdir, f
 def test_another_checkpoint_or_picture_is_drawn_anew(workdir, files):
     report = report_of(files["small"])
     before = make_thumbnails(report, [], workdir)[files["small"]]
+    old = set(workdir.thumbnails.iterdir())
     report["engines"][0]["sha256"] = "c" * 64
     make_thumbnails(report, [], workdir)
-    assert len(list(workdir.thumbnails.iterdir())) == 2  # the ones of the other checkpoint are gone
+    new = set(workdir.thumbnails.iterdir())
+    assert len(old) == len(new) == 2
+    assert not old & new  # those of the other checkpoint are gone
     Image.new("RGB", (64, 64), "white").save(files["small"])
     after = make_thumbnails(report, [], workdir)[files["small"]]
     assert after.picture != before.picture

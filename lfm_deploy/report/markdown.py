@@ -35,7 +35,7 @@ def make_markdown(report: Mapping[str, Any]) -> str:
     """
     blocks = [
         f"## {_MARKS[report['verdict']['outcome']]} {escape(report['verdict']['text'])}",
-        *(f"**Not run**, {escape(reason)}: {_listed(names)}" for reason, names in reasons_not_run(report)),
+        *(f"**Not run**: {_listed(names)} ({escape(reason)})" for reason, names in reasons_not_run(report)),
         *(f"**Advice** for {escape(line)}" for line in report["advice"]),
         *_engines(report),
         *_gates(report),
