@@ -18,6 +18,8 @@ _COIN = 50.0
 # Narrower terminals would break every cell of these.
 _WIDTH_OF_WHAT, _WIDTH_OF_SETS = 120, 40
 _WIDTH_OF_A_SET_CELL = 7
+# Half the distance, in rows, between two figures of a condition: equal ones stay visible.
+_APART = 0.16
 _WIDTH_OF_INTERVAL = len("95-100")
 
 
@@ -43,7 +45,7 @@ def plot_envelope(values: Mapping[str, Any]) -> str:
     """
     conditions = values["conditions"]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8.4, 0.27 * len(conditions) + 1.1), layout="constrained")
+        figure = Figure(figsize=(8.4, 0.29 * len(conditions) + 1.1), layout="constrained")
         figure.get_layout_engine().set(wspace=0.08)  # type: ignore[call-arg, union-attr]  # of the constrained one
         left, right = figure.subplots(1, 2, sharey=True)
         _draw_figures(left, conditions, (("acc", _BLUE, "o", "ACC"), ("ap", _AMBER, "D", "AP")))
@@ -64,13 +66,13 @@ def _draw_figures(
 ) -> None:
     for row in range(len(conditions)):
         axes.axhline(row, color=_INK, linewidth=0.4, alpha=0.2, zorder=0)
-    for key, colour, marker, label in series:
-        found = [(row, one[key]) for row, one in enumerate(conditions) if one[key] is not None]
-        for row, estimate in found:
+    for (key, colour, marker, label), offset in zip(series, (-_APART, _APART), strict=True):
+        found = [(row + offset, one[key]) for row, one in enumerate(conditions) if one[key] is not None]
+        for place, estimate in found:
             if estimate["low"] is not None:
-                axes.hlines(row, estimate["low"], estimate["high"], color=colour, linewidth=2.2, alpha=0.45)
+                axes.hlines(place, estimate["low"], estimate["high"], color=colour, linewidth=2.2, alpha=0.45)
         points = [estimate["value"] for _, estimate in found]
-        axes.plot(points, [row for row, _ in found], marker, color=colour, markersize=5.5, label=label, clip_on=False)
+        axes.plot(points, [place for place, _ in found], marker, color=colour, markersize=5, label=label, clip_on=False)
         if conditions[0][key] is not None:
             axes.axvline(conditions[0][key]["value"], color=colour, linewidth=0.9, linestyle=":", zorder=0)
     axes.set_xlim(0, 100)
