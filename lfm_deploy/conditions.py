@@ -154,7 +154,7 @@ def _scale(picture: Image.Image, factor: float, resample: Image.Resampling) -> I
 def _crop(picture: Image.Image, side: int) -> Image.Image:
     width, height = picture.size
     if min(width, height) < side:
-        raise ImageError(f"smaller than {side}x{side} pixels, so that there is no such crop")
+        raise ImageError(f"smaller than {side}x{side} pixels")
     left, top = (width - side) // 2, (height - side) // 2
     return picture.crop((left, top, left + side, top + side))
 
