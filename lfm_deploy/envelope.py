@@ -65,7 +65,7 @@ def measure_envelope(
     """Judge the pictures of suites after each condition, through the cache, so that a killed run goes on.
 
     Args:
-        scorer: of the engine that judges; one that cannot run here is an error.
+        scorer: of the engine that judges, ``required``, so that it is an error where it cannot run.
         suites: from ``load_suites``; the figures are over all of them together.
         threshold: of the engine's contract.
         cache: that remembers logits; None remembers nothing.

@@ -124,7 +124,7 @@ def test_undefined_figures_are_a_dash():
     values = envelope()
     values["conditions"][0] |= {"ap": None, "acc": None}
     assert row_of(plain(values, 110), "as is")[2:4] == ["-", "-"]
-    plot_envelope(values)
+    plot_envelope(values["conditions"], title="t")
 
 
 def texts(svg):
@@ -132,17 +132,17 @@ def texts(svg):
 
 
 def test_the_picture_names_every_condition_and_takes_the_ink_of_the_page():
-    svg = plot_envelope(envelope(width=2.0))
+    svg = plot_envelope(envelope(width=2.0)["conditions"], title="t")
     assert {condition.name for condition in standard_conditions()} <= set(texts(svg))
     assert {"ACC", "AP", "fakes found", "real called fake"} <= set(texts(svg))
     assert "currentColor" in svg
     assert "#123454" not in svg
-    assert svg == plot_envelope(envelope(width=2.0))
+    assert svg == plot_envelope(envelope(width=2.0)["conditions"], title="t")
 
 
 def test_a_name_in_the_picture_stays_text():
     values = envelope()
     values["engine"] = values["conditions"][0]["name"] = "<script>alert(1)</script>"
-    svg = plot_envelope(values)
+    svg = plot_envelope(values["conditions"], title="t")
     assert "<script" not in svg
     assert "<script>alert(1)</script>" in texts(svg)

@@ -7,6 +7,9 @@ from matplotlib.axes import Axes
 
 from lfm_deploy.report.plots.style import AMBER, BLUE, GREEN, INK, RED, as_svg, drawing
 
+# Half the distance, in rows, between two figures of a condition: equal ones stay visible.
+_APART = 0.16
+
 
 def plot_envelope(conditions: Sequence[Mapping[str, Any]], *, title: str) -> str:
     """ACC and AP, fakes found and real pictures called fake, with 95 % intervals; dotted lines are the file as it is.
@@ -16,7 +19,7 @@ def plot_envelope(conditions: Sequence[Mapping[str, Any]], *, title: str) -> str
             the picture as it is.
         title: of the plot, unique on its page.
     """
-    with drawing(8.4, 0.27 * len(conditions) + 1.1) as figure:
+    with drawing(8.4, 0.29 * len(conditions) + 1.1) as figure:
         figure.get_layout_engine().set(wspace=0.08)  # type: ignore[call-arg, union-attr]  # of the constrained one
         left, right = figure.subplots(1, 2, sharey=True)
         _draw_figures(left, conditions, (("acc", BLUE, "o", "ACC"), ("ap", AMBER, "D", "AP")))
@@ -39,12 +42,12 @@ def _draw_figures(
 ) -> None:
     for row in range(len(conditions)):
         axes.axhline(row, color=INK, linewidth=0.4, alpha=0.2, zorder=0)
-    for key, colour, marker, label in series:
-        found = [(row, one[key]) for row, one in enumerate(conditions) if one[key] is not None]
-        for row, estimate in found:
-            axes.hlines(row, estimate["low"], estimate["high"], color=colour, linewidth=2.2, alpha=0.45)
+    for (key, colour, marker, label), offset in zip(series, (-_APART, _APART), strict=True):
+        found = [(row + offset, one[key]) for row, one in enumerate(conditions) if one[key] is not None]
+        for place, estimate in found:
+            axes.hlines(place, estimate["low"], estimate["high"], color=colour, linewidth=2.2, alpha=0.45)
         points = [estimate["value"] for _, estimate in found]
-        axes.plot(points, [row for row, _ in found], marker, color=colour, markersize=5.5, label=label, clip_on=False)
+        axes.plot(points, [place for place, _ in found], marker, color=colour, markersize=5, label=label, clip_on=False)
         if conditions[0][key] is not None:
             axes.axvline(conditions[0][key]["value"], color=colour, linewidth=0.9, linestyle=":", zorder=0)
     axes.set_xlim(0, 100)
