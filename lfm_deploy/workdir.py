@@ -47,6 +47,11 @@ class Workdir:
         return self.path / "thumbnails"
 
     @property
+    def drawings(self) -> Path:
+        """Folder of plots that the page shows, kept for the next one."""
+        return self.path / "drawings"
+
+    @property
     def ranges(self) -> Path:
         """Activation ranges, from ``lfm-deploy calibrate``."""
         return self.path / "ranges.json"

@@ -49,7 +49,7 @@ PLOTS = {
     "activations": lambda title: plot_activations({"a": tensor([0, 3]), "b": tensor(None)}, title=title),
     "sensitivity": lambda title: plot_sensitivity({"conv1": sensitivity("int8", 0.1, None)}, 0.7, title=title),
     "scatter": lambda title: plot_scatter(np.arange(9), np.arange(9), LABELS, 4.0, name="<int8>", title=title),
-    "curves": lambda title: plot_curves([("<int8>", CURVE)], title=title),
+    "curves": lambda title: plot_curves([("<int8>", np.arange(9), LABELS)], title=title),
     "histogram": lambda title: plot_histogram(np.arange(9), LABELS, 4.0, title=title, scope="x"),
     "envelope": lambda title: plot_envelope([condition("jpeg <90>", 80.0), condition("none", None)], title=title),
     "speeds": lambda title: plot_speeds([timed("<int8>", 10, 20)], "latency_ms", title=title),

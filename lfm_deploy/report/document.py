@@ -1,7 +1,7 @@
 """The report of a verification: JSON first; all other forms are views of it."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -43,7 +43,8 @@ def make_report(
         at: when; None is now.
     """
     limits, envelope = verification.limits, verification.envelope
-    engines = [_engine(engine) for engine in verification.engines]
+    published = {suite.name for suite in verification.suites if suite.published}
+    engines = [_engine(engine, published) for engine in verification.engines]
     return {
         "format": _FORMAT,
         "made": {
@@ -152,7 +153,7 @@ def _describe_undecided(engines: list[EngineResult]) -> str:
     return f"no gate fails, but these {few} pictures are too few for {', '.join(names)}; {decide}"
 
 
-def _engine(engine: EngineResult) -> dict[str, Any]:
+def _engine(engine: EngineResult, published: Collection[str]) -> dict[str, Any]:
     return {
         "name": engine.name,
         "kind": engine.kind,
@@ -164,19 +165,19 @@ def _engine(engine: EngineResult) -> dict[str, Any]:
         "not_run": engine.not_run,
         "cached": engine.cached,
         "memory": None if engine.memory is None else asdict(engine.memory),
-        "suites": [_suite(suite) for suite in engine.suites],
+        "suites": [_suite(suite, suite.suite in published) for suite in engine.suites],
         "gates": [_gate_values(gate) for gate in engine.gates],
         "speeds": [_speed(speed) for speed in engine.speeds],
     }
 
 
-def _suite(suite: SuiteResult) -> dict[str, Any]:
+def _suite(suite: SuiteResult, published: bool) -> dict[str, Any]:
     return {
         "suite": suite.suite,
         "pictures": suite.pictures,
         "mean": _metrics(suite.mean),
         "pooled": _metrics(suite.pooled),
-        "ap_of_sigmoids": _ap_of_sigmoids(suite),
+        "ap_of_sigmoids": _ap_of_sigmoids(suite) if published else None,
         "sets": [_set(part) for part in suite.sets],
         "against": None if suite.against is None else _against(suite.against),
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lfm_deploy.report.drawings import Drawings
 from lfm_deploy.report.junit import make_junit
 from lfm_deploy.report.markdown import make_markdown
 from lfm_deploy.report.page import make_page
@@ -22,7 +23,7 @@ def render_all(
     thumbnails: Mapping[str, Thumbnail],
     workdir: Workdir,
 ) -> dict[Path, bytes]:
-    """``report.json``, its views, and ``scores.csv``, by path; nothing is written.
+    """``report.json``, its views, and ``scores.csv``, by path; only drawings are written, to be found again.
 
     Args:
         report: from ``make_report``.
@@ -30,10 +31,13 @@ def render_all(
         thumbnails: from ``make_thumbnails``.
         workdir: where they belong.
     """
+    drawings = Drawings(workdir.drawings)
+    page = make_page(report, rows, thumbnails, drawings)
+    drawings.remove_others()
     content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return {
         workdir.report: _encode(content),
-        workdir.page: _encode(make_page(report, rows, thumbnails)),
+        workdir.page: _encode(page),
         workdir.summary: _encode(make_markdown(report)),
         workdir.junit: make_junit(report),
         workdir.scores: _encode(_as_csv(rows)),

@@ -7,13 +7,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from lfm_deploy.report.drawings import Drawings
 from lfm_deploy.report.findings import Values, engines_compared, engines_that_ran
-from lfm_deploy.report.plots.curves import plot_curves, precision_recall
-from lfm_deploy.report.plots.envelope import plot_envelope
-from lfm_deploy.report.plots.histograms import plot_histogram
-from lfm_deploy.report.plots.quantised import plot_activations, plot_sensitivity
-from lfm_deploy.report.plots.scatter import plot_scatter
-from lfm_deploy.report.plots.speed import plot_speeds
 
 
 class Scores:
@@ -55,7 +50,7 @@ class Scores:
         return x, y, labels
 
 
-def draw_curves(report: Values, scores: Scores) -> list[Markup]:
+def draw_curves(report: Values, scores: Scores, drawings: Drawings) -> list[Markup]:
     """For every suite, precision over recall of all engines, and of the reference on each test set."""
     drawn = []
     for suite in (suite["name"] for suite in report["suites"]):
@@ -64,23 +59,22 @@ def draw_curves(report: Values, scores: Scores) -> list[Markup]:
         names = list(dict.fromkeys(sets.tolist()))
         parts = [(name, reference[sets == name], labels[sets == name]) for name in names]
         for title, series in ((f"{suite}: every engine, all pictures", engines), (f"{suite}: the checkpoint", parts)):
-            curves = [(name, precision_recall(found, of)) for name, found, of in series if _has_curve(found, of)]
+            curves = [(name, found, of) for name, found, of in series if _has_curve(found, of)]
             if len(curves) > (series is parts):
-                drawn.append(Markup(plot_curves(curves, title=title)))  # noqa: S704  # SVG by matplotlib, which escapes
+                drawn.append(drawings.draw("curves.plot_curves", curves, title=title))
     return drawn
 
 
-def draw_histograms(report: Values, scores: Scores) -> dict[str, list[Markup]]:
+def draw_histograms(report: Values, scores: Scores, drawings: Drawings) -> dict[str, list[Markup]]:
     """By suite, where the logits of every engine lie."""
     return {
         suite["name"]: [
-            Markup(  # noqa: S704
-                plot_histogram(
-                    *scores.of(engine["name"], suite["name"])[:2],
-                    report["threshold"],
-                    title=engine["name"],
-                    scope=suite["name"],
-                )
+            drawings.draw(
+                "histograms.plot_histogram",
+                *scores.of(engine["name"], suite["name"])[:2],
+                report["threshold"],
+                title=engine["name"],
+                scope=suite["name"],
             )
             for engine in engines_that_ran(report)
         ]
@@ -88,51 +82,53 @@ def draw_histograms(report: Values, scores: Scores) -> dict[str, list[Markup]]:
     }
 
 
-def draw_scatters(report: Values, scores: Scores) -> list[Markup]:
+def draw_scatters(report: Values, scores: Scores, drawings: Drawings) -> list[Markup]:
     """For every engine that was compared, its logits over all suites against the reference's."""
     reference = report["engines"][0]["name"]
     return [
-        Markup(  # noqa: S704
-            plot_scatter(
-                *scores.pairs(reference, engine["name"]),
-                report["threshold"],
-                name=engine["name"],
-                title=f"{engine['name']} against {reference}",
-            )
+        drawings.draw(
+            "scatter.plot_scatter",
+            *scores.pairs(reference, engine["name"]),
+            report["threshold"],
+            name=engine["name"],
+            title=f"{engine['name']} against {reference}",
         )
         for engine in engines_compared(report)
     ]
 
 
-def draw_speeds(report: Values) -> list[Markup]:
+def draw_speeds(report: Values, drawings: Drawings) -> list[Markup]:
     """Throughput and latency over the batch size, of the engines that were timed."""
-    timed = [engine for engine in engines_that_ran(report) if engine["speeds"]]
+    timed = [
+        {"name": engine["name"], "speeds": engine["speeds"]} for engine in engines_that_ran(report) if engine["speeds"]
+    ]
     if not timed:
         return []
     titles = {"fps": "Throughput over the batch size", "latency_ms": "Latency over the batch size"}
-    return [Markup(plot_speeds(timed, key, title=title)) for key, title in titles.items()]  # noqa: S704
+    return [drawings.draw("speed.plot_speeds", timed, key, title=title) for key, title in titles.items()]
 
 
-def draw_envelope(report: Values) -> Markup | None:
-    """Accuracy under each condition, where the envelope was measured."""
+def draw_envelope(report: Values, drawings: Drawings) -> Markup | None:
+    """Decisions under each condition, where the envelope was measured."""
     if report["envelope"] is None:
         return None
-    return Markup(plot_envelope(report["envelope"]["conditions"], title="Decisions after each treatment"))  # noqa: S704
+    conditions = report["envelope"]["conditions"]
+    return drawings.draw("envelope.plot_envelope", conditions, title="Decisions after each treatment")
 
 
-def draw_quantised(findings: Mapping[str, Any]) -> dict[str, Any]:
+def draw_quantised(findings: Mapping[str, Any], drawings: Drawings) -> dict[str, Any]:
     """How an INT8 graph came about: its findings, the share of work of each layer, and plots."""
-    tensors, recipe = findings["tensors"], findings["recipe"]
-    total = sum(layer["multiply_adds"] for layer in findings["layers"].values())
-    sensitivity = plot_sensitivity(
-        findings["layers"], findings["budget"]["flips"], title=f"Layers of INT8 for {recipe}"
-    )
-    activations = plot_activations(tensors, title=f"Activations of INT8 for {recipe}") if tensors else None
+    tensors, recipe, layers = findings["tensors"], findings["recipe"], findings["layers"]
+    total = sum(layer["multiply_adds"] for layer in layers.values())
+    allowed = findings["budget"]["flips"]
+    title = f"Activations of INT8 for {recipe}"
     return {
         "findings": findings,
-        "work": {name: layer["multiply_adds"] / total for name, layer in findings["layers"].items()},
-        "sensitivity": Markup(sensitivity),  # noqa: S704
-        "activations": activations and Markup(activations),  # noqa: S704
+        "work": {name: layer["multiply_adds"] / total for name, layer in layers.items()},
+        "sensitivity": drawings.draw(
+            "quantised.plot_sensitivity", layers, allowed, title=f"Layers of INT8 for {recipe}"
+        ),
+        "activations": drawings.draw("quantised.plot_activations", tensors, title=title) if tensors else None,
     }
 
 

@@ -7,12 +7,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lfm_deploy.report import figures, findings, illustrations
+from lfm_deploy.report.drawings import Drawings
 from lfm_deploy.report.headline import key_figures
 from lfm_deploy.report.thumbnails import MOST_ERRORS, MOST_FLIPS, Thumbnail
 
 
 def make_page(
-    report: Mapping[str, Any], scores: Sequence[Mapping[str, Any]], thumbnails: Mapping[str, Thumbnail] | None = None
+    report: Mapping[str, Any],
+    scores: Sequence[Mapping[str, Any]],
+    thumbnails: Mapping[str, Thumbnail] | None = None,
+    drawings: Drawings | None = None,
 ) -> str:
     """The page of a report; the same arguments give the same page, byte for byte.
 
@@ -20,6 +24,7 @@ def make_page(
         report: from ``make_report``.
         scores: from ``scores_as_rows``.
         thumbnails: from ``make_thumbnails``; a picture that is not in it is named without being shown.
+        drawings: that remember plots; None draws all.
     """
     environment = Environment(
         loader=PackageLoader("lfm_deploy.report", "templates"),
@@ -42,11 +47,15 @@ def make_page(
         "suite": lambda engine, name: findings.suite_of(engine, name),
         "outcome": findings.outcome_of,
     }
-    return environment.get_template("page.html").render(_context(report, scores, thumbnails or {})).strip() + "\n"
+    context = _context(report, scores, thumbnails or {}, drawings or Drawings())
+    return environment.get_template("page.html").render(context).strip() + "\n"
 
 
 def _context(
-    report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], thumbnails: Mapping[str, Thumbnail]
+    report: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    thumbnails: Mapping[str, Thumbnail],
+    drawings: Drawings,
 ) -> dict[str, Any]:
     scores = illustrations.Scores(rows)
     ran = findings.engines_that_ran(report)
@@ -64,12 +73,12 @@ def _context(
             name: list(findings.published_beside(report, name)) for name in findings.published_tables(report)
         },
         "batches": sorted({speed["batch"] for engine in ran for speed in engine["speeds"]}),
-        "curves": illustrations.draw_curves(report, scores),
-        "histograms": illustrations.draw_histograms(report, scores),
-        "scatters": illustrations.draw_scatters(report, scores),
-        "speeds": illustrations.draw_speeds(report),
-        "envelope": illustrations.draw_envelope(report),
-        "quantised": [illustrations.draw_quantised(part) for part in report["quantisation"].values()],
+        "curves": illustrations.draw_curves(report, scores, drawings),
+        "histograms": illustrations.draw_histograms(report, scores, drawings),
+        "scatters": illustrations.draw_scatters(report, scores, drawings),
+        "speeds": illustrations.draw_speeds(report, drawings),
+        "envelope": illustrations.draw_envelope(report, drawings),
+        "quantised": [illustrations.draw_quantised(part, drawings) for part in report["quantisation"].values()],
         "flips": findings.flipped_pictures(report),
         "most_flips": MOST_FLIPS,
         "wrong": wrong,

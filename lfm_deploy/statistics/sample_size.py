@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lfm_deploy.statistics.estimate import CONFIDENCE, Estimate, resolution
+from lfm_deploy.statistics.estimate import Estimate, resolution
+from lfm_deploy.statistics.paired import exact_interval
 
 # More pictures than anybody has; a figure so close to its limit is not decided by more of them.
 _MOST = 10**9
@@ -25,15 +26,10 @@ def pictures_for_rate(rate: float, limit: float) -> int | None:
     Returns:
         The number; None where no number of pictures would do.
     """
-    from scipy.stats import beta
-
-    tail = (1 - CONFIDENCE) / 2
 
     def decides(pictures: int) -> bool:
-        found = rate * pictures  # not rounded: the interval then shrinks with every picture
-        low = float(beta.ppf(tail, found, pictures - found + 1)) if found else 0.0
-        high = float(beta.ppf(1 - tail, found + 1, pictures - found)) if found < pictures else 1.0
-        return is_decided(low, high, limit)
+        # Not rounded to whole pictures: the interval then shrinks with every one.
+        return is_decided(*exact_interval(rate * pictures, pictures), limit)
 
     return _smallest(decides)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfm_deploy.machine import count_cores
-from lfm_deploy.metrics import accuracy, area_under_roc, average_precision
+from lfm_deploy.metrics import accuracy
 from lfm_deploy.statistics.engine_metrics import SHARES, Metrics, Rounds, make_metrics, named
 from lfm_deploy.statistics.paired import effective_pictures
 from lfm_deploy.statistics.probability import Calibration, error_of_bins, expected_calibration_error
@@ -106,7 +106,6 @@ class _Group:
                 self._ranking = Ranking(logits[~is_fake], logits[is_fake], self._real_places, self._fake_places)
                 ranked = _name(self._ranking.judge(np.ones((1, len(logits)), dtype=np.uint8)))
                 self.values |= {name: float(value[0]) for name, value in ranked.items()}
-                self.values |= {"ap": average_precision(logits, labels), "auc": area_under_roc(logits, labels)}
         self._rounds: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self.values}
 
     @property

@@ -40,13 +40,14 @@ def thin_curve(curve: NDArray[np.float64]) -> NDArray[np.float64]:
     return curve[:, kept]
 
 
-def plot_curves(curves: Sequence[tuple[str, NDArray[np.float64]]], *, title: str) -> str:
+def plot_curves(series: Sequence[tuple[str, ArrayLike, ArrayLike]], *, title: str) -> str:
     """Precision over recall.
 
     Args:
-        curves: name and ``precision_recall`` of each; the names stand in the legend.
+        series: name, logits and labels of each, as of ``precision_recall``; the names stand in the legend.
         title: of the plot, unique on its page.
     """
+    curves = [(name, precision_recall(logits, labels)) for name, logits, labels in series]
     lowest = min(float(curve[1].min()) for _, curve in curves)
     legend = 0.1 + 0.16 * ((len(curves) + 1) // 2)
     with drawing(4.2, 3.2 + legend, margins=(0.6, 0.1, 0.5 + legend, 0.28)) as figure:
