@@ -84,6 +84,14 @@ def test_fp16_is_undecided_where_pictures_are_too_few_to_show_it():
     )
 
 
+def test_one_flip_of_4000_says_no_more_than_so_many_pictures_can_resolve():
+    labels, reference = suite_of(4000)
+    gate = judge(Precision.FP16, flip(reference, [23]), reference, labels)["|ΔACC| in points"]
+    # The rounds alone would say 0 to 0.075.
+    assert gate.outcome == "undecided"
+    assert gate.high == pytest.approx(0.025 + 100 * (1 - 0.025 ** (1 / 4000)), abs=1e-8)  # rounded to 9 digits
+
+
 def test_fp16_fails_where_even_the_better_end_is_beyond_the_limit():
     labels, reference = suite_of(4000)
     spoilt = flip(reference, np.arange(22, 222))

@@ -1,18 +1,29 @@
 import json
 import shutil
+from contextlib import closing
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
+from engines.loading import load_engine
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
+from lfm_deploy.comparison import Scores, compare_suite, measure_suite
 from lfm_deploy.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError
+from lfm_deploy.gates import judge_suite
+from lfm_deploy.images import read_image
+from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.quantisation import Budget
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification import verify
 from lfm_deploy.workdir import Workdir
+
+# 24 pictures can show no less.
+LIMITS = Budget(acc=20, ap=20, flips=20)
 
 
 def run(workdir, folder, **options):
@@ -36,12 +47,16 @@ def sabotage(path, edit):
     onnx.save(model, path)
 
 
+def largest_error(engine):
+    return engine.suites[0].against.logit_error.max
+
+
 def weights_of(model, part):
     return next(tensor for tensor in model.graph.initializer if part in tensor.name and len(tensor.dims) == 4)
 
 
 def test_engines_that_decide_alike_pass(deployment, pictures, no_gpu):
-    found = run(deployment, pictures)
+    found = run(deployment, pictures, limits=LIMITS)
     assert found.passed
     names = [engine.name for engine in found.engines]
     assert names == [
@@ -54,13 +69,83 @@ def test_engines_that_decide_alike_pass(deployment, pictures, no_gpu):
     reference, fp32, fp16, *engines = found.engines
     assert reference.gates == ()
     assert fp32.suites[0].pictures == fp16.suites[0].pictures == 24
-    assert 0 < fp32.suites[0].max_error < fp16.suites[0].max_error
+    assert 0 < largest_error(fp32) < largest_error(fp16)
     # Random weights, and a bias that puts half of such tiles on either side: both decisions do occur.
     logits = np.concatenate([scores.logits for _, scores in found.scores["pytorch fp32", "suite"]])
     assert 0 < (logits > 0).sum() < len(logits)
     for engine in engines:
         assert "no CUDA device" in engine.not_run
         assert engine.suites == engine.gates == ()
+
+
+def test_few_pictures_decide_nothing_about_half_precision(deployment, pictures):
+    found = run(deployment, pictures)
+    assert not found.passed
+    assert found.outcome == "undecided"
+    assert [engine.undecided for engine in found.compared] == [False, True]
+    assert not any(engine.failed for engine in found.compared)
+    assert {gate.limit for engine in found.engines for gate in engine.gates if "Δ" in gate.name} >= {0.1}
+
+
+def test_the_reference_is_compared_with_nothing_and_others_with_it(deployment, pictures):
+    reference, *engines = run(deployment, pictures, limits=LIMITS).engines
+    assert reference.suites[0].against is None
+    for engine in engines[:2]:
+        assert engine.suites[0].resampling is reference.suites[0].resampling  # so that rounds are paired
+        assert {gate.limit for gate in engine.gates if "Δ" in gate.name} <= {2e-4, 2e-2, 20}
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_swapped_channels_of_the_graph_are_caught(own_deployment, pictures, precision):
+    def swap(model):
+        tensor = weights_of(model, "conv1")
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:, ::-1].copy(), tensor.name))
+
+    check_caught(own_deployment, pictures, precision, swap)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_a_threshold_folded_into_the_bias_is_caught(own_deployment, pictures, precision):
+    def move(model):
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "fc.bias")
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.5), tensor.name))
+
+    gates = check_caught(own_deployment, pictures, precision, move)
+    assert "largest |Δlogit| over the spread of PyTorch's logits" in {gate.name for gate in gates}
+
+
+def check_caught(workdir, pictures, precision, edit):
+    """An edited graph breaks a gate that it held before, however wide the limits; others hold theirs."""
+    sabotage(workdir.graph(precision), edit)
+    for engine in workdir.engines():
+        engine.unlink()
+    found = run(workdir, pictures, limits=LIMITS)
+    assert found.outcome == "failed"
+    (broken,) = [engine for engine in found.engines if engine.failed]
+    assert broken.precision == precision
+    return [gate for gate in broken.gates if gate.outcome == "fails"]
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize("resampling", [Image.Resampling.BICUBIC, Image.Resampling.NEAREST])
+def test_pictures_that_were_read_with_another_filter_are_caught(deployment, tmp_path, precision, resampling):
+    paths = []
+    for index, tile in enumerate(sample_tiles(300, 280, 12)):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(tile).save(paths[-1])
+    labels = np.arange(12) % 2
+    mistaken = np.stack([np.asarray(Image.open(path).resize((256, 256), resampling)) for path in paths])
+
+    def score(precision, images):
+        with closing(load_engine(deployment.graph(precision))) as engine:
+            return [("set", Scores(paths=tuple(paths), labels=labels, logits=engine.logits(images)))]
+
+    right = np.stack([read_image(path) for path in paths])
+    reference = measure_suite("suite", score(Precision.FP32, right), 0.0, rounds=50)
+    for images, caught in ((right, False), (mistaken, True)):
+        result = compare_suite("suite", score(precision, images), reference, 0.0)
+        gates = judge_suite(precision, result, reference.spread, limits=Budget(acc=60, ap=60, flips=60))
+        assert any(gate.outcome == "fails" for gate in gates) is caught
 
 
 def test_one_wrong_weight_is_caught(own_deployment, pictures):
@@ -130,10 +215,6 @@ def test_native_suites_need_a_graph_of_dynamic_size(deployment, pictures):
 
 
 def test_a_dynamic_graph_judges_native_and_mixed_sizes(small_checkpoint, tmp_path):
-    from PIL import Image
-
-    from lfm_deploy.photographs import sample_tiles
-
     for index, (width, height) in enumerate([(64, 64), (64, 64), (128, 96), (63, 64), (200, 128), (48, 64)]):
         home = tmp_path / "data" / ("0_real", "1_fake")[index % 2]
         home.mkdir(parents=True, exist_ok=True)
@@ -162,7 +243,7 @@ def test_pictures_that_cannot_be_read_are_listed(deployment, spoilt, pictures):
         ("aa.jpg", "cannot be re"),
     ]
     for one, other in zip(found.engines[1].suites[0].sets, clean.engines[1].suites[0].sets, strict=True):
-        assert (one.real, one.fake, one.acc, one.ap) == (other.real, other.fake, other.acc, other.ap)
+        assert (one.real, one.fake, one.metrics) == (other.real, other.fake, other.metrics)
 
 
 def test_strict_makes_them_an_error(deployment, spoilt):
