@@ -29,8 +29,9 @@ def sensitivity(precision, only, without):
     return {"precision": precision, "only": {"flips": only}, "without": {"flips": without}}
 
 
-def condition(name, acc, real=None):
-    return {"name": name, "acc": estimate(acc), "acc_real": estimate(real), "acc_fake": estimate(acc)}
+def condition(name, value, high=None):
+    found = None if value is None else {"value": value, "low": value, "high": high or value}
+    return {"name": name} | dict.fromkeys(("acc", "ap", "acc_fake", "fpr"), found)
 
 
 def estimate(value):
@@ -44,7 +45,6 @@ def timed(name, *fps):
 
 RNG = np.random.default_rng(0)
 LABELS = [0, 1, 1] * 3
-CURVE = precision_recall(np.arange(9), LABELS)
 PLOTS = {
     "activations": lambda title: plot_activations({"a": tensor([0, 3]), "b": tensor(None)}, title=title),
     "sensitivity": lambda title: plot_sensitivity({"conv1": sensitivity("int8", 0.1, None)}, 0.7, title=title),
@@ -160,7 +160,7 @@ def test_many_points_are_an_image_and_flips_stay_crosses():
 
 def test_the_envelope_names_every_condition_and_draws_none_for_no_figure():
     svg = plot_envelope([condition("as it is", 94.0, 96.0), condition("one class", None)], title="t")
-    assert {"as it is", "one class", "real pictures"} <= set(texts(svg))
+    assert {"as it is", "one class", "fakes found"} <= set(texts(svg))
     assert "the least accuracy is after as it is" in svg
 
 
