@@ -36,7 +36,7 @@ class Calibration:
         Args:
             counts: ``(R, N)``, how often each of these pictures was drawn.
         """
-        drawn = np.take(counts, self._order, axis=1)
+        drawn = np.take(counts, self._order, axis=1, mode="clip")
         return np.stack([np.einsum("ij,j->i", drawn[:, part], self._deviations[part]) for part in self._slices], axis=1)
 
 

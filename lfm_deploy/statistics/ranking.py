@@ -88,15 +88,15 @@ class Ranking:
         )
 
     def _judge_some(self, counts: NDArray[np.uint8]) -> Ranked:
-        drawn = np.take(counts, self._fake_columns, axis=1)
+        drawn = np.take(counts, self._fake_columns, axis=1, mode="clip")
         real, fake = len(self._real_columns), len(self._fake_columns)
         false = np.zeros((len(counts), real + 1), dtype=np.int32)
-        np.cumsum(np.take(counts, self._real_columns, axis=1), axis=1, dtype=np.int32, out=false[:, 1:])
+        np.cumsum(np.take(counts, self._real_columns, axis=1, mode="clip"), axis=1, dtype=np.int32, out=false[:, 1:])
         true = np.zeros((len(counts), fake + 1), dtype=np.int32)
         np.cumsum(drawn, axis=1, dtype=np.int32, out=true[:, 1:])
-        reached = np.take(true, self._last + 1, axis=1) if self._fakes_tie else true[:, 1:]
-        reaching = np.take(false, self._reaching, axis=1)
-        above = np.take(false, self._above, axis=1) if self._classes_tie else reaching
+        reached = np.take(true, self._last + 1, axis=1, mode="clip") if self._fakes_tie else true[:, 1:]
+        reaching = np.take(false, self._reaching, axis=1, mode="clip")
+        above = np.take(false, self._above, axis=1, mode="clip") if self._classes_tie else reaching
         # Where neither was drawn yet, no drawn fake reads the quotient.
         judged = reached + reaching
         precision = reached / np.maximum(judged, 1, out=judged)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 ROUNDS = 2000
 SEED = 0
 # Counts of one block: large enough that NumPy's calls cost nothing, small enough for a processor's cache.
-_BLOCK_COUNTS = 4_000_000
+_BLOCK_COUNTS = 8_000_000
 # Counts that are kept for the next engine; beyond it each engine draws the same ones anew.
 _KEPT_COUNTS = 256_000_000
 
