@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.foreign import ForeignDetector
-from engines.foreign_scores import score_cached
 from lfm_deploy.comparison import Scores
 from lfm_deploy.errors import DetectorError, SuiteError
 from lfm_deploy.images import SkippedImage
@@ -14,8 +13,11 @@ from lfm_deploy.score_cache import ScoreCache
 from lfm_deploy.scorers import Progress, Task
 from lfm_deploy.suites import Suite
 
+if TYPE_CHECKING:
+    from engines.foreign import ForeignDetector  # loads onnx, which runs without detectors do without
 
-def check_names(detectors: Sequence[ForeignDetector], engines: Sequence[str]) -> None:
+
+def check_names(detectors: Sequence["ForeignDetector"], engines: Sequence[str]) -> None:
     """Refuse a detector that is called like an engine.
 
     Raises:
@@ -27,7 +29,7 @@ def check_names(detectors: Sequence[ForeignDetector], engines: Sequence[str]) ->
 
 
 def score_detector(
-    detector: ForeignDetector,
+    detector: "ForeignDetector",
     suite: Suite,
     tasks: Sequence[Task],
     cache: ScoreCache | None,
@@ -51,6 +53,8 @@ def score_detector(
         DetectorError: as of ``ForeignDetector.score``.
         SuiteError: of a test set it can judge no picture, or only of one class.
     """
+    from engines.foreign_scores import score_cached
+
     total, done, cached = sum(len(task.paths) for task in tasks), 0, 0
     parts, skipped = [], list[SkippedImage]()
     for part, task in zip(suite.sets, tasks, strict=True):
@@ -83,7 +87,7 @@ def score_detector(
     return parts, skipped, cached
 
 
-def open_all(paths: Sequence[Path], device: str) -> list[ForeignDetector]:
+def open_all(paths: Sequence[Path], device: str) -> list["ForeignDetector"]:
     """Open detectors; their idle threads sleep, as engines work beside them.
 
     Raises:

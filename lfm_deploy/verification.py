@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engines.foreign import ForeignDetector
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.benchmark import Speed
 from lfm_deploy.comparison import Scores, SuiteResult, compare_suite, measure_suite
@@ -25,6 +25,9 @@ from lfm_deploy.statistics.gate import Gate, Outcome, VerdictOutcome
 from lfm_deploy.suite_scores import InBothClasses, collect_scores, find_in_both, make_scorer, make_tasks
 from lfm_deploy.suites import Suite
 from lfm_deploy.workdir import Workdir
+
+if TYPE_CHECKING:
+    from engines.foreign import ForeignDetector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +206,7 @@ def verify(
 
 
 def _describe_detector(
-    detector: ForeignDetector,
+    detector: "ForeignDetector",
     result: Verification,
     tasks: Sequence[Sequence[Task]],
     cache: ScoreCache | None,

@@ -52,7 +52,8 @@ def envelope(pictures: int) -> dict[str, Any]:
         conditions.append({
             "name": name, "what": what, "acc": estimate((real + fake) / 2, 2.1), "acc_real": estimate(real, 2.6),
             "acc_fake": estimate(fake, 3.0), "ap": estimate(96 - 70 * harm, 1.5), "fpr": estimate(100 - real, 2.6),
-            "pictures": pictures, "skipped": 3 if name == "crop 256" else 0,
+            "pictures": pictures, "skipped": 3 if name == "crop 256" else 0, "sets": [],
+            "reasons": [{"reason": "smaller than 256x256 pixels", "pictures": 3}] if name == "crop 256" else [],
         })  # fmt: skip
     return {"engine": "onnxruntime fp32", "suite": "mine", "conditions": conditions}
 

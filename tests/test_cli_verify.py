@@ -89,7 +89,7 @@ from lfm_deploy.workdir import Workdir
 workdir, pictures = sys.argv[1:]
 found = verify(Workdir(Path(workdir)), load_suites(pictures), speed_seconds=0.01)
 code = run(["verify", "--suite", pictures, "--workdir", workdir, "--no-speed"])
-heavy = [name for name in ("torch", "onnxruntime", "onnx", "openvino") if name in sys.modules]
+heavy = [name for name in ("torch", "onnxruntime", "onnx", "openvino", "matplotlib", "sklearn") if name in sys.modules]
 speeds = [speed.measured_at for engine in found.engines for speed in engine.speeds]
 print(json.dumps({"code": code, "heavy": heavy, "speeds": speeds, "cached": [e.cached for e in found.engines]}))
 """
@@ -97,6 +97,7 @@ print(json.dumps({"code": code, "heavy": heavy, "speeds": speeds, "cached": [e.c
 
 def test_a_second_run_loads_no_engine(own_small, pictures):
     first = verify(own_small, load_suites(pictures), speed_seconds=0.01)
+    assert run(["verify", "--suite", str(pictures), "--workdir", str(own_small.path), "--no-speed"]) == 0
     finished = subprocess.run(
         [sys.executable, "-c", SECOND_RUN, own_small.path, pictures],
         env=ENVIRONMENT,

@@ -11,6 +11,7 @@ from lfm_deploy.report.findings import (
     outcome_of,
     own_figures,
     published_beside,
+    published_tables,
     reasons_not_run,
     worst_errors,
 )
@@ -79,25 +80,41 @@ def test_the_worst_errors_are_the_references_own(sample):
 
 
 def test_yours_stand_under_the_published_lfm_with_the_difference(report):
-    suite = report["suites"][0]
-    rows = list(published_beside(report, suite))
+    (name, table), *others = published_tables(report).items()
+    assert others == []
+    rows = list(published_beside(report, name))
     assert [name for name, change, _ in rows if change is None][-1] == "LFM"
     name, change, mine = rows[6]
     assert name == "pytorch fp32"
-    theirs = suite["published"]["rows"][-1]
+    theirs = table["rows"][-1]
     assert change["acc"]["adm"] == pytest.approx(mine["acc"]["adm"] - theirs["acc"]["adm"])
-    assert len(list(published_beside(report, suite, ["reference"]))) == 7
+    assert len(list(published_beside(report, report["suites"][0]["name"], ["reference"]))) == 7
 
 
 def test_what_is_not_published_has_no_difference(report):
-    suite = copy.deepcopy(report["suites"][0])
+    report = copy.deepcopy(report)
+    suite = report["suites"][0]
     suite["published"]["rows"][-1]["acc"]["adm"] = None
     del suite["published"]["rows"][-1]["ap"]["ldm"]
-    change = list(published_beside(report, suite))[-1][1]
+    change = list(published_beside(report, suite["name"]))[-1][1]
     assert change["acc"]["adm"] is change["ap"]["ldm"] is None
     suite["published"]["rows"].pop()
-    assert list(published_beside(report, suite))[-1][1] is None
-    assert list(published_beside(report, report["suites"][1])) == []
+    assert list(published_beside(report, suite["name"]))[-1][1] is None
+
+
+def test_a_group_has_the_means_of_its_suites_and_that_of_all_sets(report):
+    report = copy.deepcopy(report)
+    names = [suite["name"] for suite in report["suites"]]
+    row = {"method": "LFM", "acc": {names[0]: 90.0, "all": 80.0}, "ap": {}, "notes": []}
+    report["group"] = {"name": "diffusion", "published": {"tables": ["3"], "sets": [*names, "all"], "rows": [row]}}
+    assert list(published_tables(report))[-1] == "diffusion"
+    _, (_, change, mine), *_ = published_beside(report, "diffusion")
+    suites = report["engines"][0]["suites"]
+    assert [mine["acc"][name] for name in names] == [suite["mean"]["acc"]["value"] for suite in suites]
+    of_sets = [part["acc"]["value"] for suite in suites for part in suite["sets"]]
+    assert mine["acc"]["all"] == pytest.approx(sum(of_sets) / len(of_sets))
+    assert change["acc"]["all"] == pytest.approx(mine["acc"]["all"] - 80)
+    assert change["acc"][names[1]] is None
 
 
 def test_a_mean_over_other_test_sets_is_not_put_beside_the_published_one():

@@ -87,7 +87,7 @@ def test_flips_have_both_logits(report):
 
 
 def test_the_envelope_is_a_table(report):
-    text = printed(report).split("operating envelope: onnxruntime fp32 on mine")[1]
+    text = printed(report).split("mine: operating envelope of onnxruntime fp32")[1]
     assert all(condition["name"] in text for condition in report["envelope"]["conditions"])
 
 

@@ -361,4 +361,5 @@ def test_categories_are_told_apart(own_small, pictures, tmp_path):
         shutil.copytree(pictures / name, tmp_path / "suite" / "set" / name)
     found = run(own_small, tmp_path / "suite")
     ((_, scores),) = found.scores[ORT, "suite"]
-    assert {found.categories["suite", "set"][path] for path in scores.paths} == {"first", "second"}
+    assert scores.categories == tuple(path.parts[-3] for path in scores.paths)
+    assert set(scores.categories) == {"first", "second"}

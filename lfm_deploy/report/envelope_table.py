@@ -71,8 +71,7 @@ def _print_skipped(values: Mapping[str, Any], console: Console) -> None:
                     f"{condition['name']}: {condition['skipped']} pictures skipped, so its figures are of fewer: "
                     f"{first['pictures']} {first['reason']}{more}",
                     style="yellow",
-                ),
-                soft_wrap=True,
+                )
             )
 
 

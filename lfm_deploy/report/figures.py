@@ -19,8 +19,8 @@ def value_of(found: Estimate) -> float | None:
 
 
 def show_interval(found: Estimate, form: str = ".1f") -> str:
-    """The interval alone, such as ``92.8 to 95.7``; empty where there is none."""
-    if found is None or found["low"] is None or found["high"] is None:
+    """The interval alone, such as ``92.8 to 95.7``; empty where there is none, or no width."""
+    if found is None or found["low"] is None or found["high"] is None or found["low"] == found["high"]:
         return ""
     return f"{found['low']:{form}} to {found['high']:{form}}"
 
@@ -36,7 +36,7 @@ def show_estimate(found: Estimate, form: str = ".1f", *, short: bool = False) ->
     if found is None:
         return NONE
     value, low, high = found["value"], found["low"], found["high"]
-    if value is None or low is None or high is None:
+    if value is None or low is None or high is None or low == high:
         return show_number(value, form)
     if short:
         return f"{value:{form}} ±{max(high - value, value - low):{form.lstrip('+')}}"
