@@ -54,7 +54,7 @@ class OverlayWriter:
             self._explaining: _Explaining = cast(_Explaining, engine)
             self.origin = path.name
         else:
-            self._explaining = _CheckpointEvidence(checkpoint)
+            self._explaining = CheckpointEvidence(checkpoint)
             self.origin = f"{workdir.checkpoint.name} in PyTorch, float32"
         self._folder = folder
         try:
@@ -84,7 +84,7 @@ def overlay_name(row: Prediction) -> str:
     return f"{row.index + 1:06}-{stem}.png"
 
 
-class _CheckpointEvidence:
+class CheckpointEvidence:
     """The checkpoint in PyTorch, in the form in which graphs are exported."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -93,6 +93,7 @@ class _CheckpointEvidence:
         self._form = InferenceForm(checkpoint.build_model(), InputForm.UINT8, Precision.FP32, evidence=True).eval()
 
     def evidence(self, images: NDArray[np.uint8]) -> Evidence:
+        """Evidence of uint8 ``(N, H, W, 3)``, all of one size."""
         import torch
 
         with torch.inference_mode():
