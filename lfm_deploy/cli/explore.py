@@ -85,7 +85,16 @@ def command(
         pictures=pictures,
         available=len(specimens),
         seed=seed,
-        command=_spell(pictures, data, path, limit, seed, perplexity, maps),
+        command=_spell(
+            pictures=pictures,
+            data=data,
+            workdir=workdir.path if checkpoint is None else None,
+            checkpoint=checkpoint,
+            limit=limit,
+            seed=seed,
+            perplexity=perplexity,
+            maps=maps,
+        ),
     )
     written = write_exploration(output, report, found.examples)
     if as_json:
@@ -161,20 +170,24 @@ def _read_contract(workdir: Workdir, checkpoint: Path | None) -> "Contract":
     """The contract that the workdir's graph was exported with; the default one for a checkpoint alone."""
     from lfm_deploy.artifacts import Precision, read_graph_info
     from lfm_deploy.contract import Contract
+    from lfm_deploy.workdir import check_origin
 
-    graph = workdir.graph(Precision.FP32)
-    return read_graph_info(graph).contract if checkpoint is None and graph.is_file() else Contract()
+    path = workdir.graph(Precision.FP32)
+    if checkpoint is not None or not path.is_file():
+        return Contract()
+    graph = read_graph_info(path)
+    check_origin(path, graph.checkpoint_sha256, workdir, f"lfm-deploy export CHECKPOINT.pth --workdir {workdir.path}")
+    return graph.contract
 
 
-def _spell(
-    pictures: str, data: Path | None, checkpoint: Path, limit: int, seed: int, perplexity: str, maps: int
-) -> str:
+def _spell(**options: Path | str | int | None) -> str:
     """The command that makes the same again; its output folder is left out."""
     from lfm_deploy.report.exploration_document import shown
 
-    words = ["lfm-deploy", "explore", pictures, *(["--data", str(data)] if data else [])]
-    words += ["--checkpoint", str(checkpoint), "--limit", str(limit), "--seed", str(seed)]
-    return shown(shlex.join([*words, "--perplexity", perplexity, "--maps", str(maps)]))
+    words = ["lfm-deploy", "explore", str(options.pop("pictures"))]
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    return shown(shlex.join(words))
 
 
 def _print_summary(report: dict[str, Any]) -> None:
@@ -183,15 +196,17 @@ def _print_summary(report: dict[str, Any]) -> None:
 
     headline, result = describe_result(report)
     table = make_table(headline, "test set")
-    for heading in ("real", "fake", "no label", "right", "wrong", "silhouette"):
+    columns = {"real": "real", "fake": "fake", "unlabelled": "no label", "right": "right", "wrong": "wrong"}
+    if not report["counts"]["unlabelled"]:
+        del columns["unlabelled"]
+    for heading in (*columns.values(), "silhouette"):
         table.add_column(heading, justify="right")
     rows = report["sets"]
     if len(rows) > 1:
         rows = [*rows, {"set": "all", "silhouette": report["silhouette"]} | report["counts"]]
     for row in rows:
         score = "-" if row["silhouette"] is None else f"{row['silhouette']:.2f}"
-        counted = (str(row[name]) for name in ("real", "fake", "unlabelled", "right", "wrong"))
-        table.add_row(row["set"], *counted, score)
+        table.add_row(row["set"], *(str(row[name]) for name in columns), score)
     table.caption = result
     make_console().print(table)
     if report["no_examples"]:

@@ -49,16 +49,16 @@ def plot_embedding(report: Mapping[str, Any]) -> bytes:
     with _drawing():
         figure = Figure(figsize=(14.2, 8) if several else (8, 8.6), dpi=_DPI)
         # Rows: title, plots, method; a subfigure keeps its share, whatever the legend needs.
-        top, bottom = 0.88, 0.12
+        top, bottom = 0.88, 0.12 if several else 0.135
         main = figure.add_axes((0.012, bottom, 0.487 if several else 0.976, top - bottom))
         _draw_points(main, report["points"], size=34)
         _frame(main, report["points"])
-        _draw_legend(figure, report["counts"])
+        _draw_legend(figure, report["counts"], bottom - 0.046)
         if several:
             _draw_sets(figure, report, (0.513, bottom, 0.475, top - bottom))
         figure.text(0.012, 0.955, describe_result(report)[0], fontsize=17, fontweight="bold", va="center")
         figure.text(0.012, 0.91, describe_result(report)[1], fontsize=11.5, va="center", color=_SOFT)
-        note = "\n".join(textwrap.wrap(describe_method(report), 215 if several else 116))
+        note = "\n".join(textwrap.wrap(describe_method(report), 215 if several else 122))
         figure.text(0.012, 0.012, note, fontsize=8.5, color=_SOFT, va="bottom", linespacing=1.4)
         return _as_png(figure)
 
@@ -141,7 +141,7 @@ def _draw_sets(figure: Figure, report: Mapping[str, Any], box: tuple[float, floa
             axes.set_title(f"{part['right']}/{judged} right", fontsize=font, pad=3, loc="right", color=_SOFT)
 
 
-def _draw_legend(figure: Figure, counts: Mapping[str, int]) -> None:
+def _draw_legend(figure: Figure, counts: Mapping[str, int], bottom: float) -> None:
     entries: list[tuple[str, Any]] = []
     for verdict, (label, colour) in enumerate(_COLOURS.items()):
         if counts[label]:
@@ -154,8 +154,8 @@ def _draw_legend(figure: Figure, counts: Mapping[str, int]) -> None:
         entries.append((f"judged wrong ({counts['wrong']})", style))
     handles = [Line2D([], [], linestyle="none", **({"markersize": 7} | style)) for _, style in entries]
     figure.legend(
-        handles, [text for text, _ in entries], loc="lower left", bbox_to_anchor=(0.004, 0.074), ncols=len(entries),
-        frameon=False, handletextpad=0.1, columnspacing=1.4, borderaxespad=0,
+        handles, [text for text, _ in entries], loc="lower left", bbox_to_anchor=(0.004, bottom), ncols=len(entries),
+        frameon=False, fontsize=11 if len(entries) < 4 else 8.5, handletextpad=0.1, columnspacing=1.4, borderaxespad=0,
     )  # fmt: skip
 
 
