@@ -68,7 +68,7 @@ def embed(vectors: NDArray[np.float32], *, perplexity: float | None = None, seed
     Args:
         vectors: ``(N, D)``, finite.
         perplexity: as of ``choose_perplexity``.
-        seed: of t-SNE; its start is the first two principal components, so that it matters little.
+        seed: of t-SNE; its start is the first two principal components, so that it matters next to nothing.
 
     Raises:
         ConfigError: the perplexity does not fit.

@@ -43,7 +43,10 @@ def test_test_sets_take_turns_where_the_verdict_is_right_and_only_there():
 
 
 def test_pictures_without_a_label_are_told_by_their_verdict_and_the_threshold_counts():
-    assert chosen([None, None, None], [2, 5, 9], threshold=4, count=2) == [(0, "judged real"), (2, "judged fake")]
+    assert chosen([None, None, None], [3.5, 0, 9], threshold=4, count=2) == [
+        (1, "judged real"),
+        (2, "judged fake"),
+    ]
     assert chosen([], []) == []
 
 
