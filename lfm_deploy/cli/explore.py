@@ -85,16 +85,7 @@ def command(
         pictures=pictures,
         available=len(specimens),
         seed=seed,
-        command=_spell(
-            pictures=pictures,
-            data=data,
-            workdir=workdir.path if checkpoint is None else None,
-            checkpoint=checkpoint,
-            limit=limit,
-            seed=seed,
-            perplexity=perplexity,
-            maps=maps,
-        ),
+        command=_spell(click.get_current_context().params),
     )
     written = write_exploration(output, report, found.examples)
     if as_json:
@@ -180,12 +171,14 @@ def _read_contract(workdir: Workdir, checkpoint: Path | None) -> "Contract":
     return graph.contract
 
 
-def _spell(**options: Path | str | int | None) -> str:
+def _spell(options: dict[str, Any]) -> str:
     """The command that makes the same again; its output folder is left out."""
     from lfm_deploy.report.exploration_document import shown
 
-    words = ["lfm-deploy", "explore", str(options.pop("pictures"))]
-    for name, value in options.items():
+    workdir = options["workdir"].path if options["checkpoint"] is None else None
+    words = ["lfm-deploy", "explore", options["pictures"]]
+    for name in ("data", "workdir", "checkpoint", "limit", "seed", "perplexity", "maps"):
+        value = workdir if name == "workdir" else options[name]
         words += [] if value is None else [f"--{name}", str(value)]
     return shown(shlex.join(words))
 

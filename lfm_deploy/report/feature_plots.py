@@ -136,7 +136,7 @@ def _draw_sets(figure: Figure, report: Mapping[str, Any], box: tuple[float, floa
         _frame(axes, points)
         judged = part["right"] + part["wrong"]
         font = 9 if columns < 4 else 7.5
-        axes.set_title(shorten(part["set"], 50 // columns), fontsize=font, pad=3)
+        axes.set_title(shorten(part["set"], 54 // columns), fontsize=font, pad=3)
         if judged:
             axes.set_title(f"{part['right']}/{judged} right", fontsize=font, pad=3, loc="right", color=_SOFT)
 
