@@ -56,7 +56,7 @@ class OverlayWriter:
             self._explaining: _Explaining = cast(_Explaining, engine)
             self.origin = path.name
         else:
-            self._explaining = _CheckpointEvidence(checkpoint)
+            self._explaining = CheckpointEvidence(checkpoint)
             self.origin = f"{workdir.checkpoint.name} in PyTorch, float32"
         self._folder = folder
         try:
@@ -90,7 +90,7 @@ class CheckpointOverlays:
         checkpoint = read_checkpoint(path)
         self._weight = checkpoint.state["fc.weight"].numpy()
         self._config = checkpoint.config
-        self._explaining = _CheckpointEvidence(checkpoint)
+        self._explaining = CheckpointEvidence(checkpoint)
 
     def draw(self, images: NDArray[np.uint8]) -> Iterator[Image.Image]:
         """One overlay a picture; ``images`` is uint8 ``(N, H, W, 3)``, as they were judged."""
@@ -112,7 +112,7 @@ def _draw_overlays(
         yield draw_evidence(picture, evidence_map(shares, positions, config, height, width))
 
 
-class _CheckpointEvidence:
+class CheckpointEvidence:
     """The checkpoint in PyTorch, in the form in which graphs are exported."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -121,6 +121,7 @@ class _CheckpointEvidence:
         self._form = InferenceForm(checkpoint.build_model(), InputForm.UINT8, Precision.FP32, evidence=True).eval()
 
     def evidence(self, images: NDArray[np.uint8]) -> Evidence:
+        """Evidence of uint8 ``(N, H, W, 3)``, all of one size."""
         import torch
 
         with torch.inference_mode():

@@ -18,6 +18,7 @@ _COMMANDS = {
     "verify": "Check that every engine makes the checkpoint's decisions.",
     "bench": "Measure how fast every engine is, and how close to the machine's limits.",
     "predict": "Say of pictures whether they are real or generated.",
+    "explore": "Draw what the network makes of pictures: a map of its vectors, and what it sees.",
     "suites": "List the published test suites and where their data comes from.",
     "inspect": "Say what a file is, what made it, and whether it can run here.",
 }
