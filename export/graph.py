@@ -18,7 +18,7 @@ from export.names import name_layers
 from export.typed import check_types, drop_float_detours
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
 from lfm_deploy.checkpoint import Checkpoint
-from lfm_deploy.config import ModelConfig
+from lfm_deploy.config import ModelConfig, Pooling
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.errors import BuildError, ConfigError
 from lfm_deploy.model import check_size
@@ -82,7 +82,7 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
     )
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "lfm-deploy", __version__
-    check_graph(model, config.precision)
+    check_graph(model, config.precision, checkpoint.config)
     return model
 
 
@@ -91,8 +91,8 @@ def library_versions() -> dict[str, str]:
     return {"lfm-deploy": __version__} | {name: version(name) for name in ("torch", "onnx", "onnxscript")}
 
 
-def check_graph(model: onnx.ModelProto, precision: Precision) -> None:
-    """Check an exported graph: valid, no training left in it, typed as asked.
+def check_graph(model: onnx.ModelProto, precision: Precision, config: ModelConfig) -> None:
+    """Check an exported graph: valid, no training left in it, pooled as the architecture says, typed as asked.
 
     Raises:
         BuildError: naming what is wrong.
@@ -105,13 +105,14 @@ def check_graph(model: onnx.ModelProto, precision: Precision) -> None:
     domains = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     training = sorted(_TRAINING_OPS & set(operators))
+    ranks = int(config.pooling is Pooling.TOPK)
     finite = all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in model.graph.initializer)
     problems = [
         text
         for text, wrong in (
             (f"opset {opset}, which is below 19", opset < 19),
             (f"training operators {training}", bool(training)),
-            (f"{operators['TopK']} TopK operators instead of one", operators["TopK"] != 1),
+            (f"{operators['TopK']} TopK operators instead of {ranks}", operators["TopK"] != ranks),
             (f"operators of other domains {sorted(domains)}", bool(domains)),
             (f"weights that {precision} cannot hold", not finite),
         )

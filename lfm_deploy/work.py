@@ -19,7 +19,8 @@ from lfm_deploy.errors import ArtifactError
 WIDTHS = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 _PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
-_STEPS = _PRODUCTS | {"MaxPool", "AveragePool", "GlobalAveragePool", "TopK", "ReduceSum"}
+_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "TopK", "ReduceMax", "ReduceMean", "Softmax"})
+_STEPS = _PRODUCTS | _POOLS | {"ReduceSum"}
 _FOREIGN = frozenset({"ConvTranspose", "ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul", "Einsum"})
 _TO_INTEGERS, _FROM_INTEGERS = "QuantizeLinear", "DequantizeLinear"
 
