@@ -18,7 +18,7 @@ from export.names import name_layers
 from export.typed import check_types, drop_float_detours
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
 from lfm_deploy.checkpoint import Checkpoint
-from lfm_deploy.config import ModelConfig, Pooling
+from lfm_deploy.config import ModelConfig, Pooling, check_explainable
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.errors import BuildError, ConfigError
 from lfm_deploy.model import check_size
@@ -61,11 +61,14 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
 
     Raises:
         ShapeError: the size is odd or too small for the network.
+        ConfigError: evidence was asked for of a network that has none.
         BuildError: the exported graph is not what it must be.
     """
     contract = Contract(size=config.size)
     if config.size != "native":
         check_size(checkpoint.config, config.size, config.size)
+    if config.evidence:
+        check_explainable(checkpoint.config, "the checkpoint")
     form = InferenceForm(checkpoint.build_model(), config.input, config.precision, evidence=config.evidence).eval()
     model = _export(form, config, checkpoint.config)
     _drop_build_traces(model)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from export.folding import fold_backbone, make_constant
 from export.typed import TORCH_TYPES
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.config import IMAGENET_STD, Pooling, Residual, check_explainable
+from lfm_deploy.config import IMAGENET_STD, Pooling, Residual
 from lfm_deploy.model import LFM
 from lfm_deploy.pooling import TopKPooling
 from lfm_deploy.residuals import neighbouring_pixel_relationships, pixel_differences
@@ -33,10 +33,7 @@ class InferenceForm(nn.Module):
 
     Input ``image``: uint8 ``(N, H, W, 3)`` or, for ``InputForm.FLOAT``, normalised float32 ``(N, 3, H, W)``.
     Output ``logit``: float32 ``(N,)``. With ``evidence`` also the pooled values, float32 ``(N, C, k)``, and
-    their positions ``row * w + column`` on the feature map, int32 ``(N, C, k)``.
-
-    Raises:
-        ConfigError: evidence was asked for of a network that has none.
+    their positions ``row * w + column`` on the feature map, int32 ``(N, C, k)``; this takes Top-K pooling.
     """
 
     def __init__(self, model: LFM, form: InputForm, precision: Precision, *, evidence: bool) -> None:
@@ -51,8 +48,7 @@ class InferenceForm(nn.Module):
         self.projection = _as_constants(model.projection, dtype)
         self.head: nn.Module
         if evidence:
-            check_explainable(model.config, "export")
-            self.head = EvidenceHead(model)
+            self.head = EvidenceHead(model, dtype)
         else:
             self.head = (RankHead if model.config.pooling is Pooling.TOPK else Head)(model, dtype)
 
@@ -119,9 +115,6 @@ class EvidenceHead(Head):
     """Top-K pooling and linear layer, which also give the values and where they stand."""
 
     pool: TopKPooling
-
-    def __init__(self, model: LFM) -> None:
-        super().__init__(model, torch.float32)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]  # it gives more
         """Logits, values and positions."""

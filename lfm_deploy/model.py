@@ -6,6 +6,7 @@ in it exists for training alone.
 """
 
 from collections import OrderedDict
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,25 @@ class SNet(nn.Sequential):
             stages[f"layer{index}"] = nn.Sequential(*layers)
             channels = width
         super().__init__(stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` -> ``(N, widths[-1], h, w)``."""
+        first, *others = self
+        x = _run_first(first, x)
+        for stage in others:
+            x = stage(x)
+        return x
+
+
+def _run_first(stage: nn.Module, x: Tensor) -> Tensor:
+    """The first stage, on a CPU with the channels of a pixel side by side in memory, which changes no bit of it.
+
+    Its convolution and its pooling, over the largest maps of all, are faster so; the backward pass of the next
+    convolutions is not, and they get their input channel by channel again.
+    """
+    if x.device.type != "cpu" or not x.is_contiguous():
+        return cast(Tensor, stage(x))
+    return cast(Tensor, stage(x.contiguous(memory_format=torch.channels_last))).contiguous()
 
 
 class LFM(nn.Module):

@@ -18,4 +18,6 @@ def test_npr_by_hand():
 )
 def test_what_the_backbones_see(residual, expected):
     # One rounding of float32 each in the factor and the product.
-    torch.testing.assert_close(build_residual(residual)(BLOCKS), torch.tensor([[expected]]), rtol=2e-7, atol=0)
+    torch.testing.assert_close(
+        build_residual(residual)(BLOCKS), torch.tensor([[expected]], dtype=torch.float32), rtol=2e-7, atol=0
+    )
