@@ -56,9 +56,6 @@ def _fold_resnet(resnet: TruncatedResNet50, gains: Tensor, dtype: torch.dtype) -
         replacement = _fold(cast(nn.Conv2d, resnet.get_submodule(convolution)), norm, own, dtype)
         folded.set_submodule(convolution, replacement)
         folded.set_submodule(name, nn.Identity())
-    for module in folded.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False  # an exported graph has no such thing
     return folded
 
 

@@ -40,7 +40,7 @@ class ExportConfig:
         size: side of the square input in pixels, or ``"native"`` for dynamic even height and width.
         input: raw uint8 pixels, or normalised float32 ones.
         evidence: also give the pooled values and their positions.
-        precision: arithmetic from NPR to Top-K pooling; FP32 or FP16.
+        precision: arithmetic from NPR to the pooling; FP32 or FP16.
     """
 
     size: SizePolicy = 256

@@ -22,7 +22,6 @@ class Window:
         stride: step.
         padding: zeros at every border.
         inputs, outputs: channels; 0 for a pooling.
-        aside: a shortcut, which gives a map of the size that is current where it stands, and changes none.
     """
 
     name: str
@@ -31,11 +30,10 @@ class Window:
     padding: int = 0
     inputs: int = 0
     outputs: int = 0
-    aside: bool = False
 
     def shrink(self, side: int) -> int:
         """Side of the map that comes out of one of ``side``; 0 where nothing does."""
-        return side if self.aside else max((side + 2 * self.padding - self.kernel) // self.stride + 1, 0)
+        return max((side + 2 * self.padding - self.kernel) // self.stride + 1, 0)
 
     @property
     def weights(self) -> int:
@@ -70,7 +68,8 @@ def resnet_windows(widths: Sequence[int]) -> Iterator[Window]:
             outputs = BOTTLENECK_EXPANSION * width
             yield Window(f"{name}.conv3", 1, inputs=width, outputs=outputs)
             if block == 0:
-                yield Window(f"{name}.downsample", 1, inputs=channels, outputs=outputs, aside=True)
+                # Its stride is that of conv2, behind which it stands here: the map has its size already.
+                yield Window(f"{name}.downsample", 1, inputs=channels, outputs=outputs)
             channels = outputs
 
 
@@ -78,7 +77,6 @@ def receptive_field(windows: Sequence[Window]) -> tuple[int, int]:
     """Side of the square of the picture that one position of the map sees, and how far apart two such squares lie."""
     field, stride = 1, 1
     for window in windows:
-        if not window.aside:
-            field += (window.kernel - 1) * stride
-            stride *= window.stride
+        field += (window.kernel - 1) * stride
+        stride *= window.stride
     return field, stride

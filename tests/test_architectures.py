@@ -81,10 +81,6 @@ def test_every_engine_of_it_decides_alike(exported, pictures, no_gpu):
     # No decision may flip. Of FP16 the proof has judged every logit; its gates are for trained networks, whose logits
     # lie further apart.
     assert not found.engines[1].failed
-    logits = [
-        np.concatenate([scores.logits for _, scores in found.scores[one.name, "suite"]]) for one in found.compared
-    ]
-    assert len(set((logits[0] > 0).tolist())) == 2  # both decisions occur
 
 
 def test_what_is_for_snet_with_topk_alone_says_so_in_one_line(exported, calibration_folder, pictures, tmp_path, capfd):
