@@ -66,7 +66,7 @@ def plan_memory(info: EngineInfo, *, activations: int | None = None, weights: in
 def evidence_bytes(info: EngineInfo) -> dict[str, int]:
     """Bytes of each evidence output at the largest batch; empty for engines without them."""
     # Values are float32, positions int32.
-    nbytes = info.batch[2] * info.config.projection * info.config.k * 4
+    nbytes = info.batch[2] * info.config.features * 4
     return {"evidence_values": nbytes, "evidence_positions": nbytes} if info.evidence else {}
 
 

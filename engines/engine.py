@@ -136,7 +136,7 @@ def check_images(shape: Sequence[int], dtype: str, contract: Contract, config: M
             raise ShapeError(f"{where}: pictures are {width}x{height}, expected {side}x{side}; resize them")
         return
     rows, columns = config.map_size(height, width)
-    if height % 2 or width % 2 or rows * columns < config.k:
+    if height % 2 or width % 2 or rows * columns < config.positions:
         raise ShapeError(
             f"{where}: pictures are {width}x{height}, expected even sides of at least {config.min_square} pixels"
         )

@@ -25,7 +25,7 @@ _LARGEST_BATCH = {"cpu": 8, "cuda": 64}
 class PyTorchEngine:
     """A checkpoint, run as published, or faster where asked. See ``Engine`` for the attributes.
 
-    In FP16, convolutions to Top-K pooling run under autocast to float16, on the CPU too (PyTorch's own default there
+    In FP16, convolutions to the pooling run under autocast to float16, on the CPU too (PyTorch's own default there
     is bfloat16); NPR, the linear layer and the logit stay float32, as in the FP16 graphs.
     """
 

@@ -18,7 +18,7 @@ from export.names import name_layers
 from export.typed import check_types, drop_float_detours
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
 from lfm_deploy.checkpoint import Checkpoint
-from lfm_deploy.config import ModelConfig
+from lfm_deploy.config import ModelConfig, Pooling, check_explainable
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.errors import BuildError, ConfigError
 from lfm_deploy.model import check_size
@@ -40,7 +40,7 @@ class ExportConfig:
         size: side of the square input in pixels, or ``"native"`` for dynamic even height and width.
         input: raw uint8 pixels, or normalised float32 ones.
         evidence: also give the pooled values and their positions.
-        precision: arithmetic from NPR to Top-K pooling; FP32 or FP16.
+        precision: arithmetic from NPR to the pooling; FP32 or FP16.
     """
 
     size: SizePolicy = 256
@@ -61,11 +61,14 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
 
     Raises:
         ShapeError: the size is odd or too small for the network.
+        ConfigError: evidence was asked for of a network that has none.
         BuildError: the exported graph is not what it must be.
     """
     contract = Contract(size=config.size)
     if config.size != "native":
         check_size(checkpoint.config, config.size, config.size)
+    if config.evidence:
+        check_explainable(checkpoint.config, "the checkpoint")
     form = InferenceForm(checkpoint.build_model(), config.input, config.precision, evidence=config.evidence).eval()
     model = _export(form, config, checkpoint.config)
     _drop_build_traces(model)
@@ -82,7 +85,7 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
     )
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "lfm-deploy", __version__
-    check_graph(model, config.precision)
+    check_graph(model, config.precision, checkpoint.config)
     return model
 
 
@@ -91,8 +94,8 @@ def library_versions() -> dict[str, str]:
     return {"lfm-deploy": __version__} | {name: version(name) for name in ("torch", "onnx", "onnxscript")}
 
 
-def check_graph(model: onnx.ModelProto, precision: Precision) -> None:
-    """Check an exported graph: valid, no training left in it, typed as asked.
+def check_graph(model: onnx.ModelProto, precision: Precision, config: ModelConfig) -> None:
+    """Check an exported graph: valid, no training left in it, pooled as the architecture says, typed as asked.
 
     Raises:
         BuildError: naming what is wrong.
@@ -105,13 +108,14 @@ def check_graph(model: onnx.ModelProto, precision: Precision) -> None:
     domains = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     training = sorted(_TRAINING_OPS & set(operators))
+    ranks = int(config.pooling is Pooling.TOPK)
     finite = all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in model.graph.initializer)
     problems = [
         text
         for text, wrong in (
             (f"opset {opset}, which is below 19", opset < 19),
             (f"training operators {training}", bool(training)),
-            (f"{operators['TopK']} TopK operators instead of one", operators["TopK"] != 1),
+            (f"{operators['TopK']} TopK operators instead of {ranks}", operators["TopK"] != ranks),
             (f"operators of other domains {sorted(domains)}", bool(domains)),
             (f"weights that {precision} cannot hold", not finite),
         )

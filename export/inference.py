@@ -1,91 +1,128 @@
-"""The inference form of LFM: same logits, raw pixels in, nothing left to get wrong in front of it.
+"""The inference form of a detector: same logits, raw pixels in, nothing left to get wrong in front of it.
 
 Algebra, with normalised pixel x = (p/255 - mean)/std of a raw pixel p and NPR(x) = x - up2(x[::2, ::2]):
 
-* the mean cancels and the scale is positive, so |NPR(x)| = |NPR(p)| / (255 std), channel by channel; the
-  factor moves into the first convolution's weights;
-* batch normalisation in evaluation, y -> (y - m) g/sqrt(v + eps) + b, is an affine map of each output channel
-  and moves into the weights and bias of the convolution in front of it.
+* the mean cancels and the scale is positive, so NPR(x) = NPR(p) / (255 std), channel by channel, with its sign and
+  without; this factor, and the 2/3 of signed residuals, move into the first convolution's weights;
+* batch norms move into the convolutions in front of them (``export.folding``).
 
-Both folds are computed in float64 and rounded once. For raw pixels NPR is an integer below 256, which float16
-holds exactly. Input that is normalised already takes its difference in float32 before anything is rounded.
+For raw pixels NPR is an integer between -255 and 255, which float16 holds exactly. Input that is normalised already
+takes its difference in float32 before anything is rounded.
 """
 
+import copy
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from export.folding import fold_backbone, make_constant
 from export.typed import TORCH_TYPES
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.config import IMAGENET_STD
-from lfm_deploy.model import LFM, TopKPooling, neighbouring_pixel_relationships
+from lfm_deploy.config import IMAGENET_STD, Pooling, Residual
+from lfm_deploy.model import LFM
+from lfm_deploy.pooling import TopKPooling
+from lfm_deploy.residuals import neighbouring_pixel_relationships, pixel_differences
+
+Outputs = Tensor | tuple[Tensor, Tensor, Tensor]
+_RESIDUALS = {Residual.ABSOLUTE: neighbouring_pixel_relationships, Residual.SIGNED: pixel_differences}
 
 
 class InferenceForm(nn.Module):
-    """LFM as it is exported.
+    """A detector as it is exported.
 
     Input ``image``: uint8 ``(N, H, W, 3)`` or, for ``InputForm.FLOAT``, normalised float32 ``(N, 3, H, W)``.
     Output ``logit``: float32 ``(N,)``. With ``evidence`` also the pooled values, float32 ``(N, C, k)``, and
-    their positions ``row * w + column`` on the feature map, int32 ``(N, C, k)``.
+    their positions ``row * w + column`` on the feature map, int32 ``(N, C, k)``; this takes Top-K pooling.
     """
 
     def __init__(self, model: LFM, form: InputForm, precision: Precision, *, evidence: bool) -> None:
         super().__init__()
-        self.form = form
-        self.evidence = evidence
-        self.dtype = TORCH_TYPES[precision]
-        self.convolutions = nn.ModuleList(_folded_convolutions(model, form, self.dtype))
-        self.projection = nn.Conv2d(
-            model.projection.in_channels, model.projection.out_channels, kernel_size=1, bias=False
-        )
-        self.projection.weight = _constant(model.projection.weight, self.dtype)
-        self.pool = TopKPooling(model.config.k, model.config.order)
-        self.fc = nn.Linear(model.fc.in_features, 1)
-        self.fc.weight = _constant(model.fc.weight, torch.float32)
-        self.fc.bias = _constant(model.fc.bias, torch.float32)
-
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """Logits, and the evidence if it was asked for."""
-        if self.form is InputForm.UINT8:
-            # Cast before the transpose: TensorRT refuses to transpose uint8.
-            maps = neighbouring_pixel_relationships(image.to(self.dtype).permute(0, 3, 1, 2))
+        dtype = TORCH_TYPES[precision]
+        raw = form is InputForm.UINT8
+        gains = torch.full((3,), model.residual.gain, dtype=torch.float64)
+        if raw:
+            gains /= 255 * torch.tensor(IMAGENET_STD, dtype=torch.float64)
+        self.residual = (RawResidual if raw else NormalisedResidual)(model.config.residual, dtype)
+        self.backbone = fold_backbone(model.backbone, gains, dtype)
+        self.projection = _as_constants(model.projection, dtype)
+        self.head: nn.Module
+        if evidence:
+            self.head = EvidenceHead(model, dtype)
         else:
-            maps = neighbouring_pixel_relationships(image).to(self.dtype)
-        for stage, convolution in enumerate(self.convolutions, start=1):
-            maps = F.relu(convolution(maps))
-            if stage < len(self.convolutions):
-                maps = F.max_pool2d(maps, 2)
-        values, positions = self.pool.select(self.projection(maps))
-        values = values.to(torch.float32)
+            self.head = (RankHead if model.config.pooling is Pooling.TOPK else Head)(model, dtype)
+
+    def forward(self, image: Tensor) -> Outputs:
+        """Logits, and the evidence if it was asked for."""
+        return cast(Outputs, self.head(self.projection(self.backbone(self.residual(image)))))
+
+
+class RawResidual(nn.Module):
+    """Residual of raw pixels: uint8 ``(N, H, W, 3)`` -> ``(N, 3, H, W)`` of the graph's type, whole grey levels."""
+
+    def __init__(self, residual: Residual, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.residual, self.dtype = _RESIDUALS[residual], dtype
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Residuals."""
+        # Cast before the transpose: TensorRT refuses to transpose uint8.
+        return self.residual(image.to(self.dtype).permute(0, 3, 1, 2))
+
+
+class NormalisedResidual(nn.Module):
+    """Residual of normalised pixels: float32 ``(N, 3, H, W)`` -> the same shape, in the graph's type."""
+
+    def __init__(self, residual: Residual, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.residual, self.dtype = _RESIDUALS[residual], dtype
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Residuals."""
+        return self.residual(image).to(self.dtype)
+
+
+class Head(nn.Module):
+    """Pooling and linear layer: maps ``(N, C, h, w)`` -> logits float32 ``(N,)``."""
+
+    def __init__(self, model: LFM, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.pool = _as_constants(model.pool, dtype)
+        self.weight = make_constant(model.fc.weight, torch.float32)
+        self.bias = make_constant(model.fc.bias, torch.float32)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits."""
+        return self.decide(self.pool(maps).to(torch.float32))
+
+    def decide(self, features: Tensor) -> Tensor:
+        """The linear layer: float32 ``(N, features)`` -> ``(N,)``."""
         # A product and a sum, not a matrix product: tensorrt-rtx has no float32 matrix product for SM75 (T4, RTX 20).
-        logit = (values.flatten(1) * self.fc.weight).sum(dim=1) + self.fc.bias
-        return (logit, values, positions.to(torch.int32)) if self.evidence else logit
+        return (features * self.weight).sum(dim=1) + self.bias
 
 
-def _folded_convolutions(model: LFM, form: InputForm, dtype: torch.dtype) -> list[nn.Conv2d]:
-    folded = []
-    for index, stage in enumerate(model.snet):
-        convolution, norm = cast(nn.Sequential, stage)[0], cast(nn.Sequential, stage)[1]
-        weight, bias = _fold_norm(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, norm))
-        if index == 0 and form is InputForm.UINT8:
-            weight = weight / (255 * torch.tensor(IMAGENET_STD, dtype=torch.float64).view(1, 3, 1, 1))
-        new = nn.Conv2d(weight.shape[1], weight.shape[0], kernel_size=2)
-        new.weight, new.bias = _constant(weight, dtype), _constant(bias, dtype)
-        folded.append(new)
-    return folded
+class RankHead(Head):
+    """Top-K pooling and linear layer; the values are widened before they are laid out in a row."""
+
+    pool: TopKPooling
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits."""
+        return self.decide(self.pool.select(maps)[0].to(torch.float32).flatten(1))
 
 
-def _fold_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float64, of one convolution that does what convolution and norm did."""
-    # Both always exist: SNet's convolutions have a bias and its norms track running statistics.
-    mean, variance = cast(Tensor, norm.running_mean).double(), cast(Tensor, norm.running_var).double()
-    bias = cast(Tensor, convolution.bias).double()
-    scale = norm.weight.double() / torch.sqrt(variance + norm.eps)
-    weight = convolution.weight.double() * scale.view(-1, 1, 1, 1)
-    return weight, (bias - mean) * scale + norm.bias.double()
+class EvidenceHead(Head):
+    """Top-K pooling and linear layer, which also give the values and where they stand."""
+
+    pool: TopKPooling
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]  # it gives more
+        """Logits, values and positions."""
+        values, positions = self.pool.select(maps)
+        values = values.to(torch.float32)
+        return self.decide(values.flatten(1)), values, positions.to(torch.int32)
 
 
-def _constant(values: Tensor, dtype: torch.dtype) -> nn.Parameter:
-    return nn.Parameter(values.detach().to(dtype), requires_grad=False)
+def _as_constants(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy in the graph's type, which nothing trains."""
+    return copy.deepcopy(module).to(dtype).requires_grad_(False)

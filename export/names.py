@@ -2,7 +2,8 @@
 
 The exporter numbers its tensors by how a graph came about, so that a float32 and a float16 graph of one network call
 the same tensor by different names. Here the convolutions are called ``conv1`` ... ``projection``, after which their
-ReLU, pooling, weights and inputs are named: ``conv2.relu``, ``conv2.pool``, ``conv2.weight``, ``conv2.input``.
+ReLU, pooling, weights and inputs are named: ``conv2.relu``, ``conv2.pool``, ``conv2.weight``, ``conv2.input``. Those of
+other backbones are called as in their state dict: ``layer1.0.conv2``; the sum behind a bottleneck is ``layer1.0.sum``.
 """
 
 import onnx
@@ -10,6 +11,7 @@ import onnx
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import BuildError
 
+_FOLLOWERS = {"Relu": "relu", "MaxPool": "pool", "Add": "sum"}
 LAST_OUTPUT = "projection.output"
 """What Top-K pooling selects from."""
 
@@ -39,16 +41,21 @@ def name_layers(model: onnx.ModelProto, config: ModelConfig) -> None:
     if len(convolutions) != len(config.layers):
         raise BuildError(f"the exported graph has {len(convolutions)} convolutions instead of {len(config.layers)}")
     names: dict[str, str] = {}
-    readers = {name: node for node in model.graph.node for name in node.input}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
     for layer, convolution in zip(config.layers, convolutions, strict=True):
         convolution.name = layer
-        names[convolution.input[0]] = input_name(layer)
+        names.setdefault(convolution.input[0], input_name(layer))
         names |= {old: f"{layer}.{part}" for part, old in zip(("weight", "bias"), convolution.input[1:], strict=False)}
-        tensor = convolution.output[0]
-        while (reader := readers[tensor]).op_type in ("Relu", "MaxPool"):
-            reader.name = f"{layer}.{'relu' if reader.op_type == 'Relu' else 'pool'}"
+        tensor, owner = convolution.output[0], layer
+        while len(found := readers[tensor]) == 1 and (reader := found[0]).op_type in _FOLLOWERS:
+            owner = layer.rpartition(".")[0] if reader.op_type == "Add" else owner  # a bottleneck's, not a layer's
+            reader.name = f"{owner}.{_FOLLOWERS[reader.op_type]}"
             tensor = reader.output[0]
-    names[convolutions[-1].output[0]] = LAST_OUTPUT
+        if layer == "projection":
+            names[convolution.output[0]] = LAST_OUTPUT
     _rename(model, names)
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{index}"

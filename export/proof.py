@@ -101,8 +101,9 @@ def _run_published(network: LFM, tiles: NDArray[np.uint8]) -> tuple[NDArray[np.f
     """Published logits ``(N,)``, and for each the sum of the sizes of its terms ``(N,)``."""
     with torch.inference_mode():
         pixels = normalise(torch.from_numpy(tiles))
-        terms = network.features(pixels) * network.fc.weight
-        return network(pixels).numpy(), terms.abs().sum(dim=1).numpy()
+        features = network.features(pixels)
+        terms = features * network.fc.weight
+        return network.fc(features).squeeze(1).numpy(), terms.abs().sum(dim=1).numpy()
 
 
 def _run(session: Any, tiles: NDArray[np.uint8], batch: int, form: InputForm) -> list[NDArray[Any]]:

@@ -1,8 +1,8 @@
 """Typed graphs: a network's arithmetic is written into its graph, and decided here, not by a converter.
 
-FP16 means float16 from NPR to Top-K pooling; the linear layer and the logit stay float32. The graph is exported
-from a network whose parameters already have those types, so no operator's type is guessed. One pass follows,
-because the exporter computes |x| of float16 in float32: casting to float32 and back loses nothing and
+FP16 means float16 from NPR to the pooling; means and maxima of a channel, the linear layer and the logit stay float32.
+The graph is exported from a network whose parameters already have those types, so no operator's type is guessed. One
+pass follows, because the exporter computes |x| of float16 in float32: casting to float32 and back loses nothing and
 |x| changes nothing but the sign bit, so Cast -> Abs -> Cast equals Abs.
 """
 
@@ -50,7 +50,7 @@ def check_types(model: onnx.ModelProto, precision: Precision) -> None:
         info.name: info.type.tensor_type.elem_type for info in (*inferred.value_info, *inferred.input, *inferred.output)
     } | {tensor.name: tensor.data_type for tensor in inferred.initializer}
     expected = dict.fromkeys(("Sub", "Abs", "Conv", "Relu", "MaxPool", "TopK"), _ONNX_TYPES[precision])
-    expected |= dict.fromkeys(("Gemm", "MatMul", "ReduceSum"), TensorProto.FLOAT)
+    expected |= dict.fromkeys(("Gemm", "MatMul", "ReduceSum", "ReduceMean", "ReduceMax", "Softmax"), TensorProto.FLOAT)
     if any(node.op_type == "Sub" and types[node.input[0]] == TensorProto.FLOAT for node in inferred.node):
         # Normalised input: its difference is taken in float32 on purpose.
         expected["Sub"] = expected["Abs"] = TensorProto.FLOAT

@@ -23,7 +23,7 @@ _ENGINE_FORMAT = "lfm-deploy engine 2"
 
 
 class Precision(StrEnum):
-    """Arithmetic of a graph from NPR to Top-K pooling; the linear layer and the logit are float32 in all.
+    """Arithmetic of a graph from NPR to the pooling; the linear layer and the logit are float32 in all.
 
     INT8 is the convolutions' alone, and not of all of them: see ``Quantisation``.
     """

@@ -36,15 +36,14 @@ INCLUDED = {
 _PHASES = ("host_to_device_ms", "compute_ms", "device_to_host_ms", "enqueue_ms")
 
 
-def make_bench_report(found: Benchmark, workdir: Workdir) -> dict[str, Any]:
+def make_bench_report(found: Benchmark) -> dict[str, Any]:
     """A benchmark as plain values for JSON. Times are in milliseconds, shares are fractions.
 
     Args:
-        found: what was measured.
-        workdir: where the graphs lie that work is counted from.
+        found: what was measured; work is counted from the graphs beside the engines.
     """
     effort = found.settings.effort
-    engines = [_engine(found, candidate, workdir) for candidate in found.candidates]
+    engines = [_engine(found, candidate) for candidate in found.candidates]
     return {
         "format": FORMAT,
         "quick": effort.quick,
@@ -77,7 +76,7 @@ def bound_of(phases: Mapping[str, float] | None) -> str | None:
     return "copy" if phases["host_to_device_ms"] + phases["device_to_host_ms"] > phases["compute_ms"] else "compute"
 
 
-def _engine(found: Benchmark, candidate: Candidate, workdir: Workdir) -> dict[str, Any]:
+def _engine(found: Benchmark, candidate: Candidate) -> dict[str, Any]:
     about = found.sweep.about.get(candidate.name)
     recipe = None if candidate.quantisation is None else str(candidate.quantisation.recipe)
     kernels: dict[str, str] = {}
@@ -85,7 +84,7 @@ def _engine(found: Benchmark, candidate: Candidate, workdir: Workdir) -> dict[st
     if about is not None:
         kernels, reason = choose_kernels(about["runtime"], about["device"], about["precision"], recipe)
     points = [
-        _point(found, candidate, batch, point, workdir, kernels)
+        _point(found, candidate, batch, point, kernels)
         for (name, batch), point in sorted(found.sweep.points.items(), key=lambda item: item[0][1])
         if name == candidate.name
     ]
@@ -109,13 +108,12 @@ def _point(
     candidate: Candidate,
     batch: int,
     point: Point,
-    workdir: Workdir,
     kernels: dict[str, str],
 ) -> dict[str, Any]:
     if point.failure is not None:
         return {"batch": batch, "not_run": point.failure}
     statistics_of = asdict(point.summarise(batch))
-    work = _work(candidate, batch, workdir)
+    work = _work(candidate, batch)
     values: dict[str, Any] = {"batch": batch, "not_run": None} | statistics_of
     values["round_fps"] = list(statistics_of["round_fps"])
     values["phases"] = _phases(point.phases)
@@ -138,10 +136,14 @@ def _point(
     return values
 
 
-def _work(candidate: Candidate, batch: int, workdir: Workdir) -> Work | str:
+def _work(candidate: Candidate, batch: int) -> Work | str:
     """Counted from the graph that the engine runs, or was built from; else the reason why not."""
     recipe = Recipe.TENSORRT if candidate.quantisation is None else candidate.quantisation.recipe
-    path = candidate.path if candidate.path.suffix == ".onnx" else workdir.graph(candidate.precision, recipe)
+    path = (
+        candidate.path
+        if candidate.path.suffix == ".onnx"
+        else Workdir(candidate.path.parent).graph(candidate.precision, recipe)
+    )
     if not path.is_file():
         return f"its work is counted from {path.name}, which is not in the workdir"
     size = 256 if candidate.contract is None else candidate.contract.size

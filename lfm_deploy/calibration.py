@@ -13,7 +13,7 @@ from calib.pictures import PictureStore, hash_pixels
 from calib.sample import Sampled, order_pictures
 from lfm_deploy.artifacts import GraphInfo, InputForm, Precision, read_graph_info
 from lfm_deploy.atomic import sha256_of_file, write_atomically
-from lfm_deploy.config import ModelConfig
+from lfm_deploy.config import ModelConfig, check_quantisable
 from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, SuiteError
 from lfm_deploy.images import SkippedImage, read_image
 from lfm_deploy.range_choice import measure_tensors
@@ -57,6 +57,7 @@ def calibrate_into(
 
     Raises:
         ArtifactError: nothing was exported here, or the graph takes normalised input.
+        ConfigError: INT8 is not made for this network.
         SuiteError: the folder is missing, or fewer than 32 of its pictures can be used.
     """
     if count < FEWEST_PICTURES:
@@ -65,6 +66,7 @@ def calibrate_into(
     graph = workdir.graph(Precision.FP32)
     info = read_graph_info(graph)
     require_raw_pixels(graph, info)
+    check_quantisable(info.config, str(graph))
     with PictureStore() as store, workdir.lock(on_message):
         taken, skipped = _take_pictures(images, info, count, seed, store, on_progress)
         _require_enough(taken, skipped, images, on_message)

@@ -1,7 +1,8 @@
-"""Reading and writing LFM checkpoints: the published layout and our own, never with code in them."""
+"""Reading and writing checkpoints: the published layouts of LFM and NPR and our own, never with code in them."""
 
 import pickle
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,68 @@ import torch
 from torch import Tensor
 
 from lfm_deploy.atomic import sha256_of_file, write_atomically
-from lfm_deploy.config import ModelConfig, ValueOrder
+from lfm_deploy.config import LFM as LFM_CONFIG
+from lfm_deploy.config import NPR as NPR_CONFIG
+from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import CheckpointError, ConfigError
 from lfm_deploy.model import LFM
 
 FORMAT = "lfm-deploy checkpoint 1"
 
-# The published checkpoint was trained with descending values: a fact of that file, see ModelConfig.
-PUBLISHED_CONFIG = ModelConfig(order=ValueOrder.DESCENDING)
-_PUBLISHED_NAMES = {"cnn.": "snet.", "covn1_1.": "projection.", "fc1.": "fc."}
 _FIXED_KERNELS = ("downsample_conv.weight", "upsample_conv.weight")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _PublishedLayout:
+    """The keys of a network in the files that its authors publish.
+
+    Attributes:
+        title: of the network.
+        config: its architecture; that LFM's values come in descending order is a fact of its file.
+        prefixes: of the keys there, with ours; the first that fits counts.
+        kernels: whether NPR is in the file too, as one-hot convolutions.
+        example: a few keys, for messages.
+    """
+
+    title: str
+    config: ModelConfig
+    prefixes: dict[str, str]
+    kernels: bool
+    example: str
+
+    def own_name(self, published: str) -> str:
+        """What a key of theirs is called here."""
+        return _renamed(published, self.prefixes.items())
+
+    def expected(self) -> dict[str, Tensor]:
+        """The state dict of a file of this layout, with other numbers in it."""
+        ours = [(own, published) for published, own in self.prefixes.items()]
+        named = {_renamed(key, ours): value for key, value in LFM(self.config).state_dict().items()}
+        return named | (dict(zip(_FIXED_KERNELS, _expected_kernels(), strict=True)) if self.kernels else {})
+
+
+_PUBLISHED_LAYOUTS = (
+    _PublishedLayout(
+        title="LFM",
+        config=LFM_CONFIG,
+        prefixes={"cnn.": "snet.", "covn1_1.": "projection.", "fc1.": "fc."},
+        kernels=True,
+        example="cnn.layer1.0.weight, covn1_1.weight, fc1.weight",
+    ),
+    _PublishedLayout(
+        title="NPR",
+        config=NPR_CONFIG,
+        prefixes={"fc1.": "fc.", "": "resnet50."},
+        kernels=False,
+        example="conv1.weight, layer1.0.conv1.weight, layer2.3.bn3.weight, fc1.weight",
+    ),
+)
+PUBLISHED_CONFIG = LFM_CONFIG
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained LFM network and what is known about it.
+    """A trained network and what is known about it.
 
     Attributes:
         config: the architecture.
@@ -62,7 +110,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, expected the state dict of an LFM network")
     if loaded.get("format") == FORMAT:
         return _read_own(path, loaded)
-    return _read_published(path, loaded)
+    return _read_published(path, loaded, _recognise(path, loaded))
 
 
 def write_checkpoint(
@@ -114,7 +162,7 @@ def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:
         recipe, metrics = dict(content["recipe"]), dict(content["metrics"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path}: an lfm-deploy checkpoint with a bad header: {error}") from None
-    _check_keys(path, state, LFM(config).state_dict())
+    _check_keys(path, state, LFM(config).state_dict(), "LFM")
     return Checkpoint(
         config=config,
         state=state,
@@ -125,22 +173,32 @@ def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:
     )
 
 
-def _read_published(path: Path, content: dict[str, Any]) -> Checkpoint:
-    expected = {_published_name(key): value for key, value in LFM(PUBLISHED_CONFIG).state_dict().items()}
-    expected |= dict(zip(_FIXED_KERNELS, _expected_kernels(), strict=True))
-    _check_keys(path, content, expected)
-    for name, kernel in zip(_FIXED_KERNELS, _expected_kernels(), strict=True):
+def _recognise(path: Path, content: dict[str, Any]) -> _PublishedLayout:
+    """The published layout that most keys of a file belong to."""
+    shared = {layout: len(set(content) & set(layout.expected())) for layout in _PUBLISHED_LAYOUTS}
+    best = max(_PUBLISHED_LAYOUTS, key=lambda layout: shared[layout])
+    # Both have the linear layer's two keys.
+    if shared[best] <= 2:
+        known = "; or ".join(f"{layout.title} ({layout.example}, ...)" for layout in _PUBLISHED_LAYOUTS)
+        found = _shortened(sorted(str(key) for key in content))
+        raise CheckpointError(f"{path}: not a checkpoint of a known network: expected {known}; found {found}")
+    return best
+
+
+def _read_published(path: Path, content: dict[str, Any], layout: _PublishedLayout) -> Checkpoint:
+    _check_keys(path, content, layout.expected(), layout.title)
+    for name, kernel in zip(_FIXED_KERNELS, _expected_kernels(), strict=True) if layout.kernels else ():
         if not torch.equal(content[name], kernel):
             raise CheckpointError(
                 f"{path}: {name} is not the one-hot kernel of NPR, so this network computes something else; "
                 "only checkpoints with the published NPR can be deployed"
             )
     state = {
-        _own_name(name): tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+        layout.own_name(name): tensor.to(torch.float32) if tensor.is_floating_point() else tensor
         for name, tensor in content.items()
         if name not in _FIXED_KERNELS
     }
-    return Checkpoint(config=PUBLISHED_CONFIG, state=state, layout="published", sha256=sha256_of_file(path))
+    return Checkpoint(config=layout.config, state=state, layout="published", sha256=sha256_of_file(path))
 
 
 def _expected_kernels() -> tuple[Tensor, Tensor]:
@@ -154,21 +212,15 @@ def _expected_kernels() -> tuple[Tensor, Tensor]:
     return same_channel * top_left, same_channel * torch.ones(2, 2)
 
 
-def _published_name(own: str) -> str:
-    for published, prefix in _PUBLISHED_NAMES.items():
-        if own.startswith(prefix):
-            return published + own.removeprefix(prefix)
-    raise AssertionError(f"LFM has a parameter without a published name: {own}")
+def _renamed(key: str, prefixes: Iterable[tuple[str, str]]) -> str:
+    """A key with the first prefix that fits replaced."""
+    for old, new in prefixes:
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    raise AssertionError(f"a checked key has no name in the other layout: {key}")
 
 
-def _own_name(published: str) -> str:
-    for prefix, own in _PUBLISHED_NAMES.items():
-        if published.startswith(prefix):
-            return own + published.removeprefix(prefix)
-    raise AssertionError(f"a checked key has no name of ours: {published}")
-
-
-def _check_keys(path: Path, found: object, expected: dict[str, Tensor]) -> None:
+def _check_keys(path: Path, found: object, expected: dict[str, Tensor], title: str) -> None:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: its state is a {type(found).__name__}, expected a dict of tensors")
     problems = []
@@ -187,7 +239,7 @@ def _check_keys(path: Path, found: object, expected: dict[str, Tensor]) -> None:
     elif broken := [name for name in common if not bool(torch.isfinite(found[name]).all())]:
         problems.append(f"NaN or infinite values in {_shortened(broken)}")
     if problems:
-        raise CheckpointError(f"{path}: not a checkpoint of LFM: {'; '.join(problems)}")
+        raise CheckpointError(f"{path}: not a checkpoint of {title}: {'; '.join(problems)}")
 
 
 def _describe(value: object) -> str:

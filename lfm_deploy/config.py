@@ -1,14 +1,26 @@
-"""The architecture of one LFM network, as frozen values that travel with every artifact."""
+"""The architecture of one detector, as frozen values that travel with every artifact."""
 
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
 from lfm_deploy.errors import ConfigError
+from lfm_deploy.geometry import (
+    BOTTLENECK_EXPANSION,
+    RESNET_LAYERS,
+    Window,
+    receptive_field,
+    resnet_windows,
+    snet_windows,
+)
 
 # Normalisation that the published checkpoint was trained with, per channel R, G, B, for pixels in 0..1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+ATTENTION_REDUCTION = 8
+# The keys that a config had before there were other architectures than LFM's; the later ones may be missing.
+_FIRST_KEYS = frozenset({"widths", "projection", "k", "order"})
 
 
 class ValueOrder(StrEnum):
@@ -21,111 +33,223 @@ class ValueOrder(StrEnum):
     ASCENDING = "ascending"
 
 
+class Backbone(StrEnum):
+    """What turns residuals into a feature map: LFM's shallow network, or NPR's ResNet-50 without its last layers."""
+
+    SNET = "snet"
+    RESNET50 = "resnet50"
+
+
+class Residual(StrEnum):
+    """What is taken of each pixel's difference to its block's first: LFM |NPR|, the baseline NPR times 2/3."""
+
+    ABSOLUTE = "absolute"
+    SIGNED = "signed"
+
+
+class Pooling(StrEnum):
+    """What is kept of a channel: its k largest values, their mean, the largest, or a mean that attention weighs."""
+
+    TOPK = "topk"
+    AVERAGE = "average"
+    MAX = "max"
+    ATTENTION = "attention"
+
+    @property
+    def words(self) -> str:
+        """Name in messages."""
+        return "Top-K pooling" if self is Pooling.TOPK else f"{self} pooling"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Depth, width, k and value order of an LFM network; the defaults are the published model.
+    """The parts of a detector: residual, backbone, projection, pooling; the defaults are the published LFM.
+
+    The paper does not say how SNet of depth 5 to 8 is built. Here the first three stages end in a 2x2 max pooling, as
+    published, and every further one is a 2x2 convolution, batch norm and ReLU, of 512 channels, without pooling: with
+    it, depth 7 would leave fewer than 16 positions.
 
     Attributes:
-        widths: output channels of SNet's 2x2 convolutions, first to last. Every one but the last is followed
-            by a 2x2 max pooling.
-        projection: output channels of the 1x1 convolution before Top-K pooling.
-        k: how many of each channel's largest values reach the linear layer.
+        widths: of SNet, output channels of its 2x2 convolutions, first to last. Of ResNet-50, channels inside the
+            bottlenecks of its first two layers, which give 4 times as many; those of further layers are dropped, as the
+            layers are.
+        projection: output channels of the 1x1 convolution before the pooling; 0 for none.
+        k: how many of each channel's largest values Top-K pooling hands to the linear layer.
         order: the order of those values.
+        backbone: the network between residual and projection.
+        residual: what it sees of the picture.
+        pooling: what the linear layer sees of each channel.
+        pools: how many of SNet's first stages end in a max pooling; the last never does.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
     projection: int = 64
     k: int = 16
     order: ValueOrder = ValueOrder.DESCENDING
+    backbone: Backbone = Backbone.SNET
+    residual: Residual = Residual.ABSOLUTE
+    pooling: Pooling = Pooling.TOPK
+    pools: int = 3
 
     def __post_init__(self) -> None:
         """Refuse an architecture that cannot exist."""
-        if len(self.widths) < 1 or min(*self.widths, self.projection, self.k, 1) < 1:
-            raise ConfigError(f"widths, projection and k must be positive, got {self}")
+        if len(self.widths) < 1 or min(*self.widths, self.k, 1) < 1 or min(self.projection, self.pools) < 0:
+            raise ConfigError(f"widths and k must be positive, projection and pools not negative, got {self}")
+        if self.backbone is Backbone.RESNET50:
+            if len(self.widths) < len(RESNET_LAYERS):
+                raise ConfigError(f"resnet50 has {len(RESNET_LAYERS)} layers, so as many widths, got {self.widths}")
+            object.__setattr__(self, "widths", self.widths[: len(RESNET_LAYERS)])
+
+    @property
+    def title(self) -> str:
+        """The architecture in words, for messages."""
+        body = f"SNet of depth {self.depth}" if self.backbone is Backbone.SNET else "the truncated ResNet-50"
+        return f"{body} with {self.pooling.words}"
 
     @property
     def depth(self) -> int:
-        """How many 2x2 convolutions SNet has."""
+        """How many 2x2 convolutions SNet has; how many layers of bottlenecks ResNet-50."""
         return len(self.widths)
 
     @property
+    def maps(self) -> int:
+        """Channels that the backbone gives."""
+        return self.widths[-1] * (1 if self.backbone is Backbone.SNET else BOTTLENECK_EXPANSION)
+
+    @property
+    def channels(self) -> int:
+        """Channels that are pooled."""
+        return self.projection or self.maps
+
+    @property
+    def features(self) -> int:
+        """How many values the linear layer reads."""
+        return self.channels * (self.k if self.pooling is Pooling.TOPK else 1)
+
+    @property
+    def positions(self) -> int:
+        """How many positions the feature map must have."""
+        return self.k if self.pooling is Pooling.TOPK else 1
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Convolutions and max poolings, in the order of the exported graph."""
+        snet = self.backbone is Backbone.SNET
+        found = [*(snet_windows(self.widths, self.pools) if snet else resnet_windows(self.widths))]
+        if self.projection:
+            found.append(Window("projection", 1, inputs=self.maps, outputs=self.projection))
+        if self.pooling is Pooling.ATTENTION:
+            reduced = max(self.channels // ATTENTION_REDUCTION, 1)
+            found.append(Window("pool.reduce", 1, inputs=self.channels, outputs=reduced))
+            found.append(Window("pool.score", 1, inputs=reduced, outputs=1))
+        return tuple(found)
+
+    @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the convolutions, in order: ``conv1``, ``conv2``, ..., ``projection``."""
-        return (*(f"conv{stage}" for stage in range(1, self.depth + 1)), "projection")
+        """Names of the convolutions, in order: of SNet ``conv1``, ``conv2``, ..., ``projection``."""
+        return tuple(window.name for window in self.windows if window.outputs)
 
     def multiply_adds(self, height: int, width: int) -> dict[str, int]:
-        """Multiply-adds of each convolution for one picture of ``height`` x ``width`` pixels; 1.58 G in all at 256.
+        """Multiply-adds of each convolution for one picture of ``height`` x ``width`` pixels; LFM's 1.58 G at 256.
 
         The linear layer's few thousand are left out.
         """
         counts: dict[str, int] = {}
-        channels = 3
-        for layer, width_out in zip(self.layers, (*self.widths, self.projection), strict=True):
-            taps = 1 if layer == "projection" else 4
-            if taps == 4:
-                height, width = height - 1, width - 1
-            counts[layer] = height * width * channels * width_out * taps
-            channels = width_out
-            if layer not in self.layers[-2:]:
-                height, width = height // 2, width // 2
+        for window in self.windows:
+            height, width = window.shrink(height), window.shrink(width)
+            if window.outputs:
+                counts[window.name] = height * width * window.weights
         return counts
 
     @property
     def stride(self) -> int:
         """How many pixels one step on the feature map is."""
-        return int(2 ** (self.depth - 1))
+        return receptive_field(self.windows)[1]
 
     @property
     def receptive_field(self) -> int:
-        """Side of the square of pixels of |NPR| that one position of the feature map sees."""
-        field, jump = 1, 1
-        for stage in range(self.depth):
-            field += jump  # 2x2 convolution
-            if stage < self.depth - 1:
-                field += jump  # 2x2 max pooling
-                jump *= 2
-        return field
+        """Side of the square of pixels of NPR that one position of the feature map sees."""
+        return receptive_field(self.windows)[0]
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the feature map for a picture of ``height`` x ``width`` pixels."""
-
-        def shrink(side: int) -> int:
-            for stage in range(self.depth):
-                side -= 1
-                if stage < self.depth - 1:
-                    side //= 2
-            return max(side, 0)
-
-        return shrink(height), shrink(width)
+        for window in self.windows:
+            height, width = window.shrink(height), window.shrink(width)
+        return height, width
 
     @property
     def min_square(self) -> int:
-        """Side of the smallest even square picture whose feature map holds k positions."""
+        """Side of the smallest even square picture whose feature map holds as many positions as pooling needs."""
         side = 2
-        while (cells := self.map_size(side, side))[0] * cells[1] < self.k:
+        while (cells := self.map_size(side, side))[0] * cells[1] < self.positions:
             side += 2
         return side
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"widths": list(self.widths), "order": str(self.order)}
+        """Plain values for JSON and for checkpoints, which hold no classes."""
+        plain = {name: str(value) if isinstance(value, StrEnum) else value for name, value in asdict(self).items()}
+        return plain | {"widths": list(self.widths)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Read what ``as_dict`` wrote.
+        """Read what ``as_dict`` wrote, also before there were other architectures than LFM's.
 
         Raises:
             ConfigError: a key is missing or unknown, or a value is out of range.
         """
         known = {f.name for f in fields(cls)}
-        if set(values) != known:
+        if not _FIRST_KEYS <= set(values) <= known:
             raise ConfigError(f"a model config has the keys {sorted(known)}, this one has {sorted(values)}")
         try:
+            widths = tuple(int(w) for w in values["widths"])
             return cls(
-                widths=tuple(int(w) for w in values["widths"]),
+                widths=widths,
                 projection=int(values["projection"]),
                 k=int(values["k"]),
                 order=ValueOrder(values["order"]),
+                backbone=Backbone(values.get("backbone", Backbone.SNET)),
+                residual=Residual(values.get("residual", Residual.ABSOLUTE)),
+                pooling=Pooling(values.get("pooling", Pooling.TOPK)),
+                # Before there was this key, every stage but the last was pooled.
+                pools=int(values.get("pools", max(3, len(widths) - 1))),
             )
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a model config with bad values: {error}") from None
+
+
+LFM = ModelConfig()
+"""The published network."""
+
+NPR = ModelConfig(
+    backbone=Backbone.RESNET50, residual=Residual.SIGNED, pooling=Pooling.AVERAGE, projection=0, widths=(64, 128)
+)
+"""The baseline that LFM is compared with: NPR (CVPR 2024)."""
+
+NAMED = {"lfm": LFM, "npr": NPR}
+
+
+def check_explainable(config: ModelConfig, where: str) -> None:
+    """Refuse evidence of a network whose decisions are not sums over positions that were selected.
+
+    Raises:
+        ConfigError: naming what to do instead.
+    """
+    if config.pooling is not Pooling.TOPK or config.backbone is not Backbone.SNET:
+        raise ConfigError(
+            f"{where}: evidence is there for SNet with Top-K pooling, this is {config.title}; leave --evidence out"
+        )
+
+
+def check_quantisable(config: ModelConfig, where: str) -> None:
+    """Refuse INT8 for a network that its ranges and its search for layers are not made for.
+
+    Raises:
+        ConfigError: naming what to do instead.
+    """
+    lfm = config.pooling is Pooling.TOPK and config.backbone is Backbone.SNET and config.projection
+    if not lfm or config.residual is not Residual.ABSOLUTE:
+        residual = f" of {config.residual} residuals" if lfm else ""
+        raise ConfigError(
+            f"{where}: INT8 is made for SNet with |NPR|, a projection and Top-K pooling, this is {config.title}"
+            f"{residual}; run 'lfm-deploy build --fp16' instead"
+        )

@@ -135,7 +135,7 @@ def _check_native(width: int, height: int, config: ModelConfig) -> None:
     rows, columns = config.map_size(height, width)
     if width % 2 or height % 2:
         raise ImageError(f"{width}x{height} has an odd side, which NPR is not defined for; crop it by a pixel")
-    if rows * columns < config.k:
+    if rows * columns < config.positions:
         least = config.min_square
         raise ImageError(f"{width}x{height} is too small, the network needs {least}x{least} or as many pixels")
 

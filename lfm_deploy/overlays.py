@@ -13,7 +13,7 @@ from engines.engine import Engine
 from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
 from lfm_deploy.atomic import write_atomically
 from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
-from lfm_deploy.config import ModelConfig
+from lfm_deploy.config import ModelConfig, check_explainable
 from lfm_deploy.errors import ArtifactError, InputError
 from lfm_deploy.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
 from lfm_deploy.rows import Prediction
@@ -46,10 +46,12 @@ class OverlayWriter:
 
         Raises:
             ArtifactError: the checkpoint is missing, or not the one that the engine was made from.
+            ConfigError: of this network there is no evidence.
             InputError: the folder cannot be made.
         """
         sha256, explains = _described(path)
         checkpoint = _read_origin(workdir, path, sha256)
+        check_explainable(checkpoint.config, str(path))
         self._weight = checkpoint.state["fc.weight"].numpy()
         self._config = checkpoint.config
         if explains and hasattr(engine, "evidence"):

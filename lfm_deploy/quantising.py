@@ -15,6 +15,7 @@ from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision
 from lfm_deploy.atomic import sha256_of_file, write_together
 from lfm_deploy.calibration import calibration_versions, load_pictures, require_raw_pixels
 from lfm_deploy.checkpoint import Checkpoint
+from lfm_deploy.config import check_quantisable
 from lfm_deploy.deployment import read_info_if_whole, read_origin
 from lfm_deploy.errors import GateError
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
@@ -64,11 +65,13 @@ def quantise_into(
 
     Raises:
         ArtifactError: nothing was exported here, or the ranges are missing or stale, or a picture has changed.
+        ConfigError: INT8 is not made for this network.
         BudgetError: nothing with INT8 holds the budget; nothing is written.
     """
     source, info = read_origin(workdir)
     reference_path = workdir.graph(Precision.FP32)
     require_raw_pixels(reference_path, info)
+    check_quantisable(info.config, str(reference_path))
     ranges = read_ranges(workdir.ranges)
     check_ranges(ranges, workdir.ranges, reference_path, info, calibration_versions())
     path = workdir.graph(Precision.INT8, recipe)

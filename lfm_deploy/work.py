@@ -19,7 +19,8 @@ from lfm_deploy.errors import ArtifactError
 WIDTHS = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 _PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
-_STEPS = _PRODUCTS | {"MaxPool", "AveragePool", "GlobalAveragePool", "TopK", "ReduceSum"}
+_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "TopK", "ReduceMax", "ReduceMean", "Softmax"})
+_STEPS = _PRODUCTS | _POOLS | {"ReduceSum"}
 _FOREIGN = frozenset({"ConvTranspose", "ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul", "Einsum"})
 _TO_INTEGERS, _FROM_INTEGERS = "QuantizeLinear", "DequantizeLinear"
 
@@ -58,6 +59,25 @@ class Work:
         return sum(count * WIDTHS[precision] for precision, count in self.elements.items())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWork:
+    """One layer and one picture.
+
+    Attributes:
+        name: of the layer.
+        output: shape of what it gives, without the batch.
+        parameters: how many numbers it has learned.
+        multiply_adds: of its products.
+        normalised: values that a batch norm behind it normalises; 0 where it is folded into the layer.
+    """
+
+    name: str
+    output: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    normalised: int = 0
+
+
 def count_work(path: Path | str, batch: int, side: int) -> Work:
     """The work of one run of an ONNX graph whose first input is a batch of pictures.
 
@@ -89,6 +109,27 @@ def count_work(path: Path | str, batch: int, side: int) -> Work:
             if name in graph.readers:
                 elements[graph.width_after(name)] += graph.size(name)
     return Work(multiply_adds=dict(products), elements=dict(elements))
+
+
+def count_layers(path: Path | str, side: int) -> list[LayerWork]:
+    """The convolutions of a graph, in order, for one picture of ``side`` pixels where the graph leaves it open.
+
+    Raises:
+        ArtifactError: a shape cannot be told.
+    """
+    import onnx
+
+    graph = _Graph(_with_shapes(onnx.load(path), 1, side), str(path))
+    return [
+        LayerWork(
+            name=node.name,
+            output=graph.shape(node.output[0])[1:],
+            parameters=sum(graph.size(name) for name in node.input[1:]),
+            multiply_adds=graph.multiply_adds(node),
+        )
+        for node in graph.nodes
+        if node.op_type == "Conv"
+    ]
 
 
 def _with_shapes(model: Any, batch: int, side: int) -> Any:
@@ -156,7 +197,7 @@ class _Graph:
 
     def size(self, name: str) -> int:
         """How many values a tensor has."""
-        return math.prod(self._shape(name))
+        return math.prod(self.shape(name))
 
     def kind(self, name: str) -> str:
         """Type of a tensor's values."""
@@ -164,7 +205,7 @@ class _Graph:
 
     def multiply_adds(self, node: Any) -> int:
         """Of a product: values that come out, times the products that are summed for each."""
-        inner = self._shape(node.input[1])
+        inner = self.shape(node.input[1])
         if node.op_type == "Conv":
             return self.size(node.output[0]) * math.prod(inner[1:])
         if node.op_type == "Gemm":
@@ -200,7 +241,8 @@ class _Graph:
         kind = self.kind(name)
         return kind if kind in WIDTHS else "fp32"
 
-    def _shape(self, name: str) -> tuple[int, ...]:
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Sizes of a tensor."""
         if name not in self._shapes:
             raise ArtifactError(f"{self._where}: its work cannot be counted: the shape of {name!r} cannot be told")
         return self._shapes[name]

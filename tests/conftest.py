@@ -53,12 +53,11 @@ def small_config() -> ModelConfig:
     return ModelConfig(widths=(8, 8, 16), projection=4, k=4)
 
 
-@pytest.fixture(scope="session")
-def small_checkpoint(small_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of the small network: random weights and batch-norm statistics, so that folds matter.
+def write_random_checkpoint(config: ModelConfig, path: Path, side: int = 256) -> Path:
+    """A checkpoint with random weights and batch-norm statistics, so that folds matter.
 
-    Its bias lies in the widest gap between the middle logits of the sample tiles, so that both decisions occur, and
-    none of them by a hair.
+    Its bias lies in the widest gap between the middle logits of the sample tiles of that side, so that both decisions
+    occur, and none of them by a hair.
     """
     import torch
 
@@ -68,7 +67,7 @@ def small_checkpoint(small_config: ModelConfig, tmp_path_factory: pytest.TempPat
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = LFM(small_config)
+        model = LFM(config)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 for values in (module.weight, module.running_var):
@@ -77,12 +76,17 @@ def small_checkpoint(small_config: ModelConfig, tmp_path_factory: pytest.TempPat
                     torch.nn.init.normal_(values, std=0.2)
         torch.nn.init.normal_(model.fc.weight, std=20)
         with torch.inference_mode():
-            logits = model.eval()(normalise(torch.from_numpy(sample_tiles(256, 256, 24)))).sort().values
+            logits = model.eval()(normalise(torch.from_numpy(sample_tiles(side, side, 24)))).sort().values
         widest = 6 + int(logits.diff()[6:17].argmax())
         model.fc.bias.data -= logits[widest : widest + 2].mean()
-    path = tmp_path_factory.mktemp("checkpoint") / "small.pth"
     write_checkpoint(path, model.eval())
     return path
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(small_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint of the small network."""
+    return write_random_checkpoint(small_config, tmp_path_factory.mktemp("checkpoint") / "small.pth")
 
 
 @pytest.fixture

@@ -79,6 +79,22 @@ def test_shares_are_of_what_the_machine_can_do(measured, small_config):
     assert fp32["arithmetic_reason"] is None
 
 
+def test_a_baseline_is_measured_in_the_same_rounds(small_workdir, call, tmp_path):
+    shutil.copytree(small_workdir.path, tmp_path / "deploy")
+    named = ("--workdir", tmp_path / "deploy", "--baseline", small_workdir.path, "--engine", "lfm.onnx")
+    code, out, err = call(*named, "--batch", "1", "--no-files", "--json", *QUICK)
+    assert code == 0
+    report = json.loads(out)
+    name = f"{small_workdir.path.name} onnxruntime fp32"
+    assert [engine["name"] for engine in report["engines"]] == ["onnxruntime fp32", name]
+    for engine in report["engines"]:
+        (point,) = engine["points"]
+        assert point["work"]["multiply_adds_per_picture"] > 0
+        assert len(point["round_fps"]) == 2
+    assert "taking lfm.onnx from" in err
+    assert f"beside {small_workdir.path}" in err
+
+
 def test_files_are_apart_from_the_engine(measured):
     _, report, _ = measured
     files = report["engines"][0]["files"]

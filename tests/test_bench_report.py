@@ -37,7 +37,7 @@ def found(deployment):
 
 
 def test_shares_are_taken_round_by_round(found, deployment, small_config):
-    report = make_bench_report(found, deployment)
+    report = make_bench_report(found)
     (point,) = report["engines"][0]["points"]
     operations = 2 * sum(small_config.multiply_adds(256, 256).values())
     # The machine doubled its speed between the rounds, and the engine its own: the share stayed what it was.
@@ -52,17 +52,17 @@ def test_shares_are_taken_round_by_round(found, deployment, small_config):
 
 def test_more_than_the_roofline_is_shown_as_it_is(found, deployment):
     found.sweep.ceilings["cpu"]["fp32"] = ceiling("fp32", 1e6, 1e6)
-    report = make_bench_report(found, deployment)
+    report = make_bench_report(found)
     assert report["engines"][0]["points"][0]["roofline"]["share"] > 1
     assert any("above 100 % of a roofline" in note for note in report["notes"])
 
 
 def test_without_a_ceiling_there_is_no_share_but_a_reason(found, deployment):
     del found.sweep.ceilings["cpu"]["bandwidth"]
-    (point,) = make_bench_report(found, deployment)["engines"][0]["points"]
+    (point,) = make_bench_report(found)["engines"][0]["points"]
     assert (point["roofline"], point["no_roofline"]) == (None, "no ceiling was measured for bandwidth")
     found.sweep.ceilings.clear()
-    (point,) = make_bench_report(found, deployment)["engines"][0]["points"]
+    (point,) = make_bench_report(found)["engines"][0]["points"]
     assert point["no_roofline"] == "no ceiling was measured for fp32, bandwidth"
 
 
@@ -77,7 +77,7 @@ def test_an_engine_whose_graph_is_gone_has_figures_without_a_roofline(found, own
     bench = Benchmark(
         candidates=(candidate,), settings=settings, threads=2, sweep=sweep, files={}, pictures=None, load="busy"
     )
-    report = make_bench_report(bench, own_deployment)
+    report = make_bench_report(bench)
     (point,) = report["engines"][0]["points"]
     assert point["fps"] == 8
     assert point["no_roofline"] == "its work is counted from lfm.onnx, which is not in the workdir"
@@ -88,7 +88,7 @@ def test_failures_stand_where_figures_would(found, deployment):
     name = found.candidates[0].name
     found.sweep.points[name, 16] = Point(failure="its process was killed by SIGKILL")
     found.files[name] = FileFigures(batch=8, failure="none of the files could be judged")
-    (engine,) = make_bench_report(found, deployment)["engines"]
+    (engine,) = make_bench_report(found)["engines"]
     assert [point["not_run"] for point in engine["points"]] == [None, "its process was killed by SIGKILL"]
     assert engine["files"] == {"batch": 8, "not_run": "none of the files could be judged"}
     assert engine["failed"]
@@ -109,7 +109,7 @@ def test_phases_say_what_a_gpu_waits_for(copy_in, compute, copy_out, enqueue, bo
 def test_phases_are_medians_of_their_runs(found, deployment):
     name = found.candidates[0].name
     found.sweep.points[name, 8].phases = [[1.0, 9.0, 1.0, 2.0], [3.0, 7.0, 1.0, 2.0], [2.0, 8.0, 4.0, 9.0]]
-    (point,) = make_bench_report(found, deployment)["engines"][0]["points"]
+    (point,) = make_bench_report(found)["engines"][0]["points"]
     assert point["phases"] == {
         "host_to_device_ms": 2.0, "compute_ms": 8.0, "device_to_host_ms": 1.0, "enqueue_ms": 2.0,
     }  # fmt: skip

@@ -1,11 +1,12 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from lfm_deploy.checkpoint import read_checkpoint, write_checkpoint
-from lfm_deploy.config import ModelConfig, ValueOrder
+from lfm_deploy.config import NPR, ModelConfig, Pooling, ValueOrder
 from lfm_deploy.errors import CheckpointError
 from lfm_deploy.model import LFM
 
@@ -88,8 +89,39 @@ def test_a_text_file(tmp_path):
     refused(tmp_path / "notes.pth", "not a PyTorch checkpoint")
 
 
-def test_another_network_names_its_keys(shared):
-    refused(shared / "official" / "npr_random.pth", "missing cnn.layer1", "unexpected bn1", "more")
+def test_npr_in_its_published_layout(shared):
+    checkpoint = read_checkpoint(shared / "official" / "npr_random.pth")
+    assert (checkpoint.layout, checkpoint.config) == ("published", NPR)
+
+
+def test_a_network_of_no_known_layout_says_what_was_expected(tmp_path):
+    layers = {f"blocks.{index}.weight": torch.zeros(1) for index in range(6)}
+    torch.save(layers | {"fc1.weight": torch.zeros(1), "fc1.bias": torch.zeros(1)}, tmp_path / "x.pth")
+    refused(tmp_path / "x.pth", "LFM (cnn.layer1", "NPR (conv1.weight", "found blocks.0.weight", "and 4 more")
+
+
+def test_the_whole_of_resnet50_is_not_npr(shared, tmp_path):
+    state = torch.load(shared / "official" / "npr_random.pth", weights_only=True)
+    state |= {"fc.weight": state.pop("fc1.weight"), "layer3.0.conv1.weight": torch.zeros(1)}
+    torch.save(state, tmp_path / "x.pth")
+    refused(tmp_path / "x.pth", "not a checkpoint of NPR: missing fc1.weight", "unexpected fc.weight, layer3.0.conv1")
+
+
+def test_our_own_layout_of_before_there_were_other_architectures(small_checkpoint, small_config, tmp_path):
+    content = torch.load(small_checkpoint, weights_only=True)
+    content["config"] = {name: content["config"][name] for name in ("widths", "projection", "k", "order")}
+    torch.save(content, tmp_path / "old.pth")
+    assert read_checkpoint(tmp_path / "old.pth").config == small_config
+
+
+def test_our_own_layout_of_another_architecture(tmp_path):
+    config = replace(NPR, widths=(2, 3), pooling=Pooling.ATTENTION, projection=4)
+    model = LFM(config)
+    write_checkpoint(tmp_path / "own.pth", model)
+    checkpoint = read_checkpoint(tmp_path / "own.pth")
+    assert checkpoint.config == config
+    assert checkpoint.state.keys() == model.state_dict().keys()
+    checkpoint.build_model()
 
 
 def test_something_that_is_no_dict(tmp_path):

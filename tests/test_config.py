@@ -1,8 +1,21 @@
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 
-from lfm_deploy.config import ModelConfig, ValueOrder
+from lfm_deploy.config import (
+    LFM,
+    NAMED,
+    NPR,
+    Backbone,
+    ModelConfig,
+    Pooling,
+    Residual,
+    ValueOrder,
+    check_explainable,
+    check_quantisable,
+)
 from lfm_deploy.errors import ConfigError
 from lfm_deploy.model import SNet
 
@@ -55,9 +68,85 @@ def test_multiply_adds_are_those_of_the_convolutions():
     assert sum(counts.values()) == 1_575_355_136
 
 
-def test_round_trip_and_refusals():
+def test_multiply_adds_of_npr_are_those_of_its_convolutions():
+    """By hand: a bottleneck of stride 1 inside a layer, and the first of the second layer."""
+    counts = NPR.multiply_adds(256, 256)
+    assert tuple(counts) == NPR.layers
+    assert counts["conv1"] == 128 * 128 * 64 * 3 * 9
+    inner = [counts[f"layer1.1.conv{index}"] for index in (1, 2, 3)]
+    assert inner == [64 * 64 * 256 * 64, 64 * 64 * 64 * 64 * 9, 64 * 64 * 64 * 256]
+    first = [counts[f"layer2.0.{name}"] for name in ("conv1", "conv2", "conv3", "downsample")]
+    assert first == [64 * 64 * 256 * 128, 32 * 32 * 128 * 128 * 9, 32 * 32 * 128 * 512, 32 * 32 * 256 * 512]
+    assert sum(counts.values()) == 2_242_904_064
+
+
+def test_the_published_baseline():
+    assert NPR.map_size(256, 256) == (32, 32)
+    assert (NPR.stride, NPR.features, NPR.positions, NPR.min_square) == (8, 512, 1, 2)
+
+
+def test_snet_of_other_depths_keeps_three_poolings():
+    # Depth 7 with k = 16: with a pooling in every stage but the last, 224 pixels would leave 2 x 2 positions.
+    deep = ModelConfig(widths=(64, 128, 256, 512, 512, 512, 512))
+    assert deep.map_size(224, 224) == (23, 23)
+    assert ModelConfig(widths=(64, 128, 256, 512, 512, 512, 512), pools=6).map_size(224, 224) == (1, 1)
+
+
+def test_a_pooling_of_one_value_needs_one_position():
+    config = ModelConfig(pooling=Pooling.AVERAGE)
+    assert (config.positions, config.features) == (1, 64)
+    assert config.map_size(config.min_square, config.min_square) == (1, 1)
+
+
+def test_layers_that_resnet_has_lost_take_their_widths_along():
+    assert ModelConfig(backbone=Backbone.RESNET50) == ModelConfig(backbone=Backbone.RESNET50, widths=(64, 128))
+    with pytest.raises(ConfigError, match="2 layers"):
+        ModelConfig(backbone=Backbone.RESNET50, widths=(64,))
+
+
+@pytest.mark.parametrize(
+    "config", [*NAMED.values(), ModelConfig(widths=(4, 8), projection=2, k=3, order=ValueOrder.ASCENDING)]
+)
+def test_as_dict_is_plain_and_reads_back(config):
+    values = config.as_dict()
+    assert {type(value) for value in values.values()} <= {str, int, list}
+    assert ModelConfig.from_dict(values) == config
+
+
+@pytest.mark.parametrize("depth", [1, 4, 5])
+def test_a_config_of_before_there_were_other_architectures_means_what_it_did(depth):
+    old = {"widths": [4] * depth, "projection": 2, "k": 3, "order": "descending"}
+    read = ModelConfig.from_dict(old)
+    assert (read.backbone, read.residual, read.pooling) == (Backbone.SNET, Residual.ABSOLUTE, Pooling.TOPK)
+    # Every stage but the last was pooled.
+    assert len([window for window in read.windows if window.name.endswith(".pool")]) == depth - 1
+
+
+@pytest.mark.parametrize(
+    ("config", "explainable", "quantisable"),
+    [
+        (LFM, True, True),
+        (ModelConfig(widths=(64, 128, 256, 512, 512)), True, True),
+        (ModelConfig(residual=Residual.SIGNED), True, False),
+        (ModelConfig(projection=0), True, False),
+        (ModelConfig(pooling=Pooling.MAX), False, False),
+        (ModelConfig(backbone=Backbone.RESNET50), False, False),
+        (NPR, False, False),
+    ],
+)
+def test_what_evidence_and_int8_are_made_for(config, explainable, quantisable):
+    for check, holds, remedy in (
+        (check_explainable, explainable, "leave --evidence out"),
+        (check_quantisable, quantisable, "build --fp16"),
+    ):
+        with contextlib.nullcontext() if holds else pytest.raises(ConfigError, match=remedy):
+            check(config, "x.onnx")
+
+
+def test_refusals():
     config = ModelConfig(widths=(4, 8), projection=2, k=3, order=ValueOrder.ASCENDING)
-    assert ModelConfig.from_dict(config.as_dict()) == config
+    with pytest.raises(ConfigError, match="keys"):
+        ModelConfig.from_dict(config.as_dict() | {"padding": 1})
     with pytest.raises(ConfigError, match="keys"):
         ModelConfig.from_dict({"widths": [4]})
     with pytest.raises(ConfigError, match="bad values"):

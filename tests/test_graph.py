@@ -106,11 +106,11 @@ def break_wiring(model):
         (break_wiring, "not valid ONNX"),
     ],
 )
-def test_check_graph_catches(graph, edit, complaint):
+def test_check_graph_catches(graph, small_config, edit, complaint):
     with pytest.raises(BuildError, match=complaint):
-        check_graph(edited(graph, edit), Precision.FP32)
+        check_graph(edited(graph, edit), Precision.FP32, small_config)
 
 
-def test_check_graph_catches_a_graph_of_another_precision(graph):
+def test_check_graph_catches_a_graph_of_another_precision(graph, small_config):
     with pytest.raises(BuildError, match=r"Conv .* in FLOAT"):
-        check_graph(graph, Precision.FP16)
+        check_graph(graph, Precision.FP16, small_config)

@@ -45,13 +45,13 @@ def test_the_mean_cancels_only_because_npr_is_a_difference(model, tiles):
 def test_fp16_is_half_precision_up_to_pooling_and_float32_after(model, tiles):
     form = InferenceForm(model, InputForm.UINT8, Precision.FP16, evidence=False)
     types = {name.split(".")[0]: parameter.dtype for name, parameter in form.named_parameters()}
-    assert types == {"convolutions": torch.float16, "projection": torch.float16, "fc": torch.float32}
+    assert types == {"backbone": torch.float16, "projection": torch.float16, "head": torch.float32}
     # Ten bits of significand through four layers; logits here are about 1.
     torch.testing.assert_close(run(form, tiles), model(normalise(tiles)), rtol=0, atol=0.05)
 
 
 def test_npr_of_raw_pixels_is_exact_in_float16():
-    from lfm_deploy.model import neighbouring_pixel_relationships
+    from lfm_deploy.residuals import neighbouring_pixel_relationships
 
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64))).float()
     exact = neighbouring_pixel_relationships(pixels)

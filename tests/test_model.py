@@ -4,9 +4,9 @@ import torch
 from torch.nn import functional as F
 
 from lfm_deploy.checkpoint import read_checkpoint
-from lfm_deploy.config import ModelConfig, ValueOrder
+from lfm_deploy.config import NPR, Backbone, ModelConfig, Pooling, Residual
 from lfm_deploy.errors import ShapeError
-from lfm_deploy.model import LFM, TopKPooling, neighbouring_pixel_relationships, normalise
+from lfm_deploy.model import LFM, normalise
 from lfm_deploy.photographs import sample_tiles
 
 
@@ -47,26 +47,67 @@ def test_an_independent_forward_pass_agrees(official_checkpoint):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-def test_npr_by_hand():
-    x = torch.tensor([[[[5.0, 7.0, 1.0, 1.0], [2.0, 5.0, 1.0, 9.0]]]])
-    assert neighbouring_pixel_relationships(x).tolist() == [[[[0, 2, 0, 0], [3, 0, 0, 8]]]]
+def test_golden_logits_of_npr(shared, golden):
+    model = read_checkpoint(shared / "official" / "npr_random.pth").build_model()
+    with torch.inference_mode():
+        logits = model(normalise(torch.from_numpy(golden["images"]))).numpy()
+    # The acceptance; 5e-7 was seen.
+    np.testing.assert_allclose(logits, np.load(shared / "official" / "npr_random_logits.npy"), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("order", list(ValueOrder))
-def test_pooling_takes_the_largest_values_in_the_configured_order(order):
-    maps = torch.tensor([[[[3.0, 9.0], [1.0, 5.0]], [[0.0, -1.0], [-2.0, -3.0]]]])
-    expected = {ValueOrder.DESCENDING: [9, 5, 3, 0, -1, -2], ValueOrder.ASCENDING: [3, 5, 9, -2, -1, 0]}
-    assert TopKPooling(3, order)(maps).tolist() == [expected[order]]
-    values, positions = TopKPooling(3, order).select(maps)
-    assert torch.equal(maps.flatten(2).gather(2, positions), values)
+def count_parameters(config):
+    return sum(parameter.numel() for parameter in LFM(config).parameters())
 
 
-def test_parameters_of_the_published_network():
+def test_parameters_of_the_published_networks():
     # The design: 725,641 with the 72 fixed ones of the one-hot kernels, which are not parameters here.
-    assert sum(parameter.numel() for parameter in LFM().parameters()) == 725_641 - 72
+    assert count_parameters(ModelConfig()) == 725_641 - 72
+    assert round(count_parameters(NPR) / 1e6, 2) == 1.44  # the paper
+
+
+@pytest.mark.parametrize(
+    ("config", "channels"),
+    [
+        (ModelConfig(widths=(4, 4), projection=6, k=4), 6),
+        (ModelConfig(widths=(4, 4, 8), projection=0, k=4, residual=Residual.SIGNED), 8),
+        (ModelConfig(widths=(4, 4, 8), projection=16, pooling=Pooling.ATTENTION), 16),
+        (ModelConfig(widths=(4,) * 8, projection=2, pooling=Pooling.MAX), 2),
+        (ModelConfig(widths=(2, 3), projection=0, backbone=Backbone.RESNET50, pooling=Pooling.AVERAGE), 12),
+        (ModelConfig(widths=(2, 3), projection=5, backbone=Backbone.RESNET50, k=3), 5),
+    ],
+    ids=lambda value: value.title if isinstance(value, ModelConfig) else "",
+)
+def test_every_architecture_has_the_shapes_that_its_config_says(config, channels):
+    model, x = LFM(config).eval(), torch.rand(2, 3, 64, 58)
+    with torch.inference_mode():
+        maps = model.maps(x)
+        assert maps.shape == (2, channels, *config.map_size(64, 58))
+        assert model.backbone(model.residual(x)).shape[1] == config.maps
+        assert config.channels == channels
+        assert model.pool(maps).shape == (2, config.features)
+        assert torch.equal(model.fc(model.pool(maps))[:, 0], model(x))
+    assert model.backbone is getattr(model, config.backbone)
+
+
+def test_the_pooling_in_front_of_the_relu_changes_no_bit(official_checkpoint):
+    model = read_checkpoint(official_checkpoint).build_model()
+    tiles = normalise(torch.from_numpy(sample_tiles(64, 64, 4)))
+    with torch.inference_mode():
+        x = model.residual(tiles)
+        found = model.snet(x)
+        for stage in model.snet:
+            convolution, norm, *rest = stage
+            x = F.relu(norm(convolution(x)))
+            x = F.max_pool2d(x, 2) if len(rest) == 2 else x
+    assert torch.equal(found, x)
 
 
 @pytest.mark.parametrize(("size", "complaint"), [((49, 48), "odd side"), ((46, 46), "use 48x48")])
 def test_sizes_that_the_network_is_not_defined_for(size, complaint):
     with pytest.raises(ShapeError, match=complaint):
         LFM(ModelConfig()).eval()(torch.zeros(1, 3, *size))
+
+
+def test_npr_takes_even_sides_too():
+    with pytest.raises(ShapeError, match="odd side"):
+        LFM(NPR).eval()(torch.zeros(1, 3, 33, 32))

@@ -19,6 +19,7 @@ _COMMANDS = {
     "bench": "Measure how fast every engine is, and how close to the machine's limits.",
     "predict": "Say of pictures whether they are real or generated.",
     "explore": "Draw what the network makes of pictures: a map of its vectors, and what it sees.",
+    "profile": "Count parameters and multiply-adds, layer by layer, and compare them with the paper.",
     "suites": "List the published test suites and where their data comes from.",
     "inspect": "Say what a file is, what made it, and whether it can run here.",
 }

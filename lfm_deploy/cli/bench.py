@@ -1,8 +1,9 @@
 """``lfm-deploy bench``."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +19,9 @@ from lfm_deploy.cli.console import (
     workdir_option,
 )
 from lfm_deploy.workdir import Workdir
+
+if TYPE_CHECKING:
+    from lfm_deploy.benchmark import BenchSettings
 
 STEP_FAILED, NOTHING_RAN = 1, 3
 
@@ -48,6 +52,9 @@ def _parse_batches(_context: click.Context, _option: click.Parameter, text: str 
 @gpus_option
 @click.option("--pictures", type=FOLDER, help="Files to judge.  [default: tiles of photographs, as PNG and JPEG]")
 @click.option("--no-files", is_flag=True, help="Measure the engines alone, not from files to verdicts.")
+@click.option(
+    "--baseline", type=FOLDER, metavar="CHECKPOINT|WORKDIR", help="Measure another network, such as NPR, too."
+)
 @workdir_option
 @json_option
 def command(
@@ -61,6 +68,7 @@ def command(
     gpus: str | None,
     pictures: Path | None,
     no_files: bool,
+    baseline: Path | None,
     workdir: Workdir,
     as_json: bool,
 ) -> int:
@@ -73,14 +81,9 @@ def command(
         raise click.UsageError("--batch names the sizes; --max-batch is for the default ones. Give one of them")
     if no_files and pictures is not None:
         raise click.UsageError("--pictures is for measuring files, which --no-files leaves out. Give one of them")
-    from lfm_deploy.bench_report import make_bench_report
-    from lfm_deploy.bench_tables import print_bench
-    from lfm_deploy.benchmark import BenchSettings, choose_engines, run_benchmark
-    from lfm_deploy.lineup import find_candidates
+    from lfm_deploy.benchmark import BenchSettings
     from lfm_deploy.rounds import Effort
 
-    candidates = choose_engines(find_candidates(workdir, choose_device(device, gpus) or "cpu"), wanted)
-    say(f"taking {', '.join(candidate.path.name for candidate in candidates)} from {workdir.path}")
     settings = BenchSettings(
         effort=Effort(seconds=seconds, rounds=rounds),
         threads=threads,
@@ -89,18 +92,39 @@ def command(
         with_files=not no_files,
         pictures=pictures,
     )
-    with progress_bar() as update:
-        found = run_benchmark(candidates, settings, on_progress=update)
-    report = make_bench_report(found, workdir)
+    report = _measure(workdir, baseline, wanted, choose_device(device, gpus) or "cpu", settings)
     _write(workdir, report)
     if as_json:
         print_json(report)
     else:
+        from lfm_deploy.bench_tables import print_bench
+
         print_bench(report, make_console())
         say(f"written: bench.json, bench.svg and bench.png in {workdir.path}")
     if any(engine["failed"] for engine in report["engines"]):
         return STEP_FAILED
-    return 0 if found.sweep.about else NOTHING_RAN
+    return 0 if any(engine["about"] for engine in report["engines"]) else NOTHING_RAN
+
+
+def _measure(
+    workdir: Workdir, baseline: Path | None, wanted: tuple[str, ...], device: str, settings: "BenchSettings"
+) -> dict[str, Any]:
+    """Every engine of the workdir and of the baseline in the same rounds, as a report."""
+    from lfm_deploy.baselines import open_baseline
+    from lfm_deploy.bench_report import make_bench_report
+    from lfm_deploy.benchmark import choose_engines, run_benchmark
+    from lfm_deploy.lineup import find_candidates
+
+    candidates = find_candidates(workdir, device)
+    with ExitStack() as stack:
+        if baseline is not None:
+            candidates += stack.enter_context(open_baseline(baseline, device, say))
+        candidates = choose_engines(candidates, wanted)
+        names = ", ".join(one.path.name for one in candidates if one.path.parent == workdir.path)
+        say(f"taking {names} from {workdir.path}" + (f", beside {baseline}" if baseline is not None else ""))
+        with progress_bar() as update:
+            found = run_benchmark(candidates, settings, on_progress=update)
+        return make_bench_report(found)
 
 
 def _write(workdir: Workdir, report: dict[str, Any]) -> None:

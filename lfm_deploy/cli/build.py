@@ -23,7 +23,7 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 
 
 @click.command("build")
-@click.option("--fp16", "precision", flag_value="fp16", help="float16 up to Top-K pooling, the rest float32.")
+@click.option("--fp16", "precision", flag_value="fp16", help="float16 up to the pooling, the rest float32.")
 @click.option("--fp32", "precision", flag_value="fp32", help="float32 throughout, without TF32.")
 @click.option("--int8", "precision", flag_value="int8", help="int8 in as many layers as the budget allows.")
 @click.option("--gpu", "gpus", metavar="LIST", help='Compute capabilities or cards: sm86,sm89 or "RTX A6000".')
