@@ -7,7 +7,7 @@ from PIL import Image
 from calib.sample import order_pictures
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.suites import load_suites
-from training.data import make_training_tiles, write_calibration_tiles, write_test_tiles
+from training.demonstration_data import make_training_tiles, write_calibration_tiles, write_test_tiles
 from training.photographs import TEST_PHOTOGRAPHS, TRAINING_PHOTOGRAPHS, load_named
 from training.upsampling import UPSAMPLERS
 
