@@ -42,7 +42,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) ->
         values = [100 * entry[key] for entry in history]
         right.plot(epochs, values, label=label, color=colour, marker=marker, markersize=3)
     right.set(ylabel="%", ylim=(None, 101))
-    right.legend(frameon=False, fontsize=8, loc="lower right")
+    right.legend(frameon=False, fontsize=8, loc="best")
     for axes in (left, right):
         axes.set(xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.nn import functional as differentiable
 
 from lfm_deploy.errors import ConfigError, UnavailableError
 
@@ -128,9 +127,9 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = _sum_over_processes(x.sum((0, 2, 3))) / count
+        mean: Tensor = _Sum.apply(x.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
         centred = x - mean.view(1, -1, 1, 1)
-        variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / count
+        variance: Tensor = _Sum.apply(centred.square().sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
         self._keep_statistics(mean.detach(), variance.detach() * count / (count - 1))
         return torch.addcmul(
             self.bias.view(1, -1, 1, 1), centred, (self.weight * torch.rsqrt(variance + self.eps)).view(1, -1, 1, 1)
@@ -146,10 +145,20 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance, self.momentum)
 
 
-def _sum_over_processes(values: Tensor) -> Tensor:
-    """Sums with a gradient, which is the sum of the processes' gradients."""
-    total: Tensor = differentiable.all_reduce(values)  # type: ignore[no-untyped-call]
-    return total
+class _Sum(torch.autograd.Function):
+    """Sums over processes; each process's gradient is the sum of all processes' gradients."""
+
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 def share_statistics(module: nn.Module, device: torch.device) -> nn.Module:
@@ -159,7 +168,7 @@ def share_statistics(module: nn.Module, device: torch.device) -> nn.Module:
         return converted
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            shared = SharedBatchNorm2d(child.num_features, child.eps, child.momentum)
+            shared = SharedBatchNorm2d(child.num_features, child.eps, child.momentum).to(child.weight)
             shared.load_state_dict(child.state_dict())
             setattr(module, name, shared)
         else:

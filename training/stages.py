@@ -94,7 +94,7 @@ def fuse_stages(model: nn.Module) -> None:
             continue
         norm = stage[1]
         assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101  # what _can_fuse has seen
-        fused = PooledNorm(norm.num_features, norm.eps, norm.momentum)
+        fused = PooledNorm(norm.num_features, norm.eps, norm.momentum).to(norm.weight)
         fused.load_state_dict(norm.state_dict())
         stage[1], stage[2], stage[3] = fused, nn.Identity(), nn.Identity()
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,9 @@ def _describe_epoch(entry: dict[str, Any]) -> str:
 def _watch_interrupts() -> Iterator[Callable[[], bool]]:
     """Note the first Ctrl-C or SIGTERM instead of breaking off in the middle of a step; the second one breaks off."""
     noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python hands signals to the main thread alone
+        yield lambda: False
+        return
     before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, _frame: object) -> None:
