@@ -63,7 +63,7 @@ class Stepper:
         heads: nn.Module = TrainingHeads(self.model, self.recipe, self.share, self._generator)
         if self.share.count > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
-            heads = nn.parallel.DistributedDataParallel(heads, device_ids=devices, broadcast_buffers=False)
+            heads = nn.parallel.DistributedDataParallel(heads, device_ids=devices)
         # Kept as a callable: a compiled module is one, whatever else it is.
         return torch.compile(heads) if self.recipe.compile else heads  # type: ignore[return-value]
 

@@ -105,6 +105,9 @@ class Loop:
                 if events is not None:
                     events.write(entry)
                 self.conduct.on_epoch(entry)
+        if self.share.leads:
+            title = f"{self.recipe.name}, {len(self.run.history)} epochs"
+            save(self.folder.curves, lambda path: draw_curves(self.run.history, path, title))
 
     def _train_epoch(self, pool: ThreadPoolExecutor | None) -> None:
         run, started, first = self.run, time.perf_counter(), self.run.step
@@ -168,8 +171,6 @@ class Loop:
         self._save_state()
         if self.share.leads:
             save(self.folder.history, lambda path: _write_json(path, run.history))
-            title = f"{self.recipe.name}, {run.epoch} of {self.recipe.epochs} epochs"
-            save(self.folder.curves, lambda path: draw_curves(run.history, path, title))
 
     def _validate(self) -> tuple[float, float]:
         """ACC and AP on the validation pictures, each process judging its share of them."""
