@@ -13,6 +13,7 @@ process whose C library keeps freed memory, as ``lfm-deploy train`` makes its ow
 import statistics
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -35,6 +36,7 @@ from training.recipe import read_recipe
 from training.step import Stepper
 
 PUBLISHED, KEEPS, OURS, WHOLE = "published class", "published, keeps memory", "ours", "ours, all regularisers"
+NAMES = (PUBLISHED, KEEPS, OURS, WHOLE)
 _RATE = 1e-4
 
 
@@ -88,38 +90,42 @@ def _our_step(whole: bool) -> Callable[[np.ndarray, np.ndarray], None]:
 def main(batch: int, side: int, threads: int, rounds: int, seconds: float) -> None:
     """Measure and print."""
     effort, load = Effort(seconds=seconds, rounds=rounds), describe_load()
-    names = (PUBLISHED, KEEPS, OURS, WHOLE)
-    times: dict[str, list[list[float]]] = {name: [] for name in names}
-    workers = {}
-    try:
-        for name in names:
-            workers[name] = Worker((sys.executable, __file__, "--worker"))
-            workers[name].open({"name": name, "batch": batch, "side": side, "threads": threads})
-        for turn in schedule_turns(dict.fromkeys(names, [batch]), rounds):
-            request = {"seconds": effort.turn_seconds, "runs": effort.turn_runs}
-            times[turn.name].append(workers[turn.name].ask(request)["times"])
-    finally:
-        for worker in workers.values():
-            worker.close()
-    table = make_table(
-        f"{describe_environment()['processor']}, {threads} threads, batch {batch}, {side}x{side} pixels", "contender"
-    )
-    for heading in ("images/s", "drift %", "steps", "to the published: median", "lowest", "highest"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    base = summarise_times(times[PUBLISHED], batch)
-    for name in names:
-        figures = summarise_times(times[name], batch)
-        ratios = [mine / its for mine, its in zip(figures.round_fps, base.round_fps, strict=True)]
-        shown = [f"{value:.2f}x" for value in (statistics.median(ratios), min(ratios), max(ratios))]
-        drift = f"{100 * figures.rounds_share:.1f}"
-        table.add_row(
-            name, f"{figures.fps:.2f}", drift, str(figures.runs), *(["-"] * 3 if name == PUBLISHED else shown)
-        )
-    make_console().print(table)
+    common = {"batch": batch, "side": side, "threads": threads}
+    _print(_measure(common, effort), f"{threads} threads, batch {batch}, {side}x{side} pixels", batch)
     if load is not None:
         click.echo(load)
     if effort.quick:
         click.echo("quick: not for quoting")
+
+
+def _measure(common: dict[str, int], effort: Effort) -> dict[str, list[list[float]]]:
+    """Times of each contender's steps, round by round."""
+    times: dict[str, list[list[float]]] = {name: [] for name in NAMES}
+    with ExitStack() as stack:
+        command = (sys.executable, __file__, "--worker")
+        workers = {name: stack.enter_context(Worker(command, {"name": name} | common)) for name in NAMES}
+        for worker in workers.values():
+            worker.open()
+        for turn in schedule_turns({name: [common["batch"]] for name in NAMES}, effort.rounds):
+            request = {"seconds": effort.turn_seconds, "runs": effort.turn_runs}
+            times[turn.name].append(workers[turn.name].ask(request)["times"])
+    return times
+
+
+def _print(times: dict[str, list[list[float]]], setting: str, batch: int) -> None:
+    environment = describe_environment()
+    table = make_table(f"{environment['processor']}, {setting}", "contender")
+    for heading in ("images/s", "drift %", "steps", "to the published: median", "lowest", "highest"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    base = summarise_times(times[PUBLISHED], batch)
+    for name in NAMES:
+        figures = summarise_times(times[name], batch)
+        ratios = [mine / its for mine, its in zip(figures.round_fps, base.round_fps, strict=True)]
+        shown = [f"{value:.2f}x" for value in (statistics.median(ratios), min(ratios), max(ratios))]
+        cells = [f"{figures.fps:.2f}", f"{100 * figures.rounds_share:.1f}", str(figures.runs)]
+        table.add_row(name, *cells, *(["-"] * 3 if name == PUBLISHED else shown))
+    make_console().print(table)
+    click.echo(f"torch {environment['libraries']['torch']}")
 
 
 if __name__ == "__main__":
