@@ -1,6 +1,6 @@
 """The paper's ablations on the demonstration's data: held-out ACC and AP of recipes, over several seeds.
 
-    python benchmarks/ablations.py ablations --recipes table4_gap,table4_tkp,table4_tkp_rbld,table4_tkp_rbld_rks --seeds 3
+    python benchmarks/ablations.py ablations --recipes table4_gap,table4_tkp,table4_tkp_rbld_rks --seeds 3
 
 Each recipe lends its model and its regularisers; data, learning rate and epochs are the demonstration's, so that two
 cores train it in minutes, and widths are a quarter of the recipe's. Every network is judged on the demonstration's test
@@ -80,16 +80,16 @@ def judge(run: Path, recipe: TrainingRecipe, test: Path, conduct: Conduct) -> di
     """Train a run, or go on with it, or take what it gave; its figures on the test sets, means over them."""
     result = run / "result.json"
     if result.is_file():
-        return dict(json.loads(result.read_text()))
-    if (run / "state.pth").is_file():
-        trained = resume_run(run, conduct=conduct)
+        made = json.loads(result.read_text())
     else:
-        trained = start_run(recipe, run, conduct=conduct)
-    if trained.recipe != recipe:
+        is_begun = (run / "state.pth").is_file()
+        trained = resume_run(run, conduct=conduct) if is_begun else start_run(recipe, run, conduct=conduct)
+        made = {"recipe": trained.recipe.as_dict(), "figures": score(trained.folder.last, test)}
+        with write_atomically(result) as temporary:
+            temporary.write_text(json.dumps(made, indent=2) + "\n")
+    if made["recipe"] != recipe.as_dict():
         raise click.ClickException(f"{run}: holds a run with other settings; choose another folder")
-    figures = score(trained.folder.last, test)
-    with write_atomically(result) as temporary:
-        temporary.write_text(json.dumps(figures, indent=2) + "\n")
+    figures: dict[str, float] = made["figures"]
     return figures
 
 
