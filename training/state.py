@@ -30,7 +30,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the highest validation AP; of equal ones, that with the highest ACC, then the first."""
+        """The checkpoint with the highest validation AP; of equal ones, that with the highest ACC, then the last."""
         return self.path / "best.pth"
 
     @property

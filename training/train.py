@@ -160,7 +160,7 @@ class Loop:
             "images_per_second": images_per_second,
         }
         run.history.append(entry)
-        better = run.best is None or _worth(entry) > _worth(run.best)
+        better = run.best is None or _worth(entry) >= _worth(run.best)
         if better:
             run.best = entry
         run.epoch, run.step, run.loss_sum, run.right = run.epoch + 1, 0, 0.0, 0
@@ -216,7 +216,10 @@ class Loop:
 
 
 def _worth(entry: dict[str, Any]) -> tuple[float, float]:
-    """What checkpoints are chosen by; AP is a sum, whose rounding must not choose."""
+    """What checkpoints are chosen by; AP is a sum, whose rounding must not choose.
+
+    Of equal ones the later is taken: easy validation pictures are all right long before training is over.
+    """
     return round(entry["ap"], 9), entry["acc"]
 
 
