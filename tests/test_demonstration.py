@@ -3,6 +3,8 @@ import json
 from lfm_deploy.cli import run
 from lfm_deploy.demonstration import LEAST_AP
 from lfm_deploy.inspection import inspect_artifact
+from training.demonstration_data import make_demonstration_split
+from training.recipe import read_recipe
 
 
 def test_the_demo_runs_the_whole_chain(tmp_path, monkeypatch, capfd):
@@ -21,5 +23,8 @@ def test_the_demo_runs_the_whole_chain(tmp_path, monkeypatch, capfd):
     assert (tmp_path / "deploy-demo" / "report.html").read_text().count("<svg ") == 6
     assert all(speed["fps"] > 0 for engine in report["engines"] for speed in engine["speeds"])
     assert sorted(path.name for path in (tmp_path / "deploy-demo").glob("*.engine"))
-    assert inspect_artifact(tmp_path / "deploy-demo" / "lfm.pth")["recipe"]["name"] == "demo"
+    recipe = inspect_artifact(tmp_path / "deploy-demo" / "lfm.pth")["recipe"]
+    # What 'lfm-deploy train --recipe demo' trains, on the same pixels; runs repeat bit for bit, see test_run.py.
+    split = make_demonstration_split(read_recipe("demo").tiles, read_recipe("demo").augmentation(), 0)
+    assert recipe.items() >= (read_recipe("demo").as_dict() | {"data_sha256": split.sha256}).items()
     assert "6/6 verify" in err

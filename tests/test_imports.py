@@ -36,6 +36,7 @@ def test_every_source_file_has_its_tests():
         "range_choice": "calibration",
     }
     elsewhere["data"] = "training_data"
+    elsewhere["train"] = "run"
     for package in ("lfm_deploy", "export", "engines", "training", "calib"):
         for path in (ROOT / package).glob("*.py"):
             if not path.stem.startswith("__"):

@@ -26,6 +26,7 @@ TRAINING_PHOTOGRAPHS = (
     "rocket.jpg",
     "china.jpg",
 )
+VALIDATION_PHOTOGRAPHS = ("coins.png",)
 TEST_PHOTOGRAPHS = ("camera.png", "chelsea.png", "coffee.png", "gravel.png", "flower.jpg")
 _SCIKIT_LEARN = {"china.jpg": 0, "flower.jpg": 1}
 

@@ -1,118 +1,241 @@
-"""The plain training loop: Adam on binary cross-entropy."""
+"""The loop: epochs of steps, validation after each, and files from which a run goes on as if it had never stopped."""
 
+import io
+import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
-from lfm_deploy.config import ModelConfig
-from lfm_deploy.errors import ConfigError, DeployError, ShapeError
-from lfm_deploy.model import LFM, normalise
+from lfm_deploy.checkpoint import write_checkpoint
+from lfm_deploy.errors import DeployError, SuiteError
+from lfm_deploy.metrics import accuracy, average_precision
+from lfm_deploy.version import __version__
+from training.batches import Batch, count_steps, read_epoch
+from training.curves import EventWriter, draw_curves
+from training.data import DataSplit, ValidationPictures
+from training.distributed import Share, gather_objects, sum_over_processes
+from training.recipe import TrainingRecipe
+from training.state import RunFolder, RunState, find_revision, save, write_state
+from training.step import Stepper, learning_rate_at
+
+_SCORED = 32  # pictures that are judged at once
+Progress = Callable[[str, int, int], None]
 
 
 class TrainingError(DeployError):
     """Training cannot go on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """How to train. ``learning_rate`` falls linearly to zero over all steps."""
+class InterruptedTrainingError(DeployError):
+    """Training was asked to stop, and saved where it stood."""
 
-    epochs: int = 12
-    batch: int = 32
-    learning_rate: float = 2e-3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse values that train nothing."""
-        if self.epochs < 1 or self.batch < 2 or not self.learning_rate > 0:
-            raise ConfigError(f"need epochs >= 1, batch >= 2 and a learning rate above 0, got {self}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint's recipe."""
-        return asdict(self)
+    exit_code = 130
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochResult:
-    """One epoch: number from 1, mean loss, share of right decisions in training, pictures per second."""
+@dataclass(frozen=True, kw_only=True)
+class Conduct:
+    """How a run is watched and kept; nothing in here changes the weights.
 
-    epoch: int
-    loss: float
-    accuracy: float
-    images_per_second: float
-
-
-def train(
-    model_config: ModelConfig,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    config: TrainConfig,
-    on_epoch: Callable[[EpochResult], None] = lambda _: None,
-) -> LFM:
-    """Train a network from scratch; on a CPU the same seed gives the same weights.
-
-    Args:
-        model_config: the architecture.
-        images: uint8 ``(N, H, W, 3)``.
-        labels: ``(N,)``; 0 is real, 1 is fake.
-        config: the recipe.
-        on_epoch: called after each epoch.
-
-    Returns:
-        The network in evaluation mode.
-
-    Raises:
-        ShapeError: there are not as many labels as images, or fewer than a batch.
-        TrainingError: the loss is no longer a number.
+    Attributes:
+        save_steps: the state is saved after as many steps, and after every epoch.
+        workers: threads that read pictures; 0 reads between steps.
+        on_epoch: takes each epoch's entry of ``history.json``.
+        on_message: takes lines for people.
+        on_progress: takes what is done, steps done, and steps in all.
+        should_stop: asked after each step; True saves and stops.
     """
-    if len(images) != len(labels) or len(images) < config.batch:
-        raise ShapeError(f"got {len(images)} images and {len(labels)} labels, expected equal numbers >= {config.batch}")
-    pixels, targets = torch.from_numpy(images), torch.from_numpy(labels).float()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = LFM(model_config)
-    generator = torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    steps = len(images) // config.batch  # the rest of an epoch is left out: a batch of one breaks batch statistics
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=config.epochs * steps)
-    model.train()
-    for epoch in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        order = torch.randperm(len(images), generator=generator)
-        loss_sum, right = 0.0, 0
-        for step in range(steps):
-            chosen = order[step * config.batch : (step + 1) * config.batch]
-            loss, correct = _step(model, optimizer, _flipped(pixels[chosen], generator), targets[chosen])
-            if not np.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} in epoch {epoch}, step {step + 1}; lower the learning rate")
-            schedule.step()
-            loss_sum, right = loss_sum + loss, right + correct
-        seen = steps * config.batch
-        seconds = time.perf_counter() - started
-        on_epoch(
-            EpochResult(epoch=epoch, loss=loss_sum / steps, accuracy=right / seen, images_per_second=seen / seconds)
+
+    save_steps: int = 200
+    workers: int = 2
+    on_epoch: Callable[[dict[str, Any]], None] = lambda _: None
+    on_message: Callable[[str], None] = lambda _: None
+    on_progress: Progress = lambda *_: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+class Loop:
+    """One run of a recipe over data, from wherever its state says."""
+
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        data: DataSplit,
+        folder: RunFolder,
+        run: RunState,
+        stepper: Stepper,
+        conduct: Conduct,
+    ) -> None:
+        self.recipe, self.data, self.folder = recipe, data, folder
+        self.run, self.stepper, self.conduct = run, stepper, conduct
+        self.share: Share = stepper.share
+        self.steps = count_steps(data.training.labels, recipe.batch)
+        self._rows = self.share.rows(recipe.batch)
+        self._revision = find_revision()
+
+    def finish(self) -> None:
+        """Train until all epochs are done.
+
+        Raises:
+            TrainingError: the loss or a validation logit is not finite.
+            InterruptedTrainingError: it was asked to stop.
+            SavingError: a file could not be written.
+            SuiteError: no picture of a class can be read.
+        """
+        for pictures in (self.data.training, self.data.validation):
+            pictures.unreadable.update(self.run.unreadable)
+        with ExitStack() as stack:
+            pool = None
+            if self.conduct.workers:
+                pool = stack.enter_context(ThreadPoolExecutor(self.conduct.workers))
+            events = None
+            if self.share.leads:
+                events = stack.enter_context(EventWriter(self.folder.events, self.run.epoch + 1))
+                if not events.is_open:
+                    self.conduct.on_message("no event files: TensorBoard is missing; pip install 'lfm-deploy[train]'")
+            while self.run.epoch < self.recipe.epochs:
+                self._train_epoch(pool)
+                entry = self.run.history[-1]
+                if events is not None:
+                    events.write(entry)
+                self.conduct.on_epoch(entry)
+        if self.share.leads:
+            title = f"{self.recipe.name}, {len(self.run.history)} epochs"
+            save(self.folder.curves, lambda path: draw_curves(self.run.history, path, title))
+
+    def _train_epoch(self, pool: ThreadPoolExecutor | None) -> None:
+        run, started, first = self.run, time.perf_counter(), self.run.step
+        batches = read_epoch(
+            self.data.training,
+            batch=self.recipe.batch,
+            rows=self._rows,
+            seed=self.recipe.seed,
+            epoch=run.epoch,
+            first_step=first,
+            pool=pool,
         )
-    return model.eval()
+        for batch in batches:
+            self._take_step(batch)
+            self.conduct.on_progress(f"epoch {run.epoch + 1} of {self.recipe.epochs}", run.step, self.steps)
+        seconds = time.perf_counter() - started
+        self._close_epoch((self.steps - first) * self.recipe.batch / seconds if seconds else 0.0)
+
+    def _take_step(self, batch: Batch) -> None:
+        run = self.run
+        rate = learning_rate_at(self.recipe, self.stepper.steps_done, self.steps)
+        lost, right = self.stepper.take(batch.images, batch.labels, rate)
+        values = (lost / self.share.count, right, self.conduct.should_stop())
+        loss, total_right, stop = sum_over_processes(values, self.share, self.stepper.device)
+        if not np.isfinite(loss):
+            raise self._broken(batch, lost)
+        run.step += 1
+        run.loss_sum += loss
+        run.right += round(total_right)
+        if stop:
+            self._save_state()
+            raise InterruptedTrainingError(
+                f"stopped in epoch {run.epoch + 1} after step {run.step} of {self.steps}, and saved; go on with "
+                f"'lfm-deploy train --resume {self.folder.path}'"
+            )
+        if run.step % self.conduct.save_steps == 0 and run.step < self.steps:
+            self._save_state()
+
+    def _close_epoch(self, images_per_second: float) -> None:
+        """Validate, write the checkpoints, then the state: killed in between, the same files are written again."""
+        run, seen = self.run, self.steps * self.recipe.batch
+        acc, ap = self._validate()
+        entry = {
+            "epoch": run.epoch + 1,
+            "loss": run.loss_sum / self.steps,
+            "training_acc": run.right / seen,
+            "acc": acc,
+            "ap": ap,
+            "learning_rate": learning_rate_at(self.recipe, self.stepper.steps_done - 1, self.steps),
+            "images_per_second": images_per_second,
+        }
+        run.history.append(entry)
+        better = run.best is None or _worth(entry) >= _worth(run.best)
+        if better:
+            run.best = entry
+        run.epoch, run.step, run.loss_sum, run.right = run.epoch + 1, 0, 0.0, 0
+        if self.share.leads:
+            if better:
+                self._write_checkpoint(self.folder.best, entry)
+            self._write_checkpoint(self.folder.last, entry)
+        self._save_state()
+        if self.share.leads:
+            save(self.folder.history, lambda path: _write_json(path, run.history))
+
+    def _validate(self) -> tuple[float, float]:
+        """ACC and AP on the validation pictures, each process judging its share of them."""
+        validation = self.data.validation
+        mine = range(self.share.index, len(validation.labels), self.share.count)
+        scores: dict[int, float] = {}
+        for numbers, images in validation.read_batches(mine, _SCORED):
+            scores.update(zip(numbers, self.stepper.score(images).tolist(), strict=True))
+            self.conduct.on_progress(f"epoch {self.run.epoch + 1}: validation", len(scores), len(mine))
+        for part, unreadable in gather_objects(
+            (scores, self.data.training.unreadable | validation.unreadable), self.share
+        ):
+            scores |= part
+            self.run.unreadable |= unreadable
+        rows = sorted(scores)
+        return _judge(np.array([scores[row] for row in rows], np.float32), rows, validation)
+
+    def _write_checkpoint(self, path: Path, entry: dict[str, Any]) -> None:
+        recipe = self.recipe.as_dict() | {
+            "data_sha256": self.run.source["sha256"],
+            "git_revision": self._revision,
+            "lfm_deploy": __version__,
+            "processes": self.share.count,
+        }
+        metrics = {key: value for key, value in entry.items() if key != "images_per_second"}
+        save(path, lambda temporary: write_checkpoint(temporary, self.stepper.model, recipe=recipe, metrics=metrics))
+
+    def _save_state(self) -> None:
+        if self.share.leads:
+            write_state(self.folder.state, self.run, self.stepper.state())
+
+    def _broken(self, batch: Batch, lost: float) -> TrainingError:
+        content = io.BytesIO()
+        np.savez_compressed(content, images=batch.images, labels=batch.labels, indices=batch.indices)
+        path = self.folder.broken_batch
+        if self.share.count > 1:
+            path = path.with_stem(f"{path.stem}-{self.share.index}")
+        save(path, lambda temporary: _write_bytes(temporary, content.getvalue()))
+        return TrainingError(
+            f"the loss is {lost} in epoch {self.run.epoch + 1}, step {self.run.step + 1}; its batch is in {path}; "
+            "look at it, or lower the learning rate, and start again"
+        )
 
 
-def _flipped(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each picture left to right with probability 1/2."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(2), images)
+def _worth(entry: dict[str, Any]) -> tuple[float, float]:
+    """What checkpoints are chosen by; AP is a sum, whose rounding must not choose.
+
+    Of equal ones the later is taken: easy validation pictures are all right long before training is over.
+    """
+    return round(entry["ap"], 9), entry["acc"]
 
 
-def _step(model: LFM, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor) -> tuple[float, int]:
-    """Loss of one batch, and how many decisions were right; the weights are updated."""
-    logits = model(normalise(images))
-    loss = F.binary_cross_entropy_with_logits(logits, targets)
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    optimizer.step()
-    return loss.item(), int(((logits > 0) == (targets > 0.5)).sum())
+def _judge(scores: NDArray[np.float32], rows: list[int], validation: ValidationPictures) -> tuple[float, float]:
+    labels = validation.labels[rows]
+    if len(np.unique(labels)) < 2:
+        path, reason = next(iter(validation.unreadable.items()))
+        raise SuiteError(f"validation needs readable pictures of both classes; unreadable is {path}: {reason}")
+    if not np.isfinite(scores).all():
+        raise TrainingError("a validation logit is not finite; lower the learning rate")
+    return accuracy(scores, labels), average_precision(scores, labels)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

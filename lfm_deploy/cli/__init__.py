@@ -12,6 +12,7 @@ from lfm_deploy.version import __version__
 # In the order of the work; help texts are here so that --help imports no command.
 _COMMANDS = {
     "demo": "Run the whole chain on this machine with data that it makes itself.",
+    "train": "Train a checkpoint, by the paper's protocol or by a recipe.",
     "export": "Export a checkpoint to ONNX, proved equal to it on real pixels.",
     "calibrate": "Measure activation ranges on pictures, for build --int8.",
     "build": "Build typed ONNX and TensorRT engines.",

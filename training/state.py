@@ -1,0 +1,166 @@
+"""What a run leaves in its folder, each file whole or not at all: checkpoints, and the state to go on from."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lfm_deploy.atomic import write_atomically
+from lfm_deploy.errors import CheckpointError, DeployError
+
+FORMAT = "lfm-deploy training state 1"
+
+
+class SavingError(DeployError):
+    """A file of a run could not be written; the one before it is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names of a run's files.
+
+    ``best.pth`` and ``last.pth`` are checkpoints to deploy; ``state.pth`` is what ``--resume`` reads; ``history.json``
+    and ``curves.png`` have the epochs; ``events/`` is for TensorBoard; ``nan-batch.npz`` is what broke the loss.
+    """
+
+    path: Path
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the highest validation AP; of equal ones, that with the highest ACC, then the last."""
+        return self.path / "best.pth"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.path / "last.pth"
+
+    @property
+    def state(self) -> Path:
+        """All that the next step depends on."""
+        return self.path / "state.pth"
+
+    @property
+    def history(self) -> Path:
+        """What each epoch gave."""
+        return self.path / "history.json"
+
+    @property
+    def curves(self) -> Path:
+        """The same to look at."""
+        return self.path / "curves.png"
+
+    @property
+    def events(self) -> Path:
+        """Event files for TensorBoard."""
+        return self.path / "events"
+
+    @property
+    def broken_batch(self) -> Path:
+        """Pixels, labels and numbers of the pictures whose loss was not finite."""
+        return self.path / "nan-batch.npz"
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """Where a run stands, beside its network and optimiser.
+
+    Attributes:
+        recipe: plain values of the recipe.
+        source: of the data: ``{"path": ..., "sha256": ...}``.
+        epoch: from 0, of the next step.
+        step: from 0, of the next step in that epoch.
+        loss_sum, right: over the steps of that epoch that were done.
+        history: what each epoch gave, as plain values.
+        best: that of the best checkpoint.
+        unreadable: files that could not be read, with the reason.
+    """
+
+    recipe: dict[str, Any]
+    source: dict[str, Any]
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    right: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def write_state(path: Path, run: RunState, network: dict[str, Any]) -> None:
+    """Write where a run stands.
+
+    Args:
+        path: of ``state.pth``.
+        run: its position.
+        network: of ``Stepper.state``.
+
+    Raises:
+        SavingError: it cannot be written; the state before it is whole.
+    """
+
+    def write(temporary: Path) -> None:
+        torch.save({"format": FORMAT, "run": vars(run), "network": network}, temporary)
+
+    save(path, write)
+
+
+def save(path: Path, write: Callable[[Path], None]) -> None:
+    """Write one file of a run, whole or not at all.
+
+    Raises:
+        SavingError: it cannot be written; what was there before is whole.
+    """
+    try:
+        with write_atomically(path) as temporary:
+            write(temporary)
+    except OSError as error:
+        raise _describe(path, error.strerror or str(error)) from None
+    except RuntimeError as error:  # torch.save does not say what the system said
+        reason = str(error).strip().partition("\n")[0]
+        raise _describe(path, f"the disk took no more: {reason}") from None
+
+
+def _describe(path: Path, reason: str) -> SavingError:
+    return SavingError(
+        f"{path}: cannot be written ({reason}); what was saved before is whole: make room, then go on with "
+        f"'lfm-deploy train --resume {path.parent}'"
+    )
+
+
+def read_state(path: Path) -> tuple[RunState, dict[str, Any]]:
+    """Where a run stands, and the state of its network; read with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged or something else.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; --resume takes the folder of a run that was started here")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise KeyError("format")
+        return RunState(**content["run"]), content["network"]
+    except Exception as error:  # torch.load lets many kinds escape from a damaged file
+        raise CheckpointError(
+            f"{path}: not the state of a training run, or damaged ({type(error).__name__}); start the run again"
+        ) from None
+
+
+def find_revision() -> str | None:
+    """Git revision of this code, with ``+changed`` where files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve()
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        ask("ls-files", "--error-unmatch", here.name)  # an installed package may lie in somebody else's repository
+        revision = ask("rev-parse", "HEAD")
+        return f"{revision}+changed" if ask("status", "--porcelain", "--untracked-files=no") else revision
+    except (OSError, subprocess.SubprocessError):
+        return None
