@@ -37,18 +37,19 @@ def find_specimens(pictures: Path | str, data: Path | str | None = None, *, size
     Args:
         pictures: a folder, or a suite or group as ``load_suites`` takes them.
         data: where published suites lie, as of ``load_suites``.
-        size: size policy of a folder; published suites have their own.
+        size: size policy of a folder or list; published suites have their own.
 
     Raises:
         SuiteError: it is neither, or holds no picture.
     """
     folder = Path(pictures)
-    if folder.is_dir() and str(pictures).lower() not in {spec.name.lower() for spec in describe_suites()} | set(GROUPS):
+    is_published = str(pictures).lower() in {spec.name.lower() for spec in describe_suites()} | set(GROUPS)
+    if folder.is_dir() and not is_published:
         found = [_place(folder, path, size) for path in find_images(folder)]
         if not found:
             raise SuiteError(f"{folder}: no picture in it; put .png or .jpg files there, best into 0_real/ and 1_fake/")
         return found
-    suites = load_suites(pictures, data, size=size)
+    suites = load_suites(pictures, data, size=None if is_published else size)
     return [
         Specimen(
             path=image.path,

@@ -7,8 +7,9 @@ import torch
 from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.errors import ConfigError
 from lfm_deploy.examples import Explainer, Kind, choose_examples, residual_levels
-from lfm_deploy.model import neighbouring_pixel_relationships, normalise
+from lfm_deploy.model import normalise
 from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.residuals import neighbouring_pixel_relationships
 
 
 def chosen(labels, logits, sets=None, threshold=0.0, count=4):
@@ -73,7 +74,7 @@ def test_selected_counts_the_values_that_see_a_pixel(explained):
     model, config = checkpoint.build_model(), checkpoint.config
     with torch.inference_mode():
         x = normalise(torch.from_numpy(tile[None]))
-        maps = model.projection(model.snet(neighbouring_pixel_relationships(x)))[0].flatten(1).numpy()
+        maps = model.maps(x)[0].flatten(1).numpy()
     expected = np.zeros(tile.shape[:2])
     columns = config.map_size(*tile.shape[:2])[1]
     for channel in maps:
