@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from lfm_deploy.deployment import export_into
     from lfm_deploy.errors import DeployError
     from lfm_deploy.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
+    from lfm_deploy.exploration import Exploration, explore
     from lfm_deploy.images import read_batches, read_image
     from lfm_deploy.prediction import predict
     from lfm_deploy.quantisation import Budget, Recipe
     from lfm_deploy.quantising import quantise_into
     from lfm_deploy.rows import Prediction
+    from lfm_deploy.specimens import draw_sample, find_specimens
     from lfm_deploy.suites import load_suites
     from lfm_deploy.verification import Verification, verify
     from lfm_deploy.workdir import Workdir
@@ -50,11 +52,13 @@ _SOURCES = {
     "lfm_deploy.deployment": ("export_into",),
     "lfm_deploy.errors": ("DeployError",),
     "lfm_deploy.evidence": ("Evidence", "draw_evidence", "evidence_contributions", "evidence_map"),
+    "lfm_deploy.exploration": ("Exploration", "explore"),
     "lfm_deploy.images": ("read_batches", "read_image"),
     "lfm_deploy.prediction": ("predict",),
     "lfm_deploy.quantisation": ("Budget", "Recipe"),
     "lfm_deploy.quantising": ("quantise_into",),
     "lfm_deploy.rows": ("Prediction",),
+    "lfm_deploy.specimens": ("draw_sample", "find_specimens"),
     "lfm_deploy.suites": ("load_suites",),
     "lfm_deploy.verification": ("Verification", "verify"),
     "lfm_deploy.workdir": ("Workdir",),
@@ -70,6 +74,7 @@ __all__ = [
     "DeployError",
     "Engine",
     "Evidence",
+    "Exploration",
     "ExportConfig",
     "InputForm",
     "ModelConfig",
@@ -82,10 +87,13 @@ __all__ = [
     "build_engine",
     "calibrate_into",
     "draw_evidence",
+    "draw_sample",
     "evidence_contributions",
     "evidence_map",
+    "explore",
     "export_into",
     "export_onnx",
+    "find_specimens",
     "load_engine",
     "load_library",
     "load_suites",
