@@ -28,7 +28,8 @@ def test_tensors_are_what_pytorch_computes(reader, small_checkpoint, tiles):
     import torch
 
     from lfm_deploy.checkpoint import read_checkpoint
-    from lfm_deploy.model import neighbouring_pixel_relationships, normalise
+    from lfm_deploy.model import normalise
+    from lfm_deploy.residuals import neighbouring_pixel_relationships
 
     model = read_checkpoint(small_checkpoint).build_model().eval()
     with torch.inference_mode():

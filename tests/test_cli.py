@@ -96,7 +96,7 @@ def test_a_broken_gate_is_exit_1_and_says_which(call, own_deployment, pictures):
         engine.unlink()
     path = own_deployment.graph(Precision.FP32)
     model = onnx.load(path)
-    tensor = next(t for t in model.graph.initializer if "fc.bias" in t.name)
+    tensor = next(t for t in model.graph.initializer if "head.bias" in t.name)
     tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 100, tensor.name))
     onnx.save(model, path)
     code, out, _ = call("verify", "--suite", pictures, "--no-speed", "--workdir", own_deployment.path)
@@ -123,7 +123,7 @@ def test_bad_checkpoints(call, tmp_path, small_checkpoint):
     (tmp_path / "cut.pth").write_bytes(small_checkpoint.read_bytes()[:5000])
     says(call("export", "cut.pth"), 2, "damaged")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
-    says(call("export", "other.pth"), 2, "missing cnn.layer1.0.bias", "unexpected weight")
+    says(call("export", "other.pth"), 2, "expected LFM (cnn.layer1.0.weight", "or NPR (conv1.weight", "found weight")
     assert not (tmp_path / "deploy").exists()
 
 

@@ -20,7 +20,8 @@ def test_the_demo_runs_the_whole_chain(tmp_path, monkeypatch, capfd):
     assert {engine["name"] for engine in report["engines"]} >= {"onnxruntime int8 tensorrt", "onnxruntime int8 cpu"}
     assert report["demo"]["without_int8"] == {}
     assert report["verdict"]["outcome"] == "passed"
-    assert (tmp_path / "deploy-demo" / "report.html").read_text().count("<svg ") == 6
+    page = (tmp_path / "deploy-demo" / "report.html").read_text()
+    assert all(f'<section id="{part}">' in page for part in ("engines", "gates", "curves", "speed", "int8"))
     assert all(speed["fps"] > 0 for engine in report["engines"] for speed in engine["speeds"])
     assert sorted(path.name for path in (tmp_path / "deploy-demo").glob("*.engine"))
     recipe = inspect_artifact(tmp_path / "deploy-demo" / "lfm.pth")["recipe"]

@@ -5,8 +5,9 @@ import torch
 from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import ShapeError
 from lfm_deploy.evidence import draw_evidence, evidence_contributions, evidence_map
-from lfm_deploy.model import neighbouring_pixel_relationships, normalise
+from lfm_deploy.model import normalise
 from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.residuals import neighbouring_pixel_relationships
 
 
 def explain(model, tile):

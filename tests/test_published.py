@@ -150,6 +150,11 @@ def test_readme_says_what_came_out(wild):
         acc, ap = (suite["mean"][name]["value"] for name in ("acc", "ap"))
         share = "-" if made is None else f"{100 * made['int8_share']:.0f} %"
         assert f"| {row} | {share} | {acc:.2f} | {ap:.2f} | {flips} |" in readme
+    needs = [
+        max(gate["need"] or 0 for gate in engine_of(report, name)["gates"])
+        for name in ("onnxruntime fp16", "onnxruntime int8 tensorrt")
+    ]
+    assert "FP16 needs {:,} of the kind, INT8 for TensorRT {:,}.".format(*needs) in " ".join(readme.split())
     complete = [part for part in suite["sets"] if part["ap"] is not None]
     assert f"{suite['pictures']} photographs and generator outputs of {len(suite['sets'])} test sets" in readme
     assert f"the {len(complete)} that have both" in readme

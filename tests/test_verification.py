@@ -107,7 +107,7 @@ def test_swapped_channels_of_the_graph_are_caught(own_deployment, pictures, prec
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_a_threshold_folded_into_the_bias_is_caught(own_deployment, pictures, precision):
     def move(model):
-        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "fc.bias")
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "head.bias")
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.5), tensor.name))
 
     gates = check_caught(own_deployment, pictures, precision, move)
