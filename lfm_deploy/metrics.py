@@ -65,24 +65,12 @@ def average_precision(scores: NDArray[np.floating], labels: NDArray[np.integer])
     """
     from sklearn.metrics import average_precision_score
 
-    _check_ranking("average precision", scores, labels)
+    _check(scores, labels)
+    if not np.isfinite(scores).all():
+        raise MetricError("average precision is undefined: a score is infinite or not a number")
+    if len(np.unique(labels)) < 2:
+        raise MetricError("average precision is undefined: it needs real pictures and fake ones")
     return float(average_precision_score(labels, scores))
-
-
-def area_under_roc(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Chance that a fake scores above a real picture, in [0, 1]; equal scores count half.
-
-    Args:
-        scores: ``(N,)``, finite; larger is more likely fake.
-        labels: ``(N,)``; 0 is real, 1 is fake.
-
-    Raises:
-        MetricError: as ``average_precision``.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    _check_ranking("area under the ROC curve", scores, labels)
-    return float(roc_auc_score(labels, scores))
 
 
 def decision_flips(
@@ -96,14 +84,6 @@ def decision_flips(
     if logits.shape != reference.shape:
         raise MetricError(f"flips need the same pictures, got {logits.shape} and {reference.shape} logits")
     return np.flatnonzero(decisions(logits, threshold) != decisions(reference, threshold))
-
-
-def _check_ranking(name: str, scores: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
-    _check(scores, labels)
-    if not np.isfinite(scores).all():
-        raise MetricError(f"{name} is undefined: a score is infinite or not a number")
-    if len(np.unique(labels)) < 2:
-        raise MetricError(f"{name} is undefined: it needs real pictures and fake ones")
 
 
 def _check(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> None:

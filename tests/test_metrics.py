@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from lfm_deploy.errors import MetricError
-from lfm_deploy.metrics import accuracy, accuracy_of_class, area_under_roc, average_precision, decision_flips
+from lfm_deploy.metrics import accuracy, accuracy_of_class, average_precision, decision_flips
 
 
 def average_precision_by_definition(scores, labels):
@@ -21,18 +21,6 @@ def test_average_precision_is_its_definition_also_with_ties(seed):
     # Ties share one threshold; float64 sums of 100 terms.
     assert average_precision(scores, labels) == pytest.approx(
         average_precision_by_definition(scores, labels), abs=1e-12
-    )
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_area_under_roc_is_the_chance_that_a_fake_scores_higher(seed):
-    rng = np.random.default_rng(seed)
-    labels = np.append(rng.integers(0, 2, 99), [0, 1])
-    scores = rng.integers(0, 5, 101) / 4  # five values, so most pairs tie and count half
-    differences = scores[labels == 1][:, None] - scores[labels == 0]
-    # Float64 sums of trapezoids.
-    assert area_under_roc(scores, labels) == pytest.approx(
-        ((differences > 0) + (differences == 0) / 2).mean(), abs=1e-12
     )
 
 
@@ -88,9 +76,8 @@ def test_flips():
     ],
 )
 def test_what_has_no_average_precision(scores, labels, complaint):
-    for metric in (average_precision, area_under_roc):
-        with pytest.raises(MetricError, match=complaint):
-            metric(np.array(scores, dtype=float), np.array(labels, dtype=int))
+    with pytest.raises(MetricError, match=complaint):
+        average_precision(np.array(scores, dtype=float), np.array(labels, dtype=int))
 
 
 def test_lengths_and_classes_of_the_others():
