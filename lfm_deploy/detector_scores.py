@@ -1,12 +1,13 @@
 """Foreign detectors in a verification: the same files, each read as its detector wants them, and rows without gates."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lfm_deploy.comparison import Scores
+from lfm_deploy.comparison import Scores, SuiteResult
 from lfm_deploy.errors import DetectorError, SuiteError
 from lfm_deploy.images import SkippedImage
 from lfm_deploy.score_cache import ScoreCache
@@ -85,6 +86,16 @@ def score_detector(
         )
         parts.append((part.name, scores))
     return parts, skipped, cached
+
+
+def without_calibration(result: SuiteResult) -> SuiteResult:
+    """The same without calibration errors: logits moved by a threshold are not those of the probabilities any more."""
+    return replace(
+        result,
+        mean=replace(result.mean, ece=None),
+        pooled=replace(result.pooled, ece=None),
+        sets=tuple(replace(part, metrics=replace(part.metrics, ece=None)) for part in result.sets),
+    )
 
 
 def open_all(paths: Sequence[Path], device: str) -> list["ForeignDetector"]:

@@ -10,7 +10,7 @@ from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.benchmark import Speed
 from lfm_deploy.comparison import Scores, SuiteResult, compare_suite, measure_suite
 from lfm_deploy.contract import Contract, check_contract
-from lfm_deploy.detector_scores import check_names, open_all, score_detector
+from lfm_deploy.detector_scores import check_names, open_all, score_detector, without_calibration
 from lfm_deploy.envelope import find_envelope_engine, measure_envelope
 from lfm_deploy.envelope_figures import Envelope
 from lfm_deploy.errors import ImageError
@@ -219,7 +219,8 @@ def _describe_detector(
         scores, skipped, known = score_detector(detector, suite, of_suite, cache, batch, on_progress)
         result.scores[detector.name, suite.name] = scores
         result.skipped += skipped
-        suites.append(measure_suite(suite.name, scores, 0.0))  # its threshold is subtracted from its scores
+        measured = measure_suite(suite.name, scores, 0.0)  # its threshold is subtracted from its scores
+        suites.append(without_calibration(measured) if detector.threshold_logit else measured)
         cached += known
     return EngineResult(
         name=detector.name,

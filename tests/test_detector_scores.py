@@ -60,6 +60,7 @@ def test_a_detector_stands_in_the_table_without_gates(workdir, describe, picture
     assert detector.suites[0].against is None
     assert found.compared == [engine]
     report = make_report(found, device="cpu")
+    assert report["verdict"]["text"] == "PASSED on CPU: 1 of 1 engines hold their gates"
     values = json.loads(json.dumps(report))["engines"][2]
     assert (values["kind"], values["name"], values["file"]) == ("detector", "someone else's", "lfm.onnx")
     assert len(scores_as_rows(found)) == 3 * 24
@@ -73,6 +74,9 @@ def test_its_threshold_counts(workdir, describe, pictures):
     assert lenient.mean.acc_fake.value > 0
     assert strict.mean.acc_fake.value == 0
     assert strict.logits.max() == 0
+    # Moved by the threshold, they are no longer the logits of its probabilities.
+    assert strict.mean.ece is strict.pooled.ece is strict.sets[0].metrics.ece is None
+    assert lenient.mean.ece is not None
 
 
 def test_a_second_run_takes_its_scores_from_the_cache(workdir, describe, pictures):

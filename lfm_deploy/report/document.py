@@ -130,7 +130,8 @@ def _verdict(verification: Verification, device: str) -> str:
     """The verdict in one line."""
     ran, outcome = verification.compared, verification.outcome
     place = "on CPU" if device == "cpu" else f"on {device}"
-    waiting = len(verification.engines) - 1 - len(ran)
+    engines = sum(engine.kind == "engine" for engine in verification.engines)
+    waiting = engines - len(ran)
     rest = f"; {waiting} not run" if waiting else ""
     if outcome is VerdictOutcome.FAILED:
         broken = ", ".join(engine.name for engine in ran if engine.failed)
@@ -139,7 +140,7 @@ def _verdict(verification: Verification, device: str) -> str:
         return f"NOTHING VERIFIED {place}: no engine could run{rest}"
     if outcome is VerdictOutcome.UNDECIDED:
         return f"UNDECIDED {place}: {_describe_undecided(ran)}{rest}"
-    return f"PASSED {place}: {len(ran)} of {len(verification.engines) - 1} engines hold their gates{rest}"
+    return f"PASSED {place}: {len(ran)} of {engines} engines hold their gates{rest}"
 
 
 def _describe_undecided(engines: list[EngineResult]) -> str:
