@@ -93,7 +93,8 @@ class LFM(nn.Module):
     @property
     def backbone(self) -> nn.Module:
         """From residuals ``(N, 3, H, W)`` to maps ``(N, config.maps, h, w)``: ``snet`` or ``resnet50``."""
-        return self.get_submodule(self.config.backbone)
+        backbone: nn.Module = getattr(self, self.config.backbone.value)
+        return backbone
 
     def maps(self, x: Tensor) -> Tensor:
         """What is pooled: normalised pictures ``(N, 3, H, W)`` -> ``(N, config.channels, h, w)``.

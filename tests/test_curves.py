@@ -21,7 +21,6 @@ def test_curves_are_a_png(tmp_path, epochs):
 
 
 def test_event_files_hold_the_epochs(tmp_path):
-    pytest.importorskip("tensorboard", reason="the extra 'train' is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for first in (1, 3):  # a run that was killed in its third epoch, and gone on with

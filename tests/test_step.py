@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -43,6 +44,17 @@ def test_the_learning_rate_is_that_of_pytorchs_schedulers(schedule):
         assert learning_rate_at(recipe, done, steps) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
         optimizer.step()
         theirs.step()
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own parts, and must not fail of it
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_step_is_the_same_step():
+    _, losses = run(changed(rbld=True))
+    stepper, compiled = run(changed(rbld=True, compile=True))
+    assert isinstance(stepper._heads, torch._dynamo.OptimizedModule)
+    # Rounding in another order; four steps of Adam do not let it grow further.
+    assert compiled == pytest.approx(losses, rel=1e-4)
+    assert not any(isinstance(part, PooledNorm) for part in stepper.model.modules())
 
 
 def test_a_step_is_that_of_plain_pytorch():
