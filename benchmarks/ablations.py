@@ -3,10 +3,15 @@
     python benchmarks/ablations.py ablations --recipes table4_gap,table4_tkp,table4_tkp_rbld_rks --seeds 3
 
 Each recipe lends its model and its regularisers; data, learning rate and epochs are the demonstration's, so that two
-cores train it in minutes, and widths are a quarter of the recipe's. Every network is judged on the demonstration's test
-photographs, of which nothing was seen in training, by its last checkpoint. Seeds change weights, order and the random
-kernels of the fakes. What is trained already in the folder is not trained again, and a run that was killed is gone on
-with: start the same command again.
+cores train it in minutes, and widths are a quarter of the recipe's. Every network is judged by its last checkpoint, on
+photographs of which nothing was seen in training:
+
+- "whole": the demonstration's test tiles, real and up-sampled in five ways, three of them never seen;
+- "patch": the same, but only a square in the middle of a fake is up-sampled, the rest of it is the real tile;
+- with ``--suite``, sets of your own.
+
+Seeds change weights, order and the random kernels of the fakes. What is trained already in the folder is not trained
+again, and a run that was killed is gone on with: start the same command again.
 """
 
 import json
@@ -18,6 +23,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from PIL import Image
 
 from engines.host import keep_freed_memory
 from lfm_deploy.atomic import write_atomically
@@ -47,19 +53,24 @@ _TEST_SEED = 0  # all networks are judged on the same pixels
 @click.option("--epochs", default=12, show_default=True)
 @click.option("--narrower", default=4, show_default=True, help="Widths and projection are divided by this.")
 @click.option("--tiles", default=6, show_default=True, help="Of each test photograph, real, and for each fake way.")
-def main(folder: Path, recipes: str, seeds: int, epochs: int, narrower: int, tiles: int) -> None:
+@click.option("--patch", default=48, show_default=True, help="Side of the square that is fake, in pixels.")
+@click.option("--suite", type=click.Path(path_type=Path), help="Judge on these sets too.")
+def main(
+    folder: Path, recipes: str, seeds: int, epochs: int, narrower: int, tiles: int, patch: int, suite: Path | None
+) -> None:
     """Train what is missing, and print the table."""
     keep_freed_memory()
-    test = folder / "test"
-    write_test_tiles(test, tiles=tiles, seed=_TEST_SEED)  # the same pixels each time
-    found: dict[str, list[dict[str, float]]] = {}
+    tests = {"whole": folder / "test", "patch": folder / f"patch{patch}"} | ({suite.name: suite} if suite else {})
+    write_test_tiles(tests["whole"], tiles=tiles, seed=_TEST_SEED)  # the same pixels each time
+    write_patches(tests["whole"], tests["patch"], patch)
+    found: dict[str, list[dict[str, dict[str, float]]]] = {}
     with progress_bar() as update:
         for seed in range(seeds):
             for name in recipes.split(","):
                 recipe = adapt(name, seed=seed, epochs=epochs, narrower=narrower)
                 run = folder / f"{name}-seed{seed}"
                 conduct = Conduct(on_progress=lambda what, *done, run=run: update(f"{run.name}: {what}", *done))
-                found.setdefault(name, []).append(judge(run, recipe, test, conduct))
+                found.setdefault(name, []).append(judge(run, recipe, tests, conduct))
     _print(found, f"{epochs} epochs, widths / {narrower}, {seeds} seeds, {describe_environment()['processor']}")
 
 
@@ -76,49 +87,69 @@ def adapt(name: str, *, seed: int, epochs: int, narrower: int) -> TrainingRecipe
     return TrainingRecipe.from_values(name, values)
 
 
-def judge(run: Path, recipe: TrainingRecipe, test: Path, conduct: Conduct) -> dict[str, float]:
-    """Train a run, or go on with it, or take what it gave; its figures on the test sets, means over them."""
+def write_patches(whole: Path, folder: Path, side: int) -> None:
+    """A copy of the test sets whose fakes are real but for a square in the middle."""
+    for real in sorted(whole.glob("*/0_real/*")):
+        fake = real.parents[1] / "1_fake" / real.name
+        mixed = folder / real.parents[1].name
+        for label in ("0_real", "1_fake"):
+            (mixed / label).mkdir(parents=True, exist_ok=True)
+        with Image.open(real) as pixels, Image.open(fake) as altered:
+            pixels.save(mixed / "0_real" / real.name)
+            left, top = ((length - side) // 2 for length in pixels.size)
+            square = altered.crop((left, top, left + side, top + side))
+            pixels.paste(square, (left, top))
+            pixels.save(mixed / "1_fake" / real.name)
+
+
+def judge(run: Path, recipe: TrainingRecipe, tests: dict[str, Path], conduct: Conduct) -> dict[str, dict[str, float]]:
+    """Train a run, or go on with it, or take what it gave; its figures on each test, means over its sets."""
     result = run / "result.json"
+    made: dict[str, Any] = {"recipe": recipe.as_dict(), "figures": {}}
     if result.is_file():
         made = json.loads(result.read_text())
+        if made["recipe"] != recipe.as_dict():
+            raise click.ClickException(f"{run}: holds a run with other settings; choose another folder")
     else:
         is_begun = (run / "state.pth").is_file()
         trained = resume_run(run, conduct=conduct) if is_begun else start_run(recipe, run, conduct=conduct)
-        made = {"recipe": trained.recipe.as_dict(), "figures": score(trained.folder.last, test)}
-        with write_atomically(result) as temporary:
-            temporary.write_text(json.dumps(made, indent=2) + "\n")
-    if made["recipe"] != recipe.as_dict():
-        raise click.ClickException(f"{run}: holds a run with other settings; choose another folder")
-    figures: dict[str, float] = made["figures"]
-    return figures
+        made["checkpoint"] = trained.folder.last.name
+    for name, test in tests.items():
+        if test.name not in made["figures"]:
+            conduct.on_progress(f"judged on {name}", 0, None)
+            made["figures"][test.name] = score(run / made["checkpoint"], test)
+    with write_atomically(result) as temporary:
+        temporary.write_text(json.dumps(made, indent=2) + "\n")
+    return {name: made["figures"][test.name] for name, test in tests.items()}
 
 
 def score(checkpoint: Path, test: Path) -> dict[str, float]:
     """ACC and AP of a checkpoint: means over the test sets, in per cent."""
     model = read_checkpoint(checkpoint).build_model()
-    (suite,) = load_suites(test)
     figures: dict[str, list[float]] = {"acc": [], "ap": []}
-    for part in suite.sets:
-        labels = np.array([image.label for image in part.images])
-        logits = np.zeros(len(labels), np.float32)
-        with torch.inference_mode():
-            for batch in read_batches([image.path for image in part.images], 256, batch=16):
-                logits[batch.indices] = model(normalise(torch.from_numpy(batch.images))).numpy()
-        figures["acc"].append(100 * accuracy(logits, labels))
-        figures["ap"].append(100 * average_precision(logits, labels))
+    for suite in load_suites(test):
+        for part in suite.sets:
+            labels = np.array([image.label for image in part.images])
+            logits = np.zeros(len(labels), np.float32)
+            with torch.inference_mode():
+                for batch in read_batches([image.path for image in part.images], 256, batch=16):
+                    logits[batch.indices] = model(normalise(torch.from_numpy(batch.images))).numpy()
+            figures["acc"].append(100 * accuracy(logits, labels))
+            figures["ap"].append(100 * average_precision(logits, labels))
     return {name: statistics.fmean(values) for name, values in figures.items()}
 
 
-def _print(found: dict[str, list[dict[str, float]]], title: str) -> None:
-    table = make_table(f"held-out photographs, means over five ways of up-sampling: {title}", "recipe")
-    for heading in ("ACC %: mean", "lowest", "highest", "AP %: mean", "lowest", "highest"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, figures in found.items():
-        cells: list[Any] = []
-        for key in ("acc", "ap"):
-            values = [entry[key] for entry in figures]
-            cells += [f"{value:.2f}" for value in (statistics.fmean(values), min(values), max(values))]
-        table.add_row(name, *cells)
+def _print(found: dict[str, list[dict[str, dict[str, float]]]], title: str) -> None:
+    table = make_table(f"pictures never seen in training, means over the sets: {title}", "recipe")
+    for heading in ("judged on", "ACC %: mean", "lowest", "highest", "AP %: mean", "lowest", "highest"):
+        table.add_column(heading, justify="left" if heading == "judged on" else "right", no_wrap=True)
+    for name, seeds in found.items():
+        for test in seeds[0]:
+            cells: list[Any] = []
+            for key in ("acc", "ap"):
+                values = [figures[test][key] for figures in seeds]
+                cells += [f"{value:.2f}" for value in (statistics.fmean(values), min(values), max(values))]
+            table.add_row(name, test, *cells)
     make_console().print(table)
 
 
