@@ -103,7 +103,7 @@ def write_patches(whole: Path, folder: Path, side: int) -> None:
 
 
 def judge(run: Path, recipe: TrainingRecipe, tests: dict[str, Path], conduct: Conduct) -> dict[str, dict[str, float]]:
-    """Train a run, or go on with it, or take what it gave; its figures on each test, means over its sets."""
+    """Train a run, or go on with it, or take what it gave; its figures on each test."""
     result = run / "result.json"
     made: dict[str, Any] = {"recipe": recipe.as_dict(), "figures": {}}
     if result.is_file():
@@ -124,23 +124,19 @@ def judge(run: Path, recipe: TrainingRecipe, tests: dict[str, Path], conduct: Co
 
 
 def score(checkpoint: Path, test: Path) -> dict[str, float]:
-    """ACC and AP of a checkpoint: means over the test sets, in per cent."""
+    """ACC and AP of a checkpoint over all pictures of a folder's sets together, in per cent."""
     model = read_checkpoint(checkpoint).build_model()
-    figures: dict[str, list[float]] = {"acc": [], "ap": []}
-    for suite in load_suites(test):
-        for part in suite.sets:
-            labels = np.array([image.label for image in part.images])
-            logits = np.zeros(len(labels), np.float32)
-            with torch.inference_mode():
-                for batch in read_batches([image.path for image in part.images], 256, batch=16):
-                    logits[batch.indices] = model(normalise(torch.from_numpy(batch.images))).numpy()
-            figures["acc"].append(100 * accuracy(logits, labels))
-            figures["ap"].append(100 * average_precision(logits, labels))
-    return {name: statistics.fmean(values) for name, values in figures.items()}
+    images = [image for suite in load_suites(test) for part in suite.sets for image in part.images]
+    labels = np.array([image.label for image in images])
+    logits = np.zeros(len(labels), np.float32)
+    with torch.inference_mode():
+        for batch in read_batches([image.path for image in images], 256, batch=16):
+            logits[batch.indices] = model(normalise(torch.from_numpy(batch.images))).numpy()
+    return {"acc": 100 * accuracy(logits, labels), "ap": 100 * average_precision(logits, labels)}
 
 
 def _print(found: dict[str, list[dict[str, dict[str, float]]]], title: str) -> None:
-    table = make_table(f"pictures never seen in training, means over the sets: {title}", "recipe")
+    table = make_table(f"pictures never seen in training: {title}", "recipe")
     for heading in ("judged on", "ACC %: mean", "lowest", "highest", "AP %: mean", "lowest", "highest"):
         table.add_column(heading, justify="left" if heading == "judged on" else "right", no_wrap=True)
     for name, seeds in found.items():
