@@ -6,7 +6,7 @@ Each recipe lends its model and its regularisers; data, learning rate and epochs
 cores train it in minutes, and widths are a quarter of the recipe's. Every network is judged by its last checkpoint, on
 photographs of which nothing was seen in training:
 
-- "whole": the demonstration's test tiles, real and up-sampled in five ways, three of them never seen;
+- "whole": the demonstration's test tiles, real and up-sampled in five ways;
 - "patch": the same, but only a square in the middle of a fake is up-sampled, the rest of it is the real tile;
 - with ``--suite``, sets of your own.
 
@@ -53,14 +53,22 @@ _TEST_SEED = 0  # all networks are judged on the same pixels
 @click.option("--epochs", default=12, show_default=True)
 @click.option("--narrower", default=4, show_default=True, help="Widths and projection are divided by this.")
 @click.option("--tiles", default=6, show_default=True, help="Of each test photograph, real, and for each fake way.")
-@click.option("--patch", default=48, show_default=True, help="Side of the square that is fake, in pixels.")
+@click.option(
+    "--patch",
+    type=click.IntRange(1, 256),
+    default=48,
+    show_default=True,
+    help="Side of the square that is fake, in pixels.",
+)
 @click.option("--suite", type=click.Path(path_type=Path), help="Judge on these sets too.")
 def main(
     folder: Path, recipes: str, seeds: int, epochs: int, narrower: int, tiles: int, patch: int, suite: Path | None
 ) -> None:
     """Train what is missing, and print the table."""
     keep_freed_memory()
-    tests = {"whole": folder / "test", "patch": folder / f"patch{patch}"} | ({suite.name: suite} if suite else {})
+    tests = {"whole": folder / f"whole{tiles}", "patch": folder / f"patch{patch}-{tiles}"} | (
+        {suite.name: suite} if suite else {}
+    )
     write_test_tiles(tests["whole"], tiles=tiles, seed=_TEST_SEED)  # the same pixels each time
     write_patches(tests["whole"], tests["patch"], patch)
     found: dict[str, list[dict[str, dict[str, float]]]] = {}
@@ -105,22 +113,22 @@ def write_patches(whole: Path, folder: Path, side: int) -> None:
 def judge(run: Path, recipe: TrainingRecipe, tests: dict[str, Path], conduct: Conduct) -> dict[str, dict[str, float]]:
     """Train a run, or go on with it, or take what it gave; its figures on each test."""
     result = run / "result.json"
-    made: dict[str, Any] = {"recipe": recipe.as_dict(), "figures": {}}
     if result.is_file():
-        made = json.loads(result.read_text())
-        if made["recipe"] != recipe.as_dict():
-            raise click.ClickException(f"{run}: holds a run with other settings; choose another folder")
+        made: dict[str, Any] = json.loads(result.read_text())
     else:
         is_begun = (run / "state.pth").is_file()
         trained = resume_run(run, conduct=conduct) if is_begun else start_run(recipe, run, conduct=conduct)
-        made["checkpoint"] = trained.folder.last.name
+        made = {"recipe": trained.recipe.as_dict(), "checkpoint": trained.folder.last.name, "figures": {}}
+    if made["recipe"] != recipe.as_dict():
+        raise click.ClickException(f"{run}: holds a run with other settings; choose another folder")
+    keys = {name: str(test.resolve()) for name, test in tests.items()}
     for name, test in tests.items():
-        if test.name not in made["figures"]:
+        if keys[name] not in made["figures"]:
             conduct.on_progress(f"judged on {name}", 0, None)
-            made["figures"][test.name] = score(run / made["checkpoint"], test)
+            made["figures"][keys[name]] = score(run / made["checkpoint"], test)
     with write_atomically(result) as temporary:
         temporary.write_text(json.dumps(made, indent=2) + "\n")
-    return {name: made["figures"][test.name] for name, test in tests.items()}
+    return {name: made["figures"][key] for name, key in keys.items()}
 
 
 def score(checkpoint: Path, test: Path) -> dict[str, float]:

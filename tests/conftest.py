@@ -1,6 +1,7 @@
 """What several test files share. Tests that need a folder ``shared`` beside the checkout skip where it is missing."""
 
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ LONGEST = ("test_published.py", "test_demonstration.py")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-gpu", action="store_true", help="tests that skip without a GPU fail instead")
     parser.addoption("--require-browser", action="store_true", help="tests that skip without Chromium fail instead")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is tested: a run in the background of a shell inherits that it is ignored, and so would its processes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

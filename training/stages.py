@@ -84,9 +84,7 @@ class _PoolAndNormalise(torch.autograd.Function):
         slope = -gain * inverse * for_weight / count
         offset = -gain * for_bias / count - slope * mean
         arriving.mul_(_channels(gain))
-        if (
-            places_first
-        ):  # the same on the pixels as they lie: PyTorch's loops over the other view take five times longer
+        if places_first:  # as they lie in memory: to scatter over the other view takes four times as long
             by_place = x.permute(0, 2, 3, 1)
             for_x = torch.addcmul(offset, by_place, slope)
             for_x.flatten(1, 2).scatter_add_(1, _flat_places(places), _flat_places(arriving))
