@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.library import Library, LogLine
-from engines.progress import BuildProgress, cancel_on_interrupt, make_monitor
+from engines.progress import BuildProgress, make_monitor
 from lfm_deploy.artifacts import EngineInfo, GraphInfo, InputForm, make_fingerprint, read_graph_info, sidecar_path
 from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file, write_atomically, write_together
 from lfm_deploy.errors import BuildError, ConfigError, UnavailableError
+from lfm_deploy.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
     import tensorrt as trt  # for types alone: the library in use comes as an argument
@@ -110,12 +111,12 @@ def _build_plan(
     on_progress: Callable[[BuildProgress], None] | None,
 ) -> bytes:
     api: Any = library.module
-    builder: trt.Builder = api.Builder(library.logger)
-    if builder is None:
-        raise BuildError(f"{library.name}: no builder: {_errors(library)}")
-    network = _parse(graph, builder, library)
-    options = make_options(builder, source, library, gpu, config, timing_cache)
-    with cancel_on_interrupt() as cancelled:
+    with hold_interrupts() as cancelled:  # its logger and monitor are Python code that C++ calls
+        builder: trt.Builder = api.Builder(library.logger)
+        if builder is None:
+            raise BuildError(f"{library.name}: no builder: {_errors(library)}")
+        network = _parse(graph, builder, library)
+        options = make_options(builder, source, library, gpu, config, timing_cache)
         # The monitor must outlive the build, so it has a name of its own.
         monitor = make_monitor(api, cancelled, on_progress)
         options.progress_monitor = monitor

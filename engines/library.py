@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from lfm_deploy.errors import UnavailableError
+from lfm_deploy.interrupts import hold_interrupts
 
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _OLDEST = {"tensorrt": (10, 12), "tensorrt-rtx": (1, 2)}
@@ -62,7 +63,8 @@ def load_library(name: str) -> Library:
     """
     install = f"run 'pip install lfm-deploy[{_EXTRAS[name]}]'"
     try:
-        module = importlib.import_module(_MODULES[name])
+        with hold_interrupts():  # in the midst of an import it becomes an ImportError, or a crash
+            module = importlib.import_module(_MODULES[name])
     except ImportError as error:
         reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
         raise UnavailableError(f"{name}: not run: it {reason}; {install}") from None

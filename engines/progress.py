@@ -1,9 +1,7 @@
-"""What a TensorRT build is doing, from the library's own progress monitor, and a way to stop it."""
+"""What a TensorRT build is doing, from the library's own progress monitor, which can also stop it."""
 
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,22 +61,3 @@ def make_monitor(api: Any, cancelled: threading.Event, on_progress: Callable[[Bu
                 phases.pop(phase_name, None)
 
     return Monitor()
-
-
-@contextmanager
-def cancel_on_interrupt() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into a request to stop; KeyboardInterrupt follows when the block ends.
-
-    An exception must not fly through the library's C++ frames, which call back into Python.
-    """
-    cancelled = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield cancelled  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: cancelled.set())
-    try:
-        yield cancelled
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if cancelled.is_set():
-        raise KeyboardInterrupt

@@ -16,6 +16,7 @@ from engines.library import Library
 from engines.memory import CudaError, DeviceBuffer, Stream, free_memory
 from lfm_deploy.artifacts import EngineInfo, build_command
 from lfm_deploy.errors import ArtifactError, ShapeError
+from lfm_deploy.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
     import tensorrt as trt  # for types alone: the library in use is the one that built the plan
@@ -107,7 +108,9 @@ class Runner:
             raise ShapeError(f"{self._path.name}: this engine does not take {key.shape}; build with a wider profile")
         context.set_tensor_address("image", key.image_address)
         context.set_tensor_address("logit", key.logit_address)
-        if not context.execute_async_v3(self.stream.handle):
+        with hold_interrupts():
+            queued = context.execute_async_v3(self.stream.handle)
+        if not queued:
             raise CudaError(
                 f"{self._path}: the engine did not run: {_last_error(self._library)}; look at the GPU's log with dmesg"
             )
@@ -142,7 +145,8 @@ class Runner:
 
     def _make_context(self) -> "trt.IExecutionContext":
         """A context that uses the shared memory for activations."""
-        context = self._engine.create_execution_context(self._settings)
+        with hold_interrupts():
+            context = self._engine.create_execution_context(self._settings)
         if context is None:
             raise CudaError(f"{self._path}: no execution context: {_last_error(self._library)}")
         context.set_device_memory(self._activations.address, self._activations.nbytes)
@@ -176,8 +180,9 @@ def _make_settings(engine: "trt.ICudaEngine", info: EngineInfo, library: Library
 def _deserialise(path: Path, info: EngineInfo, library: Library) -> "trt.ICudaEngine":
     api: Any = library.module
     library.sink.lines.clear()
-    runtime: trt.Runtime = api.Runtime(library.logger)
-    engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    with hold_interrupts():  # its logger is Python code that C++ calls
+        runtime: trt.Runtime = api.Runtime(library.logger)
+        engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         raise ArtifactError(
             f"{path}: {library.name} {library.version} cannot load it: {_last_error(library)}; "

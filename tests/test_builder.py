@@ -158,6 +158,35 @@ def test_an_interrupt_cancels_the_build_and_leaves_nothing(deployment, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+INTERRUPTED_IN_ITS_LOGGER = """
+    import os, signal, sys
+    from pathlib import Path
+    from engines.builder import build_engine
+    from engines.library import load_library
+
+    class Lines(list):
+        def append(self, line):
+            os.kill(os.getpid(), signal.SIGINT)
+            super().append(line)
+
+    library = load_library("tensorrt-rtx")
+    library.sink.lines = Lines()
+    try:
+        build_engine(Path(sys.argv[1]), Path(sys.argv[2]), library, "sm86")
+    except KeyboardInterrupt:
+        print("interrupted after", library.sink.lines[0].severity)
+"""
+
+
+def test_an_interrupt_while_the_library_logs_does_not_break_the_process(deployment, tmp_path):
+    """Its first message comes while the builder is made; an exception there would end the process with SIGABRT."""
+    arguments = [textwrap.dedent(INTERRUPTED_IN_ITS_LOGGER), deployment.graph(Precision.FP16), tmp_path / "x.engine"]
+    finished = subprocess.run([sys.executable, "-c", *arguments], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("interrupted after")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_build_options_set_what_was_asked_and_no_precision(deployment, library):
     api = library.module
     builder = api.Builder(library.logger)

@@ -1,9 +1,7 @@
-import subprocess
-import sys
 import threading
 import types
 
-from engines.progress import cancel_on_interrupt, make_monitor
+from engines.progress import make_monitor
 
 api = types.SimpleNamespace(IProgressMonitor=type("IProgressMonitor", (), {}))
 
@@ -24,28 +22,3 @@ def test_the_monitor_reports_nested_phases_and_stops_when_cancelled():
         ("part", 1, 2, 3),
         ("part", 1, 3, 3),
     ]
-
-
-# In a process of its own: a signal to the one that runs the tests is a signal to all of them.
-INTERRUPTED = """
-import os, signal
-from engines.progress import cancel_on_interrupt
-before = signal.getsignal(signal.SIGINT)
-try:
-    with cancel_on_interrupt() as cancelled:
-        os.kill(os.getpid(), signal.SIGINT)
-        print("asked:", cancelled.wait(30))
-except KeyboardInterrupt:
-    print("raised, restored:", signal.getsignal(signal.SIGINT) is before)
-"""
-
-
-def test_an_interrupt_becomes_a_request_first_and_an_exception_at_the_end():
-    finished = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True)
-    assert finished.stdout.splitlines() == ["asked: True", "raised, restored: True"]
-
-
-def test_without_an_interrupt_nothing_is_raised():
-    with cancel_on_interrupt() as cancelled:
-        pass
-    assert not cancelled.is_set()

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from lfm_deploy.errors import DeployError
+from lfm_deploy.interrupts import let_imports_finish
 from lfm_deploy.version import __version__
 
 # In the order of the work; help texts are here so that --help imports no command.
@@ -64,6 +65,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    let_imports_finish()
     sys.exit(run(arguments))
 
 

@@ -1,0 +1,55 @@
+"""Ctrl-C at moments when an exception would break the process: in native code that calls back into Python.
+
+Python raises KeyboardInterrupt in whatever Python code runs next. Where that code was called by C++, as a logger is by
+TensorRT or the set-up of a module by the import of onnx or torch, the exception can end the process with a crash.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
+_AGAIN_SECONDS = 0.05
+
+
+@contextmanager
+def hold_interrupts() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into a request, the event; KeyboardInterrupt follows when the block ends.
+
+    Outside the main thread it does nothing: Python hands signals to that one alone.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked.is_set():
+        raise KeyboardInterrupt
+
+
+def let_imports_finish() -> None:
+    """From now on Ctrl-C waits while modules are imported, wherever that is; for the main program alone.
+
+    It changes nothing where Ctrl-C is not an exception: ignored, as by a shell in the background, or handled by others.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, unless an import is under way; then come again soon."""
+    inner = frame
+    while inner is not None:
+        if inner.f_code.co_filename == _IMPORT_SYSTEM:
+            again = threading.Timer(_AGAIN_SECONDS, signal.raise_signal, [number])
+            again.daemon = True
+            again.start()
+            return
+        inner = inner.f_back
+    signal.default_int_handler(number, frame)
