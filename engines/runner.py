@@ -129,9 +129,10 @@ class Runner:
                     "tensorrt-rtx calls this engine not capturable; "
                     f"run '{build_command(self._info.precision, self._info.gpu)}' again"
                 )
-            graph = capture_graph(
-                self._cuda, self.stream, lambda: context.execute_async_v3(self.stream.handle), context
-            )
+            with hold_interrupts():
+                graph = capture_graph(
+                    self._cuda, self.stream, lambda: context.execute_async_v3(self.stream.handle), context
+                )
         except CaptureError as error:
             self.why_no_graphs = str(error)
             self._graphs.clear()

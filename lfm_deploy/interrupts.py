@@ -16,21 +16,23 @@ _AGAIN_SECONDS = 0.05
 
 @contextmanager
 def hold_interrupts() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into a request, the event; KeyboardInterrupt follows when the block ends.
+    """Turn Ctrl-C into a request, the event; KeyboardInterrupt follows when the block ends, also by another exception.
 
-    Outside the main thread it does nothing: Python hands signals to that one alone.
+    It does nothing where Ctrl-C is ignored, as in a shell's background, and outside the main thread, which alone gets
+    signals from Python.
     """
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not callable(before := signal.getsignal(signal.SIGINT)):
         yield asked
         return
-    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    signal.signal(signal.SIGINT, lambda *_: asked.set())
     try:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
-    if asked.is_set():
-        raise KeyboardInterrupt
+        if asked.is_set():
+            raise KeyboardInterrupt
 
 
 def let_imports_finish() -> None:

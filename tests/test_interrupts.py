@@ -30,6 +30,25 @@ def test_an_interrupt_becomes_a_request_first_and_an_exception_at_the_end():
     assert printed == ["asked: True", "raised, restored: True"]
 
 
+HELD = """
+    import signal, sys
+    from lfm_deploy.interrupts import hold_interrupts
+    if sys.argv[1] == "ignored":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with hold_interrupts() as asked:
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("it failed as well")
+    except BaseException as error:
+        print(type(error).__name__, asked.is_set())
+"""
+
+
+@pytest.mark.parametrize(("state", "expected"), [("usual", "KeyboardInterrupt True"), ("ignored", "ValueError False")])
+def test_an_interrupt_counts_though_the_block_fails_and_not_where_it_is_ignored(state, expected):
+    assert run_alone(HELD, state) == [expected]
+
+
 def test_without_an_interrupt_nothing_is_raised():
     with hold_interrupts() as asked:
         pass
