@@ -30,18 +30,18 @@ from torch import Tensor, nn
 from engines.engine import normalise_pixels
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.bench_worker import time_runs
-from lfm_deploy.checkpoint import PUBLISHED_CONFIG
+from lfm_deploy.benchmark.bench_worker import time_runs
+from lfm_deploy.benchmark.rounds import Effort
+from lfm_deploy.benchmark.sweep import Contender, Sweep, run_sweep
+from lfm_deploy.benchmark.workers import serve
 from lfm_deploy.cli.console import make_console
+from lfm_deploy.environment import describe_environment
 from lfm_deploy.errors import CheckpointError, DeployError
 from lfm_deploy.machine import describe_load, peak_memory_mib
-from lfm_deploy.photographs import sample_tiles
-from lfm_deploy.report.environment import describe_environment
-from lfm_deploy.rounds import Effort
-from lfm_deploy.sweep import Contender, Sweep, run_sweep
-from lfm_deploy.tables import make_table
+from lfm_deploy.network.checkpoint import PUBLISHED_CONFIG
+from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.report.tables import make_table
 from lfm_deploy.workdir import Workdir
-from lfm_deploy.workers import serve
 
 OURS, EAGER, PLAIN = "lfm-deploy, ONNX FP32", "published, PyTorch eager", "published, plain export in ORT"
 _SIDE, _CHECKED = 256, 8

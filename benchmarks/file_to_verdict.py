@@ -27,14 +27,14 @@ from engines.host import keep_freed_memory
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli.console import make_console
-from lfm_deploy.images import read_image
-from lfm_deploy.judges import open_judge
-from lfm_deploy.photographs import cut_tiles
-from lfm_deploy.prediction import predict_groups
+from lfm_deploy.environment import describe_environment
+from lfm_deploy.pictures.images import read_image
+from lfm_deploy.pictures.photographs import cut_tiles
+from lfm_deploy.pictures.sources import file_source
+from lfm_deploy.prediction.judges import open_judge
+from lfm_deploy.prediction.prediction import predict_groups
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.report.environment import describe_environment
-from lfm_deploy.sources import file_source
-from lfm_deploy.tables import make_table
+from lfm_deploy.report.tables import make_table
 from lfm_deploy.workdir import Workdir
 from training.photographs import TEST_PHOTOGRAPHS, TRAINING_PHOTOGRAPHS, load_named
 

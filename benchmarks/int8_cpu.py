@@ -22,9 +22,9 @@ from engines.openvino import load_core
 from engines.ort import open_session
 from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.cli.console import make_console
+from lfm_deploy.environment import describe_environment
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.report.environment import describe_environment
-from lfm_deploy.tables import make_table
+from lfm_deploy.report.tables import make_table
 from lfm_deploy.workdir import Workdir
 
 

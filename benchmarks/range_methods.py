@@ -14,21 +14,21 @@ import click
 import numpy as np
 import onnx
 
+from calib.calibration import load_pictures
+from calib.layer_search import prepare
 from calib.pictures import PictureStore
+from calib.ranges import CHOOSE, Ranges, read_ranges
 from calib.scoring import score_graph
 from export.graph import ExportConfig, make_graph
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.calibration import load_pictures
 from lfm_deploy.cli.console import make_console, progress_bar
-from lfm_deploy.comparison import Scores, SuiteResult, compare_suite, measure_suite
-from lfm_deploy.deployment import read_origin
-from lfm_deploy.images import read_image
+from lfm_deploy.deployment.deployment import read_origin
+from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.ranges import CHOOSE, Ranges, read_ranges
-from lfm_deploy.search import prepare
+from lfm_deploy.report.tables import make_table
 from lfm_deploy.suites import Suite, load_suites
-from lfm_deploy.tables import make_table
+from lfm_deploy.verification.comparison import Scores, SuiteResult, compare_suite, measure_suite
 from lfm_deploy.workdir import Workdir
 
 METHODS = ("min/max", "entropy", "MSE", "99.9 %", "99.99 %", "99.999 %")

@@ -12,9 +12,9 @@ import numpy as np
 
 from engines.ort import open_session
 from lfm_deploy.artifacts import Precision, read_graph_info
-from lfm_deploy.images import read_batches
 from lfm_deploy.machine import find_instruction_sets, read_processor
-from lfm_deploy.metrics import decision_flips
+from lfm_deploy.metrics.decisions import decision_flips
+from lfm_deploy.pictures.images import read_batches
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.suites import load_suites
 from lfm_deploy.workdir import Workdir

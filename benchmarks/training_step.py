@@ -23,15 +23,15 @@ from against_published import PublishedLFM
 from torch.nn import functional as F
 
 from engines.host import keep_freed_memory
-from lfm_deploy.bench_worker import time_runs
+from lfm_deploy.benchmark.bench_worker import time_runs
+from lfm_deploy.benchmark.rounds import Effort, schedule_turns, summarise_times
+from lfm_deploy.benchmark.workers import Worker, serve
 from lfm_deploy.cli.console import make_console
+from lfm_deploy.environment import describe_environment
 from lfm_deploy.errors import DeployError
 from lfm_deploy.machine import describe_load
-from lfm_deploy.model import normalise
-from lfm_deploy.report.environment import describe_environment
-from lfm_deploy.rounds import Effort, schedule_turns, summarise_times
-from lfm_deploy.tables import make_table
-from lfm_deploy.workers import Worker, serve
+from lfm_deploy.network.model import normalise
+from lfm_deploy.report.tables import make_table
 from training.recipe import read_recipe
 from training.step import Stepper
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lfm_deploy.errors import SuiteError
-from lfm_deploy.images import find_images
+from lfm_deploy.pictures.images import find_images
 from lfm_deploy.suites import CLASS_FOLDERS
 
 

@@ -16,7 +16,7 @@ from lfm_deploy.artifacts import InputForm, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, ConfigError, UnavailableError
-from lfm_deploy.evidence import Evidence
+from lfm_deploy.network.evidence import Evidence
 from lfm_deploy.quantisation import Recipe
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from engines.engine import check_images, split_batch
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ConfigError, UnavailableError
-from lfm_deploy.model import LFM, normalise
+from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
+from lfm_deploy.network.model import LFM, normalise
 
 # Bounds memory: the first stage of the published model takes 17 MB a picture at 256x256.
 _LARGEST_BATCH = {"cpu": 8, "cuda": 64}

@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lfm_deploy.model import SNet
-from lfm_deploy.resnet import TruncatedResNet50
+from lfm_deploy.network.model import SNet
+from lfm_deploy.network.resnet import TruncatedResNet50
 
 
 def fold_backbone(backbone: nn.Module, gains: Tensor, dtype: torch.dtype) -> nn.Module:

@@ -17,11 +17,11 @@ from export.inference import InferenceForm
 from export.names import name_layers
 from export.typed import check_types, drop_float_detours
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
-from lfm_deploy.checkpoint import Checkpoint
 from lfm_deploy.config import ModelConfig, Pooling, check_explainable
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.errors import BuildError, ConfigError
-from lfm_deploy.model import check_size
+from lfm_deploy.network.checkpoint import Checkpoint
+from lfm_deploy.network.model import check_size
 from lfm_deploy.version import __version__
 
 # 19 is the first opset with float16 scales in Q/DQ; 20 is the newest that TensorRT 10.12 reads in full.

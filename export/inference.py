@@ -20,9 +20,9 @@ from export.folding import fold_backbone, make_constant
 from export.typed import TORCH_TYPES
 from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.config import IMAGENET_STD, Pooling, Residual
-from lfm_deploy.model import LFM
-from lfm_deploy.pooling import TopKPooling
-from lfm_deploy.residuals import neighbouring_pixel_relationships, pixel_differences
+from lfm_deploy.network.model import LFM
+from lfm_deploy.network.pooling import TopKPooling
+from lfm_deploy.network.residuals import neighbouring_pixel_relationships, pixel_differences
 
 Outputs = Tensor | tuple[Tensor, Tensor, Tensor]
 _RESIDUALS = {Residual.ABSOLUTE: neighbouring_pixel_relationships, Residual.SIGNED: pixel_differences}

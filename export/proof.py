@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.checkpoint import Checkpoint
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import GateError, UnavailableError
-from lfm_deploy.evidence import evidence_contributions
-from lfm_deploy.model import LFM, normalise
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.network.checkpoint import Checkpoint
+from lfm_deploy.network.evidence import evidence_contributions
+from lfm_deploy.network.model import LFM, normalise
+from lfm_deploy.pictures.photographs import sample_tiles
 
 BATCHES = (1, 3, 32)
 # A logit is a sum of terms weight * value, and its rounding error grows with the sum of their sizes, so errors are

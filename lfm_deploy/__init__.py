@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lfm_deploy.version import __version__
 
 if TYPE_CHECKING:
+    from calib.calibration import calibrate_into
+    from calib.int8_graph import quantise_into
     from engines.builder import BuildConfig, build_engine
     from engines.engine import Engine
     from engines.library import load_library
@@ -17,23 +19,21 @@ if TYPE_CHECKING:
     from export.exporter import export_onnx
     from export.graph import ExportConfig
     from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
-    from lfm_deploy.benchmark import BenchSettings, measure_speed, run_benchmark
-    from lfm_deploy.calibration import calibrate_into
-    from lfm_deploy.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+    from lfm_deploy.benchmark.benchmark import BenchSettings, measure_speed, run_benchmark
     from lfm_deploy.config import ModelConfig
     from lfm_deploy.contract import Contract
-    from lfm_deploy.deployment import export_into
+    from lfm_deploy.deployment.deployment import export_into
     from lfm_deploy.errors import DeployError
-    from lfm_deploy.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
-    from lfm_deploy.exploration import Exploration, explore
-    from lfm_deploy.images import read_batches, read_image
-    from lfm_deploy.prediction import predict
+    from lfm_deploy.exploration.exploration import Exploration, explore
+    from lfm_deploy.exploration.specimens import draw_sample, find_specimens
+    from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+    from lfm_deploy.network.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
+    from lfm_deploy.pictures.images import read_batches, read_image
+    from lfm_deploy.prediction.prediction import predict
+    from lfm_deploy.prediction.rows import Prediction
     from lfm_deploy.quantisation import Budget, Recipe
-    from lfm_deploy.quantising import quantise_into
-    from lfm_deploy.rows import Prediction
-    from lfm_deploy.specimens import draw_sample, find_specimens
     from lfm_deploy.suites import load_suites
-    from lfm_deploy.verification import Verification, verify
+    from lfm_deploy.verification.verification import Verification, verify
     from lfm_deploy.workdir import Workdir
 
 _SOURCES = {
@@ -44,23 +44,23 @@ _SOURCES = {
     "export.exporter": ("export_onnx",),
     "export.graph": ("ExportConfig",),
     "lfm_deploy.artifacts": ("InputForm", "Precision", "read_engine_info", "read_graph_info"),
-    "lfm_deploy.benchmark": ("BenchSettings", "measure_speed", "run_benchmark"),
-    "lfm_deploy.calibration": ("calibrate_into",),
-    "lfm_deploy.checkpoint": ("Checkpoint", "read_checkpoint", "write_checkpoint"),
+    "lfm_deploy.benchmark.benchmark": ("BenchSettings", "measure_speed", "run_benchmark"),
+    "calib.calibration": ("calibrate_into",),
+    "lfm_deploy.network.checkpoint": ("Checkpoint", "read_checkpoint", "write_checkpoint"),
     "lfm_deploy.config": ("ModelConfig",),
     "lfm_deploy.contract": ("Contract",),
-    "lfm_deploy.deployment": ("export_into",),
+    "lfm_deploy.deployment.deployment": ("export_into",),
     "lfm_deploy.errors": ("DeployError",),
-    "lfm_deploy.evidence": ("Evidence", "draw_evidence", "evidence_contributions", "evidence_map"),
-    "lfm_deploy.exploration": ("Exploration", "explore"),
-    "lfm_deploy.images": ("read_batches", "read_image"),
-    "lfm_deploy.prediction": ("predict",),
+    "lfm_deploy.network.evidence": ("Evidence", "draw_evidence", "evidence_contributions", "evidence_map"),
+    "lfm_deploy.exploration.exploration": ("Exploration", "explore"),
+    "lfm_deploy.pictures.images": ("read_batches", "read_image"),
+    "lfm_deploy.prediction.prediction": ("predict",),
     "lfm_deploy.quantisation": ("Budget", "Recipe"),
-    "lfm_deploy.quantising": ("quantise_into",),
-    "lfm_deploy.rows": ("Prediction",),
-    "lfm_deploy.specimens": ("draw_sample", "find_specimens"),
+    "calib.int8_graph": ("quantise_into",),
+    "lfm_deploy.prediction.rows": ("Prediction",),
+    "lfm_deploy.exploration.specimens": ("draw_sample", "find_specimens"),
     "lfm_deploy.suites": ("load_suites",),
-    "lfm_deploy.verification": ("Verification", "verify"),
+    "lfm_deploy.verification.verification": ("Verification", "verify"),
     "lfm_deploy.workdir": ("Workdir",),
 }
 _WHERE = {name: module for module, names in _SOURCES.items() for name in names}

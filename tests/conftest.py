@@ -67,9 +67,9 @@ def write_random_checkpoint(config: ModelConfig, path: Path, side: int = 256) ->
     """
     import torch
 
-    from lfm_deploy.checkpoint import write_checkpoint
-    from lfm_deploy.model import LFM, normalise
-    from lfm_deploy.photographs import sample_tiles
+    from lfm_deploy.network.checkpoint import write_checkpoint
+    from lfm_deploy.network.model import LFM, normalise
+    from lfm_deploy.pictures.photographs import sample_tiles
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -156,7 +156,7 @@ def deployment(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     from engines.library import load_library
     from export.graph import ExportConfig
     from lfm_deploy.artifacts import Precision
-    from lfm_deploy.deployment import BuildTarget, build_into, export_into
+    from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into
 
     workdir = Workdir(tmp_path_factory.mktemp("deployment") / "deploy")
     export_into(workdir, small_checkpoint, ExportConfig(), lambda _: None)
@@ -191,7 +191,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two test sets, ``first`` and ``second``, 6 real and 6 fake pictures in each."""
     from PIL import Image
 
-    from lfm_deploy.photographs import sample_tiles
+    from lfm_deploy.pictures.photographs import sample_tiles
 
     folder = tmp_path_factory.mktemp("pictures") / "suite"
     for index, tile in enumerate(sample_tiles(256, 256, 24)):
@@ -206,7 +206,7 @@ def calibration_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 small pictures, 48 of each class, spread over two categories."""
     from PIL import Image
 
-    from lfm_deploy.photographs import sample_tiles
+    from lfm_deploy.pictures.photographs import sample_tiles
 
     folder = tmp_path_factory.mktemp("calibration") / "pictures"
     for index, tile in enumerate(sample_tiles(64, 64, 96)):
@@ -229,11 +229,11 @@ def calibrated(
     small_checkpoint: Path, calibration_folder: Path, wide_budget: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Workdir:
     """A workdir with the small network for 64x64 pixels: FP32, ranges, INT8 graphs of both recipes. Do not write."""
+    from calib.calibration import calibrate_into
+    from calib.int8_graph import quantise_into
     from export.graph import ExportConfig
-    from lfm_deploy.calibration import calibrate_into
-    from lfm_deploy.deployment import export_into
+    from lfm_deploy.deployment.deployment import export_into
     from lfm_deploy.quantisation import Recipe
-    from lfm_deploy.quantising import quantise_into
 
     workdir = Workdir(tmp_path_factory.mktemp("calibrated") / "deploy")
     export_into(workdir, small_checkpoint, ExportConfig(size=64), lambda _: None)

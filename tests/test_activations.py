@@ -4,7 +4,7 @@ import pytest
 
 from calib.activations import ActivationReader, TensorStatistics, collect_moments
 from export.names import quantisable_tensors
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def test_the_first_tensor_is_npr_in_grey_levels(reader, tiles):
 def test_tensors_are_what_pytorch_computes(reader, small_checkpoint, tiles):
     import torch
 
-    from lfm_deploy.checkpoint import read_checkpoint
-    from lfm_deploy.model import normalise
-    from lfm_deploy.residuals import neighbouring_pixel_relationships
+    from lfm_deploy.network.checkpoint import read_checkpoint
+    from lfm_deploy.network.model import normalise
+    from lfm_deploy.network.residuals import neighbouring_pixel_relationships
 
     model = read_checkpoint(small_checkpoint).build_model().eval()
     with torch.inference_mode():

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from lfm_deploy.answers import threshold_logit, to_scores
-from lfm_deploy.detector_contract import Meaning, OutputContract
+from lfm_deploy.detectors.answers import threshold_logit, to_scores
+from lfm_deploy.detectors.detector_contract import Meaning, OutputContract
 from lfm_deploy.errors import DetectorError
 
 

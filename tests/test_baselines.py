@@ -2,11 +2,11 @@ import shutil
 
 import pytest
 
-from lfm_deploy.baselines import open_baseline
-from lfm_deploy.checkpoint import write_checkpoint
+from lfm_deploy.benchmark.baselines import open_baseline
 from lfm_deploy.config import NPR
 from lfm_deploy.errors import ArtifactError, CheckpointError
-from lfm_deploy.model import LFM
+from lfm_deploy.network.checkpoint import write_checkpoint
+from lfm_deploy.network.model import LFM
 from lfm_deploy.workdir import Workdir
 
 

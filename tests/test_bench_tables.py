@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lfm_deploy.bench_tables import print_bench
+from lfm_deploy.report.bench_tables import print_bench
 
 
 def point(batch, **values):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from engines.engine import PhasedEngine, PhaseTimes
-from lfm_deploy import bench_worker
-from lfm_deploy.bench_worker import describe_engine, open_job, time_runs
+from lfm_deploy.benchmark import bench_worker
+from lfm_deploy.benchmark.bench_worker import describe_engine, open_job, time_runs
 from lfm_deploy.errors import ArtifactError
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from lfm_deploy import benchmark, sweep
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.benchmark import (
+from lfm_deploy.benchmark import benchmark, sweep
+from lfm_deploy.benchmark.benchmark import (
     BenchmarkError,
     BenchSettings,
     choose_batches,
@@ -15,10 +15,10 @@ from lfm_deploy.benchmark import (
     measure_speed,
     run_benchmark,
 )
+from lfm_deploy.benchmark.rounds import Effort
+from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.errors import ConfigError, InputError
-from lfm_deploy.lineup import find_candidates
 from lfm_deploy.machine import count_cores
-from lfm_deploy.rounds import Effort
 
 
 def test_figures_hang_together(deployment):
@@ -83,7 +83,7 @@ def test_files_are_read_at_the_fastest_batch_size(deployment, pictures, tmp_path
     worker = tmp_path / "worker.py"
     worker.write_text(
         textwrap.dedent("""
-        from lfm_deploy.workers import serve
+        from lfm_deploy.benchmark.workers import serve
 
         def open_job(opening):
             own = {"phases": [], "peak_memory_mib": 1.0, "gpu_memory_mib": None, "gpu_clocks": None}

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calib.calibration import calibrate_into, load_pictures
 from calib.pictures import PictureStore, hash_pixels
+from calib.ranges import read_ranges
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision, read_graph_info
 from lfm_deploy.atomic import sha256_of_file
-from lfm_deploy.calibration import calibrate_into, load_pictures
-from lfm_deploy.deployment import export_into
+from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ConfigError, SuiteError
-from lfm_deploy.images import read_image
-from lfm_deploy.ranges import read_ranges
+from lfm_deploy.pictures.images import read_image
 from lfm_deploy.workdir import Workdir
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from lfm_deploy.ceilings import choose_ceilings, list_libraries, thread_variables
+from lfm_deploy.benchmark.ceilings import choose_ceilings, list_libraries, thread_variables
 
 
 def test_the_best_library_and_shape_by_its_median_is_the_ceiling():

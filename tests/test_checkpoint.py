@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lfm_deploy.checkpoint import read_checkpoint, write_checkpoint
 from lfm_deploy.config import NPR, ModelConfig, Pooling, ValueOrder
 from lfm_deploy.errors import CheckpointError
-from lfm_deploy.model import LFM
+from lfm_deploy.network.checkpoint import read_checkpoint, write_checkpoint
+from lfm_deploy.network.model import LFM
 
 
 @pytest.fixture

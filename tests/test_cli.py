@@ -239,7 +239,7 @@ def test_a_budget_that_nothing_meets_is_exit_1_with_the_table_and_no_file(call, 
 def test_int8_outside_its_budget_is_marked_and_verify_fails_it(call, exported, calibration_folder, tmp_path, no_gpu):
     from PIL import Image
 
-    from lfm_deploy.photographs import sample_tiles
+    from lfm_deploy.pictures.photographs import sample_tiles
 
     for index, tile in enumerate(sample_tiles(256, 256, 4)):
         home = tmp_path / "suite" / ("0_real", "1_fake")[index % 2]

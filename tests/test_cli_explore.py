@@ -8,7 +8,7 @@ from PIL import Image
 
 from lfm_deploy.cli import explore as module
 from lfm_deploy.cli import run
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 FILES = ["evidence.png", "explore.html", "explore.json", "tsne.png"]
 

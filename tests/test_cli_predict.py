@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from lfm_deploy.cli import run
-from lfm_deploy.images import find_images
-from lfm_deploy.resumption import progress_path
+from lfm_deploy.pictures.images import find_images
+from lfm_deploy.prediction.resumption import progress_path
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfm_deploy.conditions import AS_IS, describe_encoders, encode_jpeg, scale_by, standard_conditions
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.decoding import decode_picture
 from lfm_deploy.errors import ImageError
+from lfm_deploy.pictures.decoding import decode_picture
+from lfm_deploy.verification.conditions import AS_IS, describe_encoders, encode_jpeg, scale_by, standard_conditions
 
 NAMES = [
     "as is",
@@ -174,7 +174,7 @@ def test_a_side_beyond_the_format_is_a_reason():
 
 
 def test_a_picture_that_would_become_a_bomb_is_a_reason(monkeypatch):
-    monkeypatch.setattr("lfm_deploy.conditions.MOST_PIXELS", 10_000)
+    monkeypatch.setattr("lfm_deploy.verification.conditions.MOST_PIXELS", 10_000)
     with pytest.raises(ImageError, match=r"90x90 times 1\.5 is more than 10000 pixels"):
         scale_by(1.5).apply(painted(90, 90))
 

@@ -17,7 +17,7 @@ from lfm_deploy.config import (
     check_quantisable,
 )
 from lfm_deploy.errors import ConfigError
-from lfm_deploy.model import SNet
+from lfm_deploy.network.model import SNet
 
 
 def test_the_default_is_the_published_network():

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from engines.cpu_choice import _choose, choose_cpu_settings, find_fault, list_candidates
 from engines.cpu_settings import default_settings, find_settings
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli import run
-from lfm_deploy.cpu_choice import _choose, choose_cpu_settings, find_fault, list_candidates
 
 
 def test_the_first_candidate_is_the_default_and_none_comes_twice():

@@ -13,7 +13,7 @@ from engines.cpu_settings import (
 from engines.loading import load_engine
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import ArtifactError
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 CHOSEN = CpuSettings(runtime="onnxruntime", streams=2, threads=1, piece=1)
 

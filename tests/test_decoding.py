@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.decoding import decode_picture, read_rgb
 from lfm_deploy.errors import ImageError
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.decoding import decode_picture, read_rgb
+from lfm_deploy.pictures.photographs import sample_tiles
 
 CONFIG = ModelConfig()
 

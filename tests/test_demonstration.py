@@ -1,8 +1,8 @@
 import json
 
 from lfm_deploy.cli import run
-from lfm_deploy.demonstration import LEAST_AP
-from lfm_deploy.inspection import inspect_artifact
+from lfm_deploy.cli.demonstration import LEAST_AP
+from lfm_deploy.deployment.inspection import inspect_artifact
 from training.demonstration_data import make_demonstration_split
 from training.recipe import read_recipe
 

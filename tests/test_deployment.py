@@ -8,7 +8,7 @@ from engines.library import load_library
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
 from lfm_deploy.atomic import sha256_of_file
-from lfm_deploy.deployment import (
+from lfm_deploy.deployment.deployment import (
     DEFAULT_GPUS,
     BuildTarget,
     build_into,

@@ -2,8 +2,8 @@ import textwrap
 
 import pytest
 
-from lfm_deploy import detector_contract
-from lfm_deploy.detector_contract import Meaning, read_detector_contract
+from lfm_deploy.detectors import detector_contract
+from lfm_deploy.detectors.detector_contract import Meaning, read_detector_contract
 from lfm_deploy.errors import DetectorError, InputError
 
 GOOD = """

@@ -8,8 +8,8 @@ import pytest
 import torch
 from training_pictures import write_noise
 
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import ConfigError, UnavailableError
+from lfm_deploy.network.checkpoint import read_checkpoint
 from training.distributed import Share, draw_uniforms, gather_objects, join_processes, sum_over_processes
 from training.recipe import read_recipe
 from training.run import start_run

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.comparison import Scores, compare_suite, measure_suite
-from lfm_deploy.gates import judge_suite
-from lfm_deploy.images import SkippedImage
-from lfm_deploy.published import average_precision_of_sigmoids
+from lfm_deploy.metrics.estimate import Estimate
+from lfm_deploy.metrics.gate import judge_exactly, judge_interval
+from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.quantisation import Budget
 from lfm_deploy.report.document import make_report, scores_as_rows
-from lfm_deploy.statistics.estimate import Estimate
-from lfm_deploy.statistics.gate import judge_exactly, judge_interval
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification import EngineResult, Verification, verify
+from lfm_deploy.suites.published import average_precision_of_sigmoids
+from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.verification.gates import judge_suite
+from lfm_deploy.verification.verification import EngineResult, Verification, verify
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lfm_deploy.embedding import FEWEST, choose_perplexity, embed, measure_separation
 from lfm_deploy.errors import ConfigError, InputError, ShapeError
+from lfm_deploy.exploration.embedding import FEWEST, choose_perplexity, embed, measure_separation
 
 
 def clusters(count=30, dimensions=40, distance=8.0):

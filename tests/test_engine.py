@@ -53,7 +53,7 @@ def test_check_images_takes_what_the_contract_says(shape, size):
 
 def test_normalise_pixels_equals_the_published_preprocessing():
     torch = pytest.importorskip("torch")
-    from lfm_deploy.model import normalise
+    from lfm_deploy.network.model import normalise
 
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 3), dtype=np.uint8)
     expected = normalise(torch.from_numpy(images)).numpy()

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from engines.loading import load_engine
-from lfm_deploy.conditions import AS_IS, Condition, crop_to, encode_jpeg, scale_by
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
-from lfm_deploy.envelope import find_envelope_engine, measure_envelope
 from lfm_deploy.errors import ArtifactError, ConfigError, ContractError, UnavailableError
-from lfm_deploy.score_cache import ScoreCache
-from lfm_deploy.scorers import Scorer
-from lfm_deploy.suite_scores import make_scorer
+from lfm_deploy.scoring.score_cache import ScoreCache
+from lfm_deploy.scoring.scorers import Scorer
+from lfm_deploy.scoring.suite_scores import make_scorer
 from lfm_deploy.suites import LabelledImage, Suite, TestSet, load_suites
+from lfm_deploy.verification.conditions import AS_IS, Condition, crop_to, encode_jpeg, scale_by
+from lfm_deploy.verification.envelope import find_envelope_engine, measure_envelope
 from lfm_deploy.workdir import Workdir
 
 CONDITIONS = (AS_IS, encode_jpeg(75), scale_by(0.5), crop_to(64))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lfm_deploy.conditions import encode_jpeg
-from lfm_deploy.envelope_figures import ConditionResult, Envelope, SetScores, estimate_suite
+from lfm_deploy.verification.conditions import encode_jpeg
+from lfm_deploy.verification.envelope_figures import ConditionResult, Envelope, SetScores, estimate_suite
 
 
 def scores(name, real, fake):

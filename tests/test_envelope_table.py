@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ET  # the name that everyone uses
 import pytest
 from rich.console import Console
 
-from lfm_deploy.conditions import standard_conditions
 from lfm_deploy.report.envelope_table import print_envelope
 from lfm_deploy.report.plots.envelope import plot_envelope
+from lfm_deploy.verification.conditions import standard_conditions
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -5,7 +5,7 @@ import pytest
 from engines.ort import open_session
 from export.equalisation import LARGEST_GAIN, apply_gains, choose_gains
 from export.names import find_convolutions
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 def test_gains_are_powers_of_two_that_stay_inside_the_range():

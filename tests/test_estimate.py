@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lfm_deploy.statistics.estimate import (
+from lfm_deploy.metrics.estimate import (
     Estimate,
     percentile_interval,
     resolution,

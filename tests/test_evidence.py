@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import ShapeError
-from lfm_deploy.evidence import draw_evidence, evidence_contributions, evidence_map
-from lfm_deploy.model import normalise
-from lfm_deploy.photographs import sample_tiles
-from lfm_deploy.residuals import neighbouring_pixel_relationships
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.network.evidence import draw_evidence, evidence_contributions, evidence_map
+from lfm_deploy.network.model import normalise
+from lfm_deploy.network.residuals import neighbouring_pixel_relationships
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 def explain(model, tile):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.errors import ConfigError
-from lfm_deploy.examples import Explainer, Kind, choose_examples, residual_levels
-from lfm_deploy.model import normalise
-from lfm_deploy.photographs import sample_tiles
-from lfm_deploy.residuals import neighbouring_pixel_relationships
+from lfm_deploy.exploration.examples import Explainer, Kind, choose_examples, residual_levels
+from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
+from lfm_deploy.network.model import normalise
+from lfm_deploy.network.residuals import neighbouring_pixel_relationships
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 def chosen(labels, logits, sets=None, threshold=0.0, count=4):

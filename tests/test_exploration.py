@@ -6,13 +6,13 @@ import torch
 from PIL import Image
 from test_examples import MeanCheckpoint
 
-from lfm_deploy.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.errors import ConfigError, DeployError, InputError
-from lfm_deploy.exploration import explore
-from lfm_deploy.images import read_image
-from lfm_deploy.model import normalise
-from lfm_deploy.photographs import sample_tiles
-from lfm_deploy.specimens import find_specimens
+from lfm_deploy.exploration.exploration import explore
+from lfm_deploy.exploration.specimens import find_specimens
+from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
+from lfm_deploy.network.model import normalise
+from lfm_deploy.pictures.images import read_image
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.fixture(scope="module")

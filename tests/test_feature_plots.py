@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfm_deploy.examples import Example, Kind
+from lfm_deploy.exploration.examples import Example, Kind
 from lfm_deploy.report.feature_images import PANELS, draw_panels
 from lfm_deploy.report.feature_plots import plot_embedding, plot_examples
 from lfm_deploy.report.feature_texts import describe_method, describe_result, shorten

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lfm_deploy.benchmark.file_rates import FileFigures, Pictures, find_pictures, measure_files
+from lfm_deploy.benchmark.rounds import Effort
+from lfm_deploy.benchmark.sweep import Contender
 from lfm_deploy.errors import InputError
-from lfm_deploy.file_rates import FileFigures, Pictures, find_pictures, measure_files
-from lfm_deploy.photographs import sample_tiles
-from lfm_deploy.rounds import Effort
-from lfm_deploy.sweep import Contender
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 def test_shares_are_of_decoding_and_the_engine_one_after_the_other():

@@ -1,7 +1,7 @@
 import hashlib
 import os
 
-from lfm_deploy.fingerprints import fingerprint_files
+from lfm_deploy.pictures.fingerprints import fingerprint_files
 
 
 def test_content_counts_and_names_do_not(tmp_path):

@@ -4,7 +4,7 @@ from torch import nn
 
 from export.folding import fold_backbone
 from lfm_deploy.config import Backbone, ModelConfig
-from lfm_deploy.model import LFM
+from lfm_deploy.network.model import LFM
 
 
 @pytest.fixture(params=list(Backbone))

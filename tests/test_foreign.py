@@ -13,16 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from engines.cpu_settings import default_settings
-from engines.foreign import ForeignDetector, open_detectors
 from engines.loading import load_engine
 from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import InputForm
-from lfm_deploy.checkpoint import read_checkpoint
-from lfm_deploy.detector_contract import read_detector_contract
+from lfm_deploy.detectors.detector_contract import read_detector_contract
+from lfm_deploy.detectors.foreign import ForeignDetector, open_detectors
 from lfm_deploy.errors import ArtifactError, DetectorError
-from lfm_deploy.images import read_image
-from lfm_deploy.photographs import load_photographs
-from lfm_deploy.score_cache import scorer_key
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.pictures.images import read_image
+from lfm_deploy.pictures.photographs import load_photographs
+from lfm_deploy.scoring.score_cache import scorer_key
 
 SETTINGS = default_settings(threads=2)
 SIZES = [(96, 80), (64, 64), (131, 90), (70, 111), (48, 200), (96, 80), (96, 80)]

@@ -5,10 +5,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from engines.cpu_settings import default_settings
-from engines.foreign import open_detectors
-from engines.foreign_scores import score_cached
 from lfm_deploy.atomic import sha256_of_file
-from lfm_deploy.score_cache import ScoreCache
+from lfm_deploy.detectors.foreign import open_detectors
+from lfm_deploy.detectors.foreign_scores import score_cached
+from lfm_deploy.scoring.score_cache import ScoreCache
 
 CONTRACT = """
 name = "mean"

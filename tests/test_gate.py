@@ -1,7 +1,7 @@
 import pytest
 
-from lfm_deploy.statistics.estimate import Estimate
-from lfm_deploy.statistics.gate import judge_exactly, judge_interval
+from lfm_deploy.metrics.estimate import Estimate
+from lfm_deploy.metrics.gate import judge_exactly, judge_interval
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from lfm_deploy.geometry import Window, receptive_field, resnet_windows, snet_windows
-from lfm_deploy.resnet import TruncatedResNet50
+from lfm_deploy.network.resnet import TruncatedResNet50
 
 
 @pytest.mark.parametrize("side", range(1, 12))

@@ -5,8 +5,8 @@ from onnx import TensorProto, helper
 
 from export.graph import ExportConfig, check_graph, make_graph
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import BuildError, ShapeError
+from lfm_deploy.network.checkpoint import read_checkpoint
 
 
 @pytest.fixture(scope="module")

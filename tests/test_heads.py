@@ -6,7 +6,7 @@ import torch
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ShapeError
-from lfm_deploy.model import LFM
+from lfm_deploy.network.model import LFM
 from training.distributed import Share
 from training.heads import TrainingHeads
 from training.recipe import TrainingRecipe

@@ -5,10 +5,10 @@ import pytest
 
 from engines.library import load_library
 from lfm_deploy.artifacts import Precision, sidecar_path
+from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.errors import ArtifactError, UnavailableError
-from lfm_deploy.identities import identify
-from lfm_deploy.lineup import find_candidates
 from lfm_deploy.machine import count_cores
+from lfm_deploy.scoring.identities import identify
 from lfm_deploy.workdir import Workdir
 
 

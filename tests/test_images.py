@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from lfm_deploy.errors import ImageError
-from lfm_deploy.images import find_images, read_batches, read_image
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.images import find_images, read_batches, read_image
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.fixture(scope="module")

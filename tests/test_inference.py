@@ -4,9 +4,9 @@ import torch
 
 from export.inference import InferenceForm
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.checkpoint import read_checkpoint
-from lfm_deploy.model import normalise
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.network.model import normalise
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_fp16_is_half_precision_up_to_pooling_and_float32_after(model, tiles):
 
 
 def test_npr_of_raw_pixels_is_exact_in_float16():
-    from lfm_deploy.residuals import neighbouring_pixel_relationships
+    from lfm_deploy.network.residuals import neighbouring_pixel_relationships
 
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64))).float()
     exact = neighbouring_pixel_relationships(pixels)

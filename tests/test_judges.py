@@ -5,7 +5,7 @@ import pytest
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import ArtifactError, ConfigError, InputError, UnavailableError
-from lfm_deploy.judges import describe_run, open_judge
+from lfm_deploy.prediction.judges import describe_run, open_judge
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.workdir import Workdir
 

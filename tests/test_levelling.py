@@ -5,7 +5,7 @@ import pytest
 from calib.activations import ActivationReader
 from engines.ort import open_session
 from export.levelling import MARGIN, choose_channel_ranges, level_channels, selected_name
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-from lfm_deploy.lineup import find_candidates
+from lfm_deploy.deployment.lineup import find_candidates
 
 
 def test_on_a_gpu_autocast_is_an_engine_of_its_own(deployment):

@@ -3,11 +3,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.config import NPR, Backbone, ModelConfig, Pooling, Residual
 from lfm_deploy.errors import ShapeError
-from lfm_deploy.model import LFM, normalise
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.network.model import LFM, normalise
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.mark.parametrize("prefix", ["", "native_"])

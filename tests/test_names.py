@@ -4,9 +4,9 @@ import pytest
 from export.graph import ExportConfig, make_graph
 from export.names import find_convolutions, input_name, name_layers, quantisable_tensors
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import BuildError
+from lfm_deploy.network.checkpoint import read_checkpoint
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])

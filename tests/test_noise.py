@@ -3,11 +3,11 @@ import onnx
 import pytest
 
 from calib.activations import ActivationReader
+from calib.noise import measure_snr
 from calib.pictures import PictureStore
 from export.names import LAST_OUTPUT, input_name, quantisable_tensors
 from export.precision import Int8Config, prepare_int8
-from lfm_deploy.noise import measure_snr
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Recipe
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from engines.cpu_settings import default_settings
-from engines.foreign import open_detectors
+from lfm_deploy.detectors.foreign import open_detectors
 
 CONTRACT = """
 name = "NPR"

@@ -8,7 +8,7 @@ from engines.cpu_settings import CpuSettings
 from engines.openvino import OpenVinoEngine, has_bfloat16
 from engines.ort import OrtEngine
 from lfm_deploy.errors import ArtifactError, ShapeError, UnavailableError
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
 

@@ -5,15 +5,15 @@ import onnx
 import onnxruntime
 import pytest
 
+from calib.calibration import load_pictures
+from calib.layer_search import prepare
 from calib.pictures import PictureStore
+from calib.ranges import read_ranges
 from engines.ort import count_kernels
 from export.precision import make_int8_graph
 from lfm_deploy.artifacts import Precision, read_graph_info
-from lfm_deploy.calibration import load_pictures
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.ranges import read_ranges
-from lfm_deploy.search import prepare
 
 TILES = sample_tiles(64, 64, 16)
 
@@ -29,7 +29,7 @@ def run(model, level):
 @pytest.fixture(scope="module", params=list(Recipe))
 def prepared(request, calibrated, calibration_folder, small_checkpoint):
     from export.graph import ExportConfig, make_graph
-    from lfm_deploy.checkpoint import read_checkpoint
+    from lfm_deploy.network.checkpoint import read_checkpoint
 
     ranges = read_ranges(calibrated.ranges)
     reference = onnx.load(calibrated.graph(Precision.FP32))

@@ -7,10 +7,10 @@ from engines.pytorch import PyTorchEngine
 from export.exporter import export_onnx
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import ArtifactError, ConfigError, ShapeError, UnavailableError
-from lfm_deploy.evidence import evidence_contributions
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.network.evidence import evidence_contributions
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 def test_logits_equal_pytorch_whatever_the_batch(small_graph, small_checkpoint):

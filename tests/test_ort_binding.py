@@ -11,7 +11,7 @@ from export.exporter import export_onnx
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm
 from lfm_deploy.errors import UnavailableError
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from PIL import Image
 from engines.loading import load_engine
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.checkpoint import read_checkpoint, write_checkpoint
-from lfm_deploy.deployment import export_into
+from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.errors import ArtifactError, InputError
-from lfm_deploy.evidence import draw_evidence, evidence_contributions, evidence_map
-from lfm_deploy.overlays import OverlayWriter, overlay_name
-from lfm_deploy.photographs import sample_tiles
-from lfm_deploy.prediction import predict
-from lfm_deploy.rows import Prediction
+from lfm_deploy.network.checkpoint import read_checkpoint, write_checkpoint
+from lfm_deploy.network.evidence import draw_evidence, evidence_contributions, evidence_map
+from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.prediction.overlays import OverlayWriter, overlay_name
+from lfm_deploy.prediction.prediction import predict
+from lfm_deploy.prediction.rows import Prediction
 from lfm_deploy.workdir import Workdir
 
 

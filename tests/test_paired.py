@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from lfm_deploy.statistics.paired import (
+from lfm_deploy.metrics.paired import (
     effective_pictures,
     estimate_change,
     estimate_rate,

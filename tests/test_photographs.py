@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lfm_deploy.errors import ConfigError
-from lfm_deploy.photographs import cut_tiles, load_photographs, sample_tiles
+from lfm_deploy.pictures.photographs import cut_tiles, load_photographs, sample_tiles
 
 
 def test_sample_tiles_are_real_pixels_and_all_different():

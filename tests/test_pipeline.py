@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.decoding import Source
 from lfm_deploy.errors import ImageError, InputError
-from lfm_deploy.pipeline import read_groups
-from lfm_deploy.shards import failed_source
-from lfm_deploy.sources import file_source
+from lfm_deploy.pictures.decoding import Source
+from lfm_deploy.pictures.pipeline import read_groups
+from lfm_deploy.pictures.shards import failed_source
+from lfm_deploy.pictures.sources import file_source
 
 BROKEN = (3, 4, 9, 16)
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lfm_deploy.config import ModelConfig, Pooling, ValueOrder
-from lfm_deploy.pooling import AttentionPooling, TopKPooling, build_pooling
+from lfm_deploy.network.pooling import AttentionPooling, TopKPooling, build_pooling
 
 
 @pytest.fixture

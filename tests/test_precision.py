@@ -10,8 +10,8 @@ from export.graph import ExportConfig, make_graph
 from export.names import LAST_OUTPUT, find_convolutions, quantisable_tensors
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import BuildError
+from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.quantisation import Recipe
 
 LAYERS = ("conv1", "conv2", "conv3", "projection")

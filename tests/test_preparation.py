@@ -3,10 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lfm_deploy.detector_contract import InputContract
+from lfm_deploy.detectors.detector_contract import InputContract
+from lfm_deploy.detectors.preparation import prepare_picture, to_network_input
 from lfm_deploy.errors import ImageError
-from lfm_deploy.photographs import load_photographs, sample_tiles
-from lfm_deploy.preparation import prepare_picture, to_network_input
+from lfm_deploy.pictures.photographs import load_photographs, sample_tiles
 
 
 def contract(**changes):

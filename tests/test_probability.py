@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lfm_deploy.statistics.probability import Calibration, error_of_bins, expected_calibration_error
+from lfm_deploy.metrics.probability import Calibration, error_of_bins, expected_calibration_error
 
 
 def error_by_definition(logits, labels):

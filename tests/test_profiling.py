@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from lfm_deploy import model
-from lfm_deploy.checkpoint import write_checkpoint
 from lfm_deploy.cli import run
 from lfm_deploy.config import LFM, NPR, ModelConfig, Pooling
+from lfm_deploy.deployment.profiling import compare_with_paper, profile_artifact, profile_config
 from lfm_deploy.errors import ConfigError, InputError, ShapeError
-from lfm_deploy.profiling import compare_with_paper, profile_artifact, profile_config
+from lfm_deploy.network import model
+from lfm_deploy.network.checkpoint import write_checkpoint
 
 
 @pytest.mark.parametrize("config", [LFM, NPR, replace(NPR, pooling=Pooling.ATTENTION, projection=64)], ids=str)

@@ -8,8 +8,8 @@ from export.exporter import export_onnx
 from export.graph import ExportConfig, make_graph
 from export.proof import BATCHES, prove_graph
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import GateError
+from lfm_deploy.network.checkpoint import read_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -14,19 +14,19 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from calib.calibration import calibrate_into
+from calib.int8_graph import quantise_into
 from engines.builder import BuildConfig
 from engines.library import load_library
 from engines.loading import load_engine
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.calibration import calibrate_into
-from lfm_deploy.comparison import Scores, compare_suite, measure_suite
-from lfm_deploy.deployment import BuildTarget, build_into, export_into, make_typed_graph
-from lfm_deploy.gates import judge_suite
-from lfm_deploy.images import read_image
-from lfm_deploy.metrics import average_precision
+from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into, make_typed_graph
+from lfm_deploy.metrics.decisions import average_precision
+from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Budget, Recipe
-from lfm_deploy.quantising import quantise_into
+from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.workdir import Workdir
 
 README = Path(__file__).resolve().parents[1] / "README.md"

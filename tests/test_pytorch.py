@@ -4,9 +4,9 @@ import torch
 
 from engines.loading import load_engine
 from engines.pytorch import PyTorchEngine
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import ConfigError, ShapeError, UnavailableError
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 def test_logits_equal_the_authors_on_every_golden_picture(official_checkpoint, golden):
@@ -43,7 +43,7 @@ def test_the_reference_is_float32_as_published(small_checkpoint):
     images = sample_tiles(256, 256, 5)
     model = read_checkpoint(small_checkpoint).build_model()
     with torch.inference_mode():
-        from lfm_deploy.model import normalise
+        from lfm_deploy.network.model import normalise
 
         expected = model(normalise(torch.from_numpy(images))).numpy()
     np.testing.assert_array_equal(engine.logits(images), expected)

@@ -3,12 +3,12 @@ import json
 
 import pytest
 
+from calib.calibration import calibration_versions
+from calib.ranges import CHOOSE, JUDGE, Ranges, check_ranges, hash_contract, read_ranges
 from lfm_deploy.artifacts import Precision, read_graph_info
-from lfm_deploy.calibration import calibration_versions
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.ranges import CHOOSE, JUDGE, Ranges, check_ranges, hash_contract, read_ranges
 
 METHODS = {"min/max", "99.9 %", "99.99 %", "99.999 %", "MSE", "entropy"}
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from lfm_deploy.statistics.ranking import FALSE_POSITIVE_RATES, Ranking
-from lfm_deploy.statistics.resampling import Resampling
+from lfm_deploy.metrics.ranking import FALSE_POSITIVE_RATES, Ranking
+from lfm_deploy.metrics.resampling import Resampling
 
 
 def ranked(real, fake, rounds=30):
@@ -94,7 +94,7 @@ def test_one_picture_of_each_class():
 
 def test_long_blocks_are_judged_in_passes(monkeypatch):
     whole, *_ = ranked(*some_scores("distinct"))
-    monkeypatch.setattr("lfm_deploy.statistics.ranking._PASS_COUNTS", 300)
+    monkeypatch.setattr("lfm_deploy.metrics.ranking._PASS_COUNTS", 300)
     parts, *_ = ranked(*some_scores("distinct"))
     assert (whole.ap == parts.ap).all()
     assert (whole.acc_fake[0.05] == parts.acc_fake[0.05]).all()

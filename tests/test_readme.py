@@ -5,7 +5,7 @@ from PIL import Image
 
 from export.graph import ExportConfig
 from lfm_deploy.cli import _COMMANDS, run
-from lfm_deploy.deployment import export_into
+from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.workdir import Workdir
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from lfm_deploy.metrics import resampling
 
-from lfm_deploy.statistics import resampling
-from lfm_deploy.statistics.resampling import Resampling
+from lfm_deploy.metrics.resampling import Resampling
 
 
 def drawn(strata, rounds, seed=0):

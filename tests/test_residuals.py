@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lfm_deploy.config import Residual
-from lfm_deploy.residuals import build_residual, neighbouring_pixel_relationships, pixel_differences
+from lfm_deploy.network.residuals import build_residual, neighbouring_pixel_relationships, pixel_differences
 
 BLOCKS = torch.tensor([[[[5.0, 7.0, 1.0, 1.0], [2.0, 5.0, 1.0, 9.0]]]])
 

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from lfm_deploy.resnet import Bottleneck, TruncatedResNet50
+from lfm_deploy.network.resnet import Bottleneck, TruncatedResNet50
 
 
 def test_its_keys_are_torchvisions(shared):

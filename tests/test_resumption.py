@@ -4,8 +4,8 @@ import random
 import pytest
 
 from lfm_deploy.errors import InputError
-from lfm_deploy.resumption import ResumableFile, progress_path
-from lfm_deploy.sources import file_source
+from lfm_deploy.pictures.sources import file_source
+from lfm_deploy.prediction.resumption import ResumableFile, progress_path
 
 SETTINGS = {"engine": "a" * 64, "threshold": 0.5, "contract": {"size": 256}}
 NAMES = [f"{index}.png" for index in range(40)]

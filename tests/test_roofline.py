@@ -1,7 +1,7 @@
 import pytest
 
-from lfm_deploy.roofline import Limit, choose_kernels, find_limit
-from lfm_deploy.work import Work
+from lfm_deploy.benchmark.roofline import Limit, choose_kernels, find_limit
+from lfm_deploy.deployment.graph_work import Work
 
 
 def test_the_lower_of_two_ceilings_is_the_limit():

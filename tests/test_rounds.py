@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lfm_deploy.rounds import QUOTABLE_RUNS, QUOTABLE_SECONDS, Effort, Turn, schedule_turns, spread_of, summarise_times
+from lfm_deploy.benchmark.rounds import (
+    QUOTABLE_RUNS,
+    QUOTABLE_SECONDS,
+    Effort,
+    Turn,
+    schedule_turns,
+    spread_of,
+    summarise_times,
+)
 
 
 def test_engines_take_turns_at_each_batch_size_in_every_round():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from lfm_deploy.rows import COLUMNS, Prediction, RowFormat, judge_logit, write_header, write_rows
+from lfm_deploy.prediction.rows import COLUMNS, Prediction, RowFormat, judge_logit, write_header, write_rows
 
 ROWS = [
     judge_logit(0, "a/b.png", np.float32(0.1), 0.0),

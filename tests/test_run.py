@@ -12,8 +12,8 @@ import pytest
 import torch
 from training_pictures import write_noise
 
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import CheckpointError, ConfigError, InputError, SuiteError
+from lfm_deploy.network.checkpoint import read_checkpoint
 from training.recipe import TrainingRecipe
 from training.run import resume_run, start_run
 from training.state import SavingError

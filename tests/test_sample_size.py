@@ -1,8 +1,8 @@
 import pytest
 
-from lfm_deploy.statistics.estimate import Estimate, resolution
-from lfm_deploy.statistics.paired import estimate_rate
-from lfm_deploy.statistics.sample_size import is_decided, magnitude, pictures_for_change, pictures_for_rate
+from lfm_deploy.metrics.estimate import Estimate, resolution
+from lfm_deploy.metrics.paired import estimate_rate
+from lfm_deploy.metrics.sample_size import is_decided, magnitude, pictures_for_change, pictures_for_rate
 
 
 def test_an_interval_decides_where_it_lies_on_one_side():

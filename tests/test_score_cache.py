@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from lfm_deploy.score_cache import CacheError, ScoreCache, scorer_key
+from lfm_deploy.scoring.score_cache import CacheError, ScoreCache, scorer_key
 
 ENGINE, OTHER = scorer_key(engine="a"), scorer_key(engine="b")
 
@@ -68,7 +68,7 @@ def test_a_file_cut_short_is_made_anew_with_a_warning(tmp_path, warnings, share)
 
 
 def test_a_cache_that_another_process_holds_is_not_thrown_away(tmp_path, warnings, monkeypatch):
-    monkeypatch.setattr("lfm_deploy.score_cache._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("lfm_deploy.scoring.score_cache._PATIENCE_SECONDS", 0.05)
     path = tmp_path / "scores.sqlite"
     with ScoreCache(path, warnings.append) as cache:
         cache.add(ENGINE, {"p": 1.0})

@@ -6,9 +6,9 @@ from PIL import Image
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import UnavailableError
-from lfm_deploy.fingerprints import fingerprint_files
-from lfm_deploy.score_cache import ScoreCache
-from lfm_deploy.scorers import Reading, Scorer, Task, plan_tasks, published_reading, run_tasks
+from lfm_deploy.pictures.fingerprints import fingerprint_files
+from lfm_deploy.scoring.score_cache import ScoreCache
+from lfm_deploy.scoring.scorers import Reading, Scorer, Task, plan_tasks, published_reading, run_tasks
 
 
 class RedJudge:

@@ -5,7 +5,7 @@ import pytest
 from calib.pictures import PictureStore
 from calib.scoring import score_graph
 from engines.loading import load_engine
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.fixture(scope="module")

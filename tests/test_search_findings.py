@@ -1,6 +1,6 @@
+from calib.search_findings import describe_quantisation
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.search_findings import describe_quantisation
 from lfm_deploy.workdir import Workdir
 
 

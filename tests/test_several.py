@@ -12,7 +12,7 @@ from engines.pytorch import PyTorchEngine
 from engines.several import SeveralEngines, name_devices, share_batch, split_devices
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import ArtifactError, ConfigError, ShapeError, UnavailableError
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 @pytest.mark.parametrize("smallest", [1, 4])
@@ -156,7 +156,7 @@ def test_load_engine_refuses_options_of_another_kind_of_file(deployment):
 
 def test_every_real_gpu_gives_the_same_logits(gpu, own_deployment):
     from engines.builder import BuildConfig
-    from lfm_deploy.deployment import build_into, choose_target
+    from lfm_deploy.deployment.deployment import build_into, choose_target
 
     built = build_into(
         own_deployment, Precision.FP32, choose_target(None, None), BuildConfig(batch=(1, 4, 8)), on_message=print

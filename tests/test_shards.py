@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lfm_deploy.errors import ImageError
-from lfm_deploy.shards import failed_source, is_picture, is_shard, walk_shard
+from lfm_deploy.pictures.shards import failed_source, is_picture, is_shard, walk_shard
 
 # Not sorted: the order of the archive counts. The second has a name that is dangerous to those who extract it.
 MEMBERS = {"b/2.png": b"two", "../../evil.png": b"three", "a/1.JPG": b"one" * 50_000, "a/empty.png": b""}

@@ -10,7 +10,7 @@ from export.names import LAST_OUTPUT
 from export.precision import Int8Config
 from export.simulation import simulate_tensor
 from export.splitting import split_channels
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Recipe
 
 TILES = sample_tiles(256, 256, 4)

@@ -11,7 +11,7 @@ from engines.engine import BatchSlice, split_batch
 from engines.memory import Stream
 from engines.ort import OrtEngine
 from engines.slots import Slot, take_turns
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 def test_the_order_of_steps_with_two_slots():

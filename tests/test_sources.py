@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from lfm_deploy.errors import ImageError, InputError
-from lfm_deploy.sources import find_sources, walk_images
+from lfm_deploy.pictures.sources import find_sources, walk_images
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lfm_deploy.errors import SuiteError
-from lfm_deploy.specimens import Specimen, draw_sample, find_specimens, share_out
+from lfm_deploy.exploration.specimens import Specimen, draw_sample, find_specimens, share_out
 
 
 def fill(folder, *names):

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from lfm_deploy.artifacts import Precision, read_engine_info
-from lfm_deploy.benchmark import Speed
-from lfm_deploy.identities import identify
-from lfm_deploy.lineup import find_candidates
-from lfm_deploy.score_cache import ScoreCache
-from lfm_deploy.speeds import SPEED_BATCHES, compare_with_pytorch, find_memory, find_speeds
+from lfm_deploy.benchmark.benchmark import Speed
+from lfm_deploy.deployment.lineup import find_candidates
+from lfm_deploy.scoring.identities import identify
+from lfm_deploy.scoring.score_cache import ScoreCache
+from lfm_deploy.verification.speeds import SPEED_BATCHES, compare_with_pytorch, find_memory, find_speeds
 
 
 def speed(batch, fps, **values):

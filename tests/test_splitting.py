@@ -6,7 +6,7 @@ from calib.activations import ActivationReader
 from engines.ort import open_session
 from export.names import find_convolutions
 from export.splitting import count_parts, split_channels
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 
 def test_the_loudest_channels_get_the_extra_parts():

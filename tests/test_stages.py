@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.model import LFM
+from lfm_deploy.network.model import LFM
 from training.stages import PooledNorm, freeze_idle_biases, fuse_stages
 
 # Both orders of the same layers; the largest value of a window and ReLU commute.

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lfm_deploy.checkpoint import read_checkpoint, write_checkpoint
-from lfm_deploy.model import LFM, normalise
+from lfm_deploy.network.checkpoint import read_checkpoint, write_checkpoint
+from lfm_deploy.network.model import LFM, normalise
 from training.recipe import TrainingRecipe
 from training.stages import PooledNorm
 from training.step import Stepper, learning_rate_at

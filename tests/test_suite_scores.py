@@ -1,8 +1,8 @@
 import pytest
 
 from lfm_deploy.errors import SuiteError
-from lfm_deploy.scorers import published_reading
-from lfm_deploy.suite_scores import collect_scores, find_in_both, make_tasks
+from lfm_deploy.scoring.scorers import published_reading
+from lfm_deploy.scoring.suite_scores import collect_scores, find_in_both, make_tasks
 from lfm_deploy.suites import load_suites
 
 

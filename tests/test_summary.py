@@ -3,9 +3,9 @@ import pytest
 from scipy.stats import bootstrap, norm
 from sklearn.metrics import roc_auc_score
 
-from lfm_deploy.statistics.estimate import resolution
-from lfm_deploy.statistics.paired import estimate_change
-from lfm_deploy.statistics.summary import make_resampling, summarise
+from lfm_deploy.metrics.estimate import resolution
+from lfm_deploy.metrics.paired import estimate_change
+from lfm_deploy.metrics.summary import make_resampling, summarise
 
 
 def summarise_sets(sets, rounds=200, seed=0, threshold=0.0):

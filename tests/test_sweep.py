@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from lfm_deploy.rounds import Effort
-from lfm_deploy.sweep import Contender, run_sweep
+from lfm_deploy.benchmark.rounds import Effort
+from lfm_deploy.benchmark.sweep import Contender, run_sweep
 
 # A worker that measures nothing: it writes down who had a turn, and answers with times that it is told.
 SCRIPTED = """
     import json, os, sys
     from pathlib import Path
     from lfm_deploy.errors import UnavailableError
-    from lfm_deploy.workers import serve
+    from lfm_deploy.benchmark.workers import serve
 
     def open_job(opening):
         path = Path(opening["path"])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lfm_deploy.errors import SuiteError
-from lfm_deploy.images import read_image
+from lfm_deploy.pictures.images import read_image
 from training.augmentation import Augmentation
 from training.data import describe_unreadable, load_folders
 

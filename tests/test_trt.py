@@ -20,7 +20,7 @@ from engines.ort import OrtEngine
 from engines.trt import TensorRTEngine, check_gpu, check_version, parse_device
 from lfm_deploy.artifacts import Precision, read_engine_info, sidecar_path
 from lfm_deploy.errors import ArtifactError, ConfigError, InputError, OtherGpuError, ShapeError, UnavailableError
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.photographs import sample_tiles
 
 A6000 = Gpu(index=0, name="NVIDIA RTX A6000", sm="sm86")
 
@@ -235,7 +235,7 @@ def test_closing_gives_everything_back(simulate):
 def real_engines(gpu, own_deployment):
     """Engines for the GPU in this machine, with whatever library fits it."""
     from engines.builder import BuildConfig
-    from lfm_deploy.deployment import build_into, choose_target
+    from lfm_deploy.deployment.deployment import build_into, choose_target
 
     config = BuildConfig(batch=(1, 4, 8))
     return {

@@ -6,7 +6,7 @@ from onnx import TensorProto, checker, helper
 from export.graph import ExportConfig, make_graph
 from export.typed import drop_float_detours
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.checkpoint import read_checkpoint
+from lfm_deploy.network.checkpoint import read_checkpoint
 
 
 @pytest.mark.parametrize(("form", "casts"), [(InputForm.UINT8, 2), (InputForm.FLOAT, 2)])

@@ -10,9 +10,9 @@ from export.graph import ExportConfig, make_graph
 from export.names import LAST_OUTPUT, quantisable_tensors
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from export.unfolding import can_unfold, spread_windows, unfold_first_layer
-from lfm_deploy.checkpoint import read_checkpoint
 from lfm_deploy.errors import BuildError
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Recipe
 
 LAYERS = ("conv1", "conv2", "conv3", "projection")

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from lfm_deploy.photographs import sample_tiles
-from lfm_deploy.residuals import neighbouring_pixel_relationships
+from lfm_deploy.network.residuals import neighbouring_pixel_relationships
+from lfm_deploy.pictures.photographs import sample_tiles
 from training.upsampling import UPSAMPLERS, halve
 
 

@@ -11,15 +11,15 @@ from PIL import Image
 from engines.loading import load_engine
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
-from lfm_deploy.comparison import Scores, compare_suite, measure_suite
-from lfm_deploy.deployment import export_into
+from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError
-from lfm_deploy.gates import judge_suite
-from lfm_deploy.images import read_image
-from lfm_deploy.photographs import sample_tiles
+from lfm_deploy.pictures.images import read_image
+from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Budget
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification import verify
+from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.verification.gates import judge_suite
+from lfm_deploy.verification.verification import verify
 from lfm_deploy.workdir import Workdir
 
 # 24 pictures can show no less.
@@ -170,8 +170,8 @@ def test_a_graph_that_changed_after_its_engine_was_built_makes_the_engine_stale(
 
 
 def test_artifacts_of_another_checkpoint_are_stale(own_deployment, pictures, small_config, tmp_path):
-    from lfm_deploy.checkpoint import write_checkpoint
-    from lfm_deploy.model import LFM
+    from lfm_deploy.network.checkpoint import write_checkpoint
+    from lfm_deploy.network.model import LFM
 
     write_checkpoint(tmp_path / "other.pth", LFM(small_config))
     export_into(own_deployment, tmp_path / "other.pth", ExportConfig(), print)

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
+from lfm_deploy.benchmark.workers import Worker, WorkerDiedError, WorkerError
 from lfm_deploy.errors import UnavailableError
-from lfm_deploy.workers import Worker, WorkerDiedError, WorkerError
 
 JOB = """
     import os, signal, sys
     from lfm_deploy.errors import OtherGpuError, UnavailableError
-    from lfm_deploy.workers import serve
+    from lfm_deploy.benchmark.workers import serve
 
     def open_job(opening):
         print("libraries print what they like")
@@ -137,7 +137,7 @@ def test_an_error_inside_the_block_ends_it(start):
 def test_a_worker_does_not_outlive_a_parent_that_is_killed(script, tmp_path):
     parent = tmp_path / "parent.py"
     parent.write_text(
-        "import sys, time\nfrom lfm_deploy.workers import Worker\n"
+        "import sys, time\nfrom lfm_deploy.benchmark.workers import Worker\n"
         f"worker = Worker([sys.executable, {str(script)!r}], {{'as': 'sound'}})\n"
         "print(worker.open()['pid'], flush=True)\ntime.sleep(600)\n"
     )

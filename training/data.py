@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.decoding import decode_picture
 from lfm_deploy.errors import ImageError, SuiteError
-from lfm_deploy.images import find_images, read_batches
+from lfm_deploy.pictures.decoding import decode_picture
+from lfm_deploy.pictures.images import find_images, read_batches
 from lfm_deploy.suites import CLASS_FOLDERS
 from training.augmentation import Augmentation, augment
 

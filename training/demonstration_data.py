@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfm_deploy.photographs import cut_tiles
+from lfm_deploy.pictures.photographs import cut_tiles
 from training.augmentation import Augmentation, augment
 from training.data import DEPLOYED_SIDE, DataSplit
 from training.photographs import TEST_PHOTOGRAPHS, TRAINING_PHOTOGRAPHS, VALIDATION_PHOTOGRAPHS, load_named

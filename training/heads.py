@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lfm_deploy.config import ValueOrder
-from lfm_deploy.model import LFM
-from lfm_deploy.pooling import TopKPooling
+from lfm_deploy.network.model import LFM
+from lfm_deploy.network.pooling import TopKPooling
 from training.distributed import Share, draw_uniforms
 from training.recipe import TrainingRecipe
 from training.regularizers import rank_based_linear_dropout, sample_random_k

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfm_deploy.errors import UnavailableError
-from lfm_deploy.photographs import load_photographs
+from lfm_deploy.pictures.photographs import load_photographs
 
 # Split by photograph, so that no tile of a test photograph was ever trained on; the two views of one motorcycle stay on
 # one side. Left out are the pictures that were enlarged after they were taken, so that they carry the very trace that

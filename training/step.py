@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lfm_deploy.model import LFM, normalise
+from lfm_deploy.network.model import LFM, normalise
 from training.distributed import Share, share_statistics
 from training.heads import TrainingHeads
 from training.recipe import TrainingRecipe

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lfm_deploy.checkpoint import write_checkpoint
 from lfm_deploy.errors import DeployError, SuiteError
-from lfm_deploy.metrics import accuracy, average_precision
+from lfm_deploy.metrics.decisions import accuracy, average_precision
+from lfm_deploy.network.checkpoint import write_checkpoint
 from lfm_deploy.version import __version__
 from training.batches import Batch, count_steps, read_epoch
 from training.curves import EventWriter, draw_curves

@@ -21,7 +21,7 @@ from lfm_deploy.cli.console import (
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
-    from lfm_deploy.benchmark import BenchSettings
+    from lfm_deploy.benchmark.benchmark import BenchSettings
 
 STEP_FAILED, NOTHING_RAN = 1, 3
 
@@ -81,8 +81,8 @@ def command(
         raise click.UsageError("--batch names the sizes; --max-batch is for the default ones. Give one of them")
     if no_files and pictures is not None:
         raise click.UsageError("--pictures is for measuring files, which --no-files leaves out. Give one of them")
-    from lfm_deploy.benchmark import BenchSettings
-    from lfm_deploy.rounds import Effort
+    from lfm_deploy.benchmark.benchmark import BenchSettings
+    from lfm_deploy.benchmark.rounds import Effort
 
     settings = BenchSettings(
         effort=Effort(seconds=seconds, rounds=rounds),
@@ -97,7 +97,7 @@ def command(
     if as_json:
         print_json(report)
     else:
-        from lfm_deploy.bench_tables import print_bench
+        from lfm_deploy.report.bench_tables import print_bench
 
         print_bench(report, make_console())
         say(f"written: bench.json, bench.svg and bench.png in {workdir.path}")
@@ -110,10 +110,10 @@ def _measure(
     workdir: Workdir, baseline: Path | None, wanted: tuple[str, ...], device: str, settings: "BenchSettings"
 ) -> dict[str, Any]:
     """Every engine of the workdir and of the baseline in the same rounds, as a report."""
-    from lfm_deploy.baselines import open_baseline
-    from lfm_deploy.bench_report import make_bench_report
-    from lfm_deploy.benchmark import choose_engines, run_benchmark
-    from lfm_deploy.lineup import find_candidates
+    from lfm_deploy.benchmark.baselines import open_baseline
+    from lfm_deploy.benchmark.benchmark import choose_engines, run_benchmark
+    from lfm_deploy.deployment.lineup import find_candidates
+    from lfm_deploy.report.bench_document import make_bench_report
 
     candidates = find_candidates(workdir, device)
     with ExitStack() as stack:

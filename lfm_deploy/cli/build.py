@@ -11,7 +11,7 @@ from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
     from engines.builder import BuildResult
-    from lfm_deploy.cpu_choice import CpuChoice
+    from engines.cpu_choice import CpuChoice
 
 
 def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -> tuple[int, int, int]:
@@ -95,7 +95,7 @@ def command(
         return
     from engines.builder import BuildConfig
     from engines.gpus import parse_gpus
-    from lfm_deploy.deployment import build_into, choose_target
+    from lfm_deploy.deployment.deployment import build_into, choose_target
 
     config = BuildConfig(batch=batch, max_side=max_side, workspace_mib=workspace_mib)
     chosen = choose_target(parse_gpus(gpus) if gpus else None, library)
@@ -119,8 +119,8 @@ def command(
 
 def _make_cpu_graph(workdir: Workdir, precision: Any, findings: dict[str, Any] | None, as_json: bool) -> None:
     """The graph for the CPU, and what runs it fastest here."""
-    from lfm_deploy.cpu_choice import choose_cpu_settings
-    from lfm_deploy.deployment import make_typed_graph
+    from engines.cpu_choice import choose_cpu_settings
+    from lfm_deploy.deployment.deployment import make_typed_graph
     from lfm_deploy.quantisation import Recipe
 
     with workdir.lock(say):
@@ -138,7 +138,7 @@ def _make_cpu_graph(workdir: Workdir, precision: Any, findings: dict[str, Any] |
 def _print_choice(choice: "CpuChoice") -> None:
     from rich.text import Text
 
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     table = make_table("ways to run it on this machine, in turns", "way")
     for heading in ("pictures/s", "to the first", "max |Δlogit|"):
@@ -163,7 +163,7 @@ def _as_values(result: "BuildResult") -> dict[str, Any]:
 
 
 def _print_results(results: list["BuildResult"]) -> None:
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     table = make_table("engines")
     table.add_column("engine", overflow="fold")

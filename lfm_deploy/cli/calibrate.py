@@ -9,7 +9,7 @@ from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
-    from lfm_deploy.ranges import Ranges
+    from calib.ranges import Ranges
 
 _LISTED = 5
 
@@ -27,7 +27,7 @@ def command(images: Path, count: int, seed: int, workdir: Workdir, as_json: bool
     class are taken. Half of them choose ranges and layers; the other half only judges what came out. Writes
     ranges.json: for each tensor the ranges that were tried, what each does to the logits, and the choice.
     """
-    from lfm_deploy.calibration import calibrate_into
+    from calib.calibration import calibrate_into
 
     with progress_bar() as update:
         made = calibrate_into(workdir, images, count=count, seed=seed, on_message=say, on_progress=update)
@@ -60,7 +60,7 @@ def as_values(workdir: Workdir, ranges: "Ranges") -> dict[str, object]:
 def print_ranges(ranges: "Ranges", path: Path) -> None:
     """What was chosen for each tensor."""
     from lfm_deploy.quantisation import Recipe
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     classes = ", ".join(f"{count} {name}" for name, count in ranges.classes.items())
     table = make_table(f"{path}: {len(ranges.pictures)} pictures ({classes})", "tensor")

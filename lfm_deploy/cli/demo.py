@@ -19,12 +19,12 @@ def command(seed: int, workdir: Path, as_json: bool) -> int:
     it, builds FP16 and INT8 engines, verifies them and writes a report. Downloads nothing. The model is a
     demonstration: it knows five ways of up-sampling and no generator.
     """
+    from calib.search_findings import describe_quantisation
     from engines.host import keep_freed_memory
+    from lfm_deploy.cli.demonstration import as_values, demonstrate
     from lfm_deploy.cli.verify import write_report
-    from lfm_deploy.demonstration import as_values, demonstrate
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
-    from lfm_deploy.search_findings import describe_quantisation
 
     keep_freed_memory()
     folder = Workdir(workdir)

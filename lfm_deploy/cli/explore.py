@@ -23,7 +23,7 @@ from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
     from lfm_deploy.contract import Contract
-    from lfm_deploy.examples import Example
+    from lfm_deploy.exploration.examples import Example
 
 _AUTO = "auto"
 
@@ -62,10 +62,10 @@ def command(
     path = _choose_checkpoint(checkpoint, workdir)
 
     from engines.host import keep_freed_memory
-    from lfm_deploy.checkpoint import read_checkpoint
-    from lfm_deploy.exploration import explore
+    from lfm_deploy.exploration.exploration import explore
+    from lfm_deploy.exploration.specimens import draw_sample, find_specimens
+    from lfm_deploy.network.checkpoint import read_checkpoint
     from lfm_deploy.report.exploration_document import make_exploration_report
-    from lfm_deploy.specimens import draw_sample, find_specimens
 
     keep_freed_memory()
     check_output(output)
@@ -185,7 +185,7 @@ def _spell(options: dict[str, Any]) -> str:
 
 def _print_summary(report: dict[str, Any]) -> None:
     from lfm_deploy.report.feature_texts import describe_result
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     headline, result = describe_result(report)
     table = make_table(headline, "test set")

@@ -48,7 +48,7 @@ def command(
         raise click.UsageError("--size and --dynamic-size exclude each other")
     from export.graph import ExportConfig
     from lfm_deploy.artifacts import InputForm, Precision
-    from lfm_deploy.deployment import export_into
+    from lfm_deploy.deployment.deployment import export_into
 
     config = ExportConfig(size="native" if dynamic_size else size, input=InputForm(form), evidence=evidence)
     graph = export_into(workdir, checkpoint, config, on_message)
@@ -70,7 +70,7 @@ def command(
 
 def print_proof(graph: "ProvedGraph", path: Path) -> None:
     """The table of a proof, for people."""
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     console = make_console()
     console.print(

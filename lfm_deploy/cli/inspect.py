@@ -17,7 +17,7 @@ def command(artifacts: tuple[Path, ...], workdir: Workdir, as_json: bool) -> Non
 
     Takes checkpoints, ONNX files and engines; without one, everything in the workdir.
     """
-    from lfm_deploy.inspection import inspect_artifact
+    from lfm_deploy.deployment.inspection import inspect_artifact
 
     if not artifacts:
         artifacts = (workdir.require_checkpoint(), *workdir.graphs(), *workdir.engines())
@@ -25,7 +25,7 @@ def command(artifacts: tuple[Path, ...], workdir: Workdir, as_json: bool) -> Non
     if as_json:
         print_json(found)
         return
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     console = make_console()
     for values in found:

@@ -16,9 +16,9 @@ from lfm_deploy.cli.console import FILE, FOLDER, choose_device, gpus_option, say
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
-    from lfm_deploy.judges import Judge
-    from lfm_deploy.resumption import ResumableFile
-    from lfm_deploy.rows import Prediction, RowFormat
+    from lfm_deploy.prediction.judges import Judge
+    from lfm_deploy.prediction.resumption import ResumableFile
+    from lfm_deploy.prediction.rows import Prediction, RowFormat
 
 _INTERRUPTED = 130
 _FORMATS = ("table", "csv", "jsonl")
@@ -74,9 +74,9 @@ def command(
     written = _choose_format("jsonl" if as_json else form, output)
 
     from engines.host import keep_freed_memory
-    from lfm_deploy.judges import open_judge
-    from lfm_deploy.prediction import predict_groups, require_some
-    from lfm_deploy.sources import find_sources
+    from lfm_deploy.pictures.sources import find_sources
+    from lfm_deploy.prediction.judges import open_judge
+    from lfm_deploy.prediction.prediction import predict_groups, require_some
 
     keep_freed_memory()
     sources = require_some(find_sources(paths, lists), [*paths, *lists])
@@ -91,7 +91,7 @@ def command(
     )
     overlays = None
     if evidence is not None:
-        from lfm_deploy.overlays import OverlayWriter
+        from lfm_deploy.prediction.overlays import OverlayWriter
 
         overlays = OverlayWriter(evidence, workdir, judge.engine, judge.path)
         say(f"drawing evidence of {overlays.origin} into {evidence}")
@@ -106,7 +106,7 @@ def command(
 
 
 def _choose_format(form: str | None, output: Path | None) -> "RowFormat":
-    from lfm_deploy.rows import RowFormat
+    from lfm_deploy.prediction.rows import RowFormat
 
     if output is not None and form == "table":
         raise click.UsageError("--output takes --format csv or jsonl")
@@ -122,9 +122,9 @@ def _open_output(
 ) -> "AbstractContextManager[ResumableFile | None]":
     if output is None:
         return nullcontext()
-    from lfm_deploy.judges import describe_run
-    from lfm_deploy.resumption import ResumableFile
-    from lfm_deploy.rows import write_header
+    from lfm_deploy.prediction.judges import describe_run
+    from lfm_deploy.prediction.resumption import ResumableFile
+    from lfm_deploy.prediction.rows import write_header
 
     settings = describe_run(judge) | {"format": str(form), "evidence": evidence}
     file = ResumableFile(output, settings, write_header(form), overwrite=overwrite)
@@ -136,7 +136,7 @@ def _open_output(
 def _write_all(
     groups: "Iterator[list[Prediction]]", form: "RowFormat", file: "ResumableFile | None", output: Path | None
 ) -> int:
-    from lfm_deploy.rows import write_header, write_rows
+    from lfm_deploy.prediction.rows import write_header, write_rows
 
     counts: Counter[str] = Counter()
     started, before = time.monotonic(), 0 if file is None else file.pictures

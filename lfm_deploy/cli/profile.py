@@ -9,7 +9,7 @@ from lfm_deploy.cli.console import FILE, json_option, make_console, print_json, 
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
-    from lfm_deploy.profiling import Agreement, Profile
+    from lfm_deploy.deployment.profiling import Agreement, Profile
 
 
 @click.command("profile")
@@ -27,7 +27,7 @@ def command(artifact: Path | None, name: str | None, size: int, workdir: Workdir
     if artifact is not None and name is not None:
         raise click.UsageError("--config names a published architecture; give it or a file, not both")
     from lfm_deploy.config import NAMED
-    from lfm_deploy.profiling import profile_artifact, profile_config
+    from lfm_deploy.deployment.profiling import profile_artifact, profile_config
 
     if name is not None:
         profile = profile_config(NAMED[name], size, name)
@@ -41,8 +41,8 @@ def command(artifact: Path | None, name: str | None, size: int, workdir: Workdir
 
 def print_profile(profile: "Profile") -> None:
     """A table of the layers, and one of the paper's figures where it has some."""
-    from lfm_deploy.profiling import compare_with_paper
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.deployment.profiling import compare_with_paper
+    from lfm_deploy.report.tables import make_table
 
     console = make_console()
     side = profile.side
@@ -67,7 +67,7 @@ def print_profile(profile: "Profile") -> None:
 def _print_agreements(rows: list["Agreement"]) -> None:
     from rich.text import Text
 
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     table = make_table("beside the paper, at 256x256", "figure")
     for heading in ("counted", "paper", "apart"):

@@ -15,9 +15,9 @@ def quantise(
     Raises:
         BudgetError: after its table.
     """
+    from calib.int8_graph import quantise_into
+    from calib.layer_search import BudgetError
     from lfm_deploy.quantisation import Budget, Recipe
-    from lfm_deploy.quantising import quantise_into
-    from lfm_deploy.search import BudgetError
 
     recipe = Recipe.CPU if target == "cpu" else Recipe.TENSORRT
     allowed = Budget.parse(budget) if budget else Budget()
@@ -48,7 +48,7 @@ def print_findings(findings: dict[str, Any], title: str, *, to_stderr: bool) -> 
     """Every layer with its precision and why, and how the result stands to its budget."""
     from rich.text import Text
 
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     share = 100 * findings["int8_share"]
     heading = f"{title}: INT8 for {findings['recipe']}, {share:.1f} % of the multiply-adds"

@@ -115,7 +115,7 @@ def _print(survey: "SuiteSurvey") -> None:
 
 
 def _make_set_table(survey: "SuiteSurvey") -> Any:
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
 
     table = make_table("", "test set")
     table.title = None

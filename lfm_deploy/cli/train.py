@@ -137,7 +137,7 @@ def _watch_interrupts() -> Iterator[Callable[[], bool]]:
 
 
 def _print_run(run: "FinishedRun", as_json: bool) -> None:
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
     from training.data import describe_unreadable
 
     for line in describe_unreadable(run.unreadable):
@@ -169,7 +169,7 @@ def _print_run(run: "FinishedRun", as_json: bool) -> None:
 
 
 def _print_recipes(as_json: bool) -> None:
-    from lfm_deploy.tables import make_table
+    from lfm_deploy.report.tables import make_table
     from training.recipe import describe_recipes
 
     found = describe_recipes()

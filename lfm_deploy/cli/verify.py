@@ -20,7 +20,7 @@ from lfm_deploy.workdir import Workdir, remove_reports
 if TYPE_CHECKING:
     from lfm_deploy.contract import SizePolicy
     from lfm_deploy.suites import Suite
-    from lfm_deploy.verification import Verification
+    from lfm_deploy.verification.verification import Verification
 
 _INTERRUPTED = 130
 _EXIT_CODES = {"passed": 0, "failed": 1, "undecided": 1, "nothing": 3}
@@ -83,11 +83,11 @@ def command(
     What was computed before is not computed again: scores.sqlite in the workdir knows it by the content of engines and
     pictures.
     """
+    from calib.search_findings import describe_quantisation
     from engines.host import keep_freed_memory
     from lfm_deploy.quantisation import Budget
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
-    from lfm_deploy.search_findings import describe_quantisation
     from lfm_deploy.suites import load_suites
 
     keep_freed_memory()
@@ -127,7 +127,7 @@ def _verify_unless_interrupted(
     workdir: Workdir, suites: "list[Suite]", *, use_cache: bool, **options: Any
 ) -> "Verification | None":
     """Verify with a progress bar; None where Ctrl-C came, after saying what that leaves."""
-    from lfm_deploy.verification import verify
+    from lfm_deploy.verification.verification import verify
 
     begun = False
 

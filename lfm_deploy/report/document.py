@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from lfm_deploy.benchmark import Speed
-from lfm_deploy.comparison import Against, SetResult, SuiteResult
+from calib.flip_estimate import as_number
+from lfm_deploy.benchmark.benchmark import Speed
 from lfm_deploy.contract import Contract
-from lfm_deploy.estimation import as_number
-from lfm_deploy.published import average_precision_of_sigmoids, published_table
+from lfm_deploy.environment import describe_environment
+from lfm_deploy.metrics.engine_metrics import SHARES, Metrics
+from lfm_deploy.metrics.estimate import CONFIDENCE, Estimate
+from lfm_deploy.metrics.gate import Gate, Outcome, VerdictOutcome
+from lfm_deploy.metrics.resampling import ROUNDS, SEED
 from lfm_deploy.report.advice import advise
-from lfm_deploy.report.environment import describe_environment
-from lfm_deploy.statistics.engine_metrics import SHARES, Metrics
-from lfm_deploy.statistics.estimate import CONFIDENCE, Estimate
-from lfm_deploy.statistics.gate import Gate, Outcome, VerdictOutcome
-from lfm_deploy.statistics.resampling import ROUNDS, SEED
 from lfm_deploy.suites import GROUPS, Suite
-from lfm_deploy.verification import EngineResult, Verification
+from lfm_deploy.suites.published import average_precision_of_sigmoids, published_table
+from lfm_deploy.verification.comparison import Against, SetResult, SuiteResult
+from lfm_deploy.verification.verification import EngineResult, Verification
 
 _FORMAT = "lfm-deploy report 3"
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lfm_deploy.tables import make_table
+from lfm_deploy.report.tables import make_table
 
 _COLUMNS = (("acc", "ACC %"), ("ap", "AP %"), ("acc_fake", "fakes found %"), ("fpr", "real called fake %"))
 _COIN = 50.0

@@ -6,11 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lfm_deploy.checkpoint import Checkpoint
-from lfm_deploy.embedding import ITERATIONS, Embedding
-from lfm_deploy.examples import VERDICTS, Example
-from lfm_deploy.exploration import Exploration
-from lfm_deploy.report.environment import describe_environment
+from lfm_deploy.environment import describe_environment
+from lfm_deploy.exploration.embedding import ITERATIONS, Embedding
+from lfm_deploy.exploration.examples import VERDICTS, Example
+from lfm_deploy.exploration.exploration import Exploration
+from lfm_deploy.network.checkpoint import Checkpoint
 
 _FORMAT = "lfm-deploy exploration 1"
 

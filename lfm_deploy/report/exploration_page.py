@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from lfm_deploy.examples import Example
+from lfm_deploy.exploration.examples import Example
 from lfm_deploy.report.feature_images import PANELS, draw_panels
 from lfm_deploy.report.feature_texts import describe_method, describe_result
 

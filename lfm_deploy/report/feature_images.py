@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfm_deploy.evidence import draw_evidence
-from lfm_deploy.examples import Example
+from lfm_deploy.exploration.examples import Example
+from lfm_deploy.network.evidence import draw_evidence
 
 # Residuals of photographs are a few grey levels with a long tail; the square root shows both.
 _WHITE_AT = 64

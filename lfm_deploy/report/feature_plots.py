@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lfm_deploy.examples import Example
+from lfm_deploy.exploration.examples import Example
 from lfm_deploy.report.feature_images import PANELS, draw_panels
 from lfm_deploy.report.feature_texts import describe_method, describe_result, shorten
 

@@ -28,7 +28,7 @@ from lfm_deploy.report.findings import (
     reasons_not_run,
     suite_of,
 )
-from lfm_deploy.tables import make_table
+from lfm_deploy.report.tables import make_table
 
 _LISTED = 5
 # Below these widths an interval is given as the distance to its further end.

@@ -18,7 +18,7 @@ from PIL import Image
 from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file, write_atomically
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import DeployError
-from lfm_deploy.images import read_image
+from lfm_deploy.pictures.images import read_image
 from lfm_deploy.report.findings import flipped_pictures, worst_errors
 from lfm_deploy.workdir import Workdir
 
@@ -120,7 +120,7 @@ def _draw(missing: Sequence[_Wanted], workdir: Workdir) -> dict[str, str]:
 
 def _open_overlays(workdir: Workdir) -> _Drawing | str:
     """What draws a picture with the checkpoint's evidence on it, or why there is none."""
-    from lfm_deploy.overlays import CheckpointOverlays  # loads PyTorch only when there is something to draw
+    from lfm_deploy.prediction.overlays import CheckpointOverlays  # loads PyTorch only when there is something to draw
 
     try:
         overlays = CheckpointOverlays(workdir.checkpoint)

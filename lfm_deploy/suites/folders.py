@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import SuiteError
-from lfm_deploy.images import find_images
+from lfm_deploy.pictures.images import find_images
 from lfm_deploy.suites.catalogue import SuiteSpec, expected_tree
 from lfm_deploy.suites.labelled import CLASS_FOLDERS, LabelledImage, Suite, TestSet, require_a_complete_set
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
-from lfm_deploy.decoding import hash_pixels
 from lfm_deploy.errors import ImageError
-from lfm_deploy.images import SkippedImage
+from lfm_deploy.pictures.decoding import hash_pixels
+from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.suites.catalogue import SuiteSpec, find_specs
 from lfm_deploy.suites.folders import load_set
 from lfm_deploy.suites.labelled import CLASS_FOLDERS, LabelledImage, TestSet

@@ -1,0 +1,166 @@
+"""From ranges to an INT8 graph in a workdir: searched, stamped, and written together with what the search found."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from calib.calibration import calibration_versions, load_pictures, require_raw_pixels
+from calib.layer_search import Progress, SearchResult, search_layers
+from calib.pictures import PictureStore
+from calib.ranges import Ranges, check_ranges, read_ranges
+from calib.search_findings import FINDINGS_FORMAT, read_findings
+from engines.ort import count_kernels
+from export.graph import ExportConfig, library_versions, make_graph
+from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision
+from lfm_deploy.atomic import sha256_of_file, write_together
+from lfm_deploy.config import check_quantisable
+from lfm_deploy.deployment.deployment import read_info_if_whole, read_origin
+from lfm_deploy.errors import GateError
+from lfm_deploy.network.checkpoint import Checkpoint
+from lfm_deploy.quantisation import Budget, Quantisation, Recipe
+from lfm_deploy.workdir import Workdir
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantisedGraph:
+    """An INT8 graph in a workdir.
+
+    Attributes:
+        path: of the ONNX file.
+        findings: what the search found, as in ``precision.json``.
+        reused: whether it was there already, made from the same inputs.
+    """
+
+    path: Path
+    findings: dict[str, Any]
+    reused: bool
+
+
+def quantise_into(
+    workdir: Workdir,
+    recipe: Recipe,
+    budget: Budget,
+    *,
+    layers_asked: str = "search",
+    images: Path | None = None,
+    on_message: Callable[[str], None] = lambda _: None,
+    on_progress: Progress = lambda *_: None,
+) -> QuantisedGraph:
+    """Search INT8 layers and write the graph with ``precision.json``; both appear together or not at all.
+
+    A graph that is there, made from the same checkpoint, ranges, budget and versions, is kept.
+
+    Args:
+        workdir: a folder with an exported checkpoint and ranges.
+        recipe: for which machine.
+        budget: what must hold.
+        layers_asked: ``"search"``, or ``"all"`` for every layer, whatever comes out; such a graph is marked.
+        images: where the calibration pictures are now; None for where they were.
+        on_message: takes lines for people.
+        on_progress: called with what is done, how much, and of how much.
+
+    Raises:
+        ArtifactError: nothing was exported here, or the ranges are missing or stale, or a picture has changed.
+        ConfigError: INT8 is not made for this network.
+        BudgetError: nothing with INT8 holds the budget; nothing is written.
+    """
+    source, info = read_origin(workdir)
+    reference_path = workdir.graph(Precision.FP32)
+    require_raw_pixels(reference_path, info)
+    check_quantisable(info.config, str(reference_path))
+    ranges = read_ranges(workdir.ranges)
+    check_ranges(ranges, workdir.ranges, reference_path, info, calibration_versions())
+    path = workdir.graph(Precision.INT8, recipe)
+    wanted = replace(info, precision=Precision.INT8, versions=library_versions() | calibration_versions())
+    made_of = {"ranges_sha256": sha256_of_file(workdir.ranges), "budget": budget, "layers_asked": layers_asked}
+    with workdir.lock(on_message):
+        findings = read_findings(workdir).get(recipe)
+        if findings is not None and _is_current(path, wanted, made_of):
+            return QuantisedGraph(path=path, findings=findings, reused=True)
+        result = _search(workdir, source, info, ranges, images, recipe, budget, layers_asked, on_progress)
+        stamped = replace(wanted, quantisation=_describe(result, made_of))
+        model = result.model
+        if model is None:
+            raise GateError(f"the search for {recipe} gave no graph")
+        onnx.helper.set_model_props(model, {METADATA_KEY: stamped.to_json()})
+        if recipe is Recipe.CPU:
+            check_kernels(model, result)
+        everything = read_findings(workdir) | {recipe: result.as_dict()}
+        text = json.dumps({"format": FINDINGS_FORMAT, "recipes": everything}, indent=1, allow_nan=False) + "\n"
+        write_together(
+            {path: model.SerializeToString(deterministic=True), workdir.precisions: text.encode()},
+        )
+    return QuantisedGraph(path=path, findings=result.as_dict(), reused=False)
+
+
+def check_kernels(model: onnx.ModelProto, result: SearchResult) -> None:
+    """Check that ONNX Runtime runs every INT8 layer in integers: its optimised graph has no float one too many.
+
+    Raises:
+        GateError: it has, so the graph would be slow without a word.
+    """
+    kernels = count_kernels(model)
+    in_float = len(result.multiply_adds) - len(result.layers)
+    pools = kernels["MaxPool"]
+    complete = not in_float
+    if kernels["QLinearConv"] != len(result.layers) or (complete and (kernels["Conv"] + kernels["FusedConv"] + pools)):
+        raise GateError(
+            f"ONNX Runtime runs {kernels['QLinearConv']} convolutions in integers, expected {len(result.layers)} "
+            f"(its optimised graph has {dict(kernels)}); nothing was written. Report this with the output of "
+            "'pip freeze'"
+        )
+
+
+def _search(
+    workdir: Workdir,
+    source: Checkpoint,
+    info: GraphInfo,
+    ranges: Ranges,
+    images: Path | None,
+    recipe: Recipe,
+    budget: Budget,
+    layers_asked: str,
+    on_progress: Progress,
+) -> SearchResult:
+    reference = onnx.load(workdir.graph(Precision.FP32))
+    base = reference
+    if recipe is Recipe.TENSORRT:
+        config = ExportConfig(
+            size=info.contract.size, input=info.input, evidence=info.evidence, precision=Precision.FP16
+        )
+        base = make_graph(source, config)
+    with PictureStore() as store:
+        load_pictures(ranges, images or Path(ranges.images), info.config, store)
+        return search_layers(
+            reference,
+            base,
+            info.config,
+            ranges,
+            store,
+            recipe,
+            budget,
+            layers_asked=layers_asked,
+            on_progress=on_progress,
+        )
+
+
+def _is_current(path: Path, wanted: GraphInfo, made_of: dict[str, Any]) -> bool:
+    found = read_info_if_whole(path)
+    if found is None or found.quantisation is None:
+        return False
+    same = all(getattr(found.quantisation, name) == value for name, value in made_of.items())
+    return same and replace(found, quantisation=None) == wanted
+
+
+def _describe(result: SearchResult, made_of: dict[str, Any]) -> Quantisation:
+    return Quantisation(
+        recipe=result.recipe,
+        layers={layer: "int8" if layer in result.layers else result.recipe.base for layer in result.multiply_adds},
+        int8_share=result.int8_share,
+        within_budget=result.within_budget,
+        **made_of,
+    )

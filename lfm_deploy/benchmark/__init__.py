@@ -1,0 +1,1 @@
+"""How fast engines are, and how fast the machine could be."""

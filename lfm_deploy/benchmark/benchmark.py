@@ -1,0 +1,247 @@
+"""Frames per second: of every engine of a workdir for ``lfm-deploy bench``, of a single one for ``verify``."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lfm_deploy.benchmark.bench_worker import COMMAND
+from lfm_deploy.benchmark.file_rates import FileFigures, find_pictures, measure_files
+from lfm_deploy.benchmark.rounds import Effort
+from lfm_deploy.benchmark.sweep import Contender, Progress, Sweep, run_sweep
+from lfm_deploy.benchmark.workers import Values, Worker
+from lfm_deploy.errors import ConfigError, DeployError, InputError
+from lfm_deploy.machine import count_cores, describe_load
+
+if TYPE_CHECKING:
+    from lfm_deploy.deployment.lineup import Candidate
+
+LARGEST_BATCH = {"cpu": 32, "cuda": 256}
+_FEWEST_RUNS = 5
+
+
+class BenchmarkError(DeployError):
+    """The measuring process failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How fast one engine judges pictures that are decoded already; host copies are included.
+
+    Attributes:
+        batch: pictures handed over at a time; an engine may run them in parts.
+        fps: pictures per second, from the median time of a run.
+        latency_ms: median time of a run.
+        spread: interquartile range of the run times over their median; a noisy machine shows here.
+        runs: how many were timed.
+        threads: CPU threads that were allowed.
+        measured_at: when, in UTC and ISO 8601; None where nothing says.
+        memory_mib: most host memory that the measuring process has held until then; None where that is not known.
+        device_memory_mib: what that process held on its GPU as ``nvidia-smi`` states it; None on a CPU.
+        times_pytorch: ``fps`` over that of PyTorch in FP32 on the same device at the same batch; None without it.
+    """
+
+    batch: int
+    fps: float
+    latency_ms: float
+    spread: float
+    runs: int
+    threads: int
+    measured_at: str | None = None
+    memory_mib: float | None = None
+    device_memory_mib: float | None = None
+    times_pytorch: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """What ``run_benchmark`` is to do.
+
+    Attributes:
+        effort: how long to measure each point.
+        threads: CPU threads for each engine; None is one for each core.
+        batches: batch sizes; None is powers of two.
+        max_batch: largest of those powers; None is 32 on a CPU and 256 on a GPU.
+        with_files: measure from files to verdicts too.
+        pictures: folder of those files; None makes some of photographs.
+    """
+
+    effort: Effort = field(default_factory=Effort)
+    threads: int | None = None
+    batches: tuple[int, ...] | None = None
+    max_batch: int | None = None
+    with_files: bool = True
+    pictures: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """What ``run_benchmark`` found.
+
+    Attributes:
+        candidates: the engines, in order.
+        settings: what was asked for.
+        threads: CPU threads of each engine.
+        sweep: engines alone, and ceilings.
+        files: from files to verdicts, by name.
+        pictures: the files, in words; None where none were read.
+        load: a warning where others were busy on the machine.
+    """
+
+    candidates: tuple["Candidate", ...]
+    settings: BenchSettings
+    threads: int
+    sweep: Sweep
+    files: dict[str, FileFigures]
+    pictures: str | None
+    load: str | None
+
+
+def measure_speed(
+    engine: Path | str,
+    batches: Sequence[int],
+    *,
+    device: str | None = None,
+    side: int = 256,
+    seconds: float = 1.0,
+    precision: str | None = None,
+) -> list[Speed]:
+    """Measure one engine at several batch sizes, in a fresh process.
+
+    Args:
+        engine: a ``.pth``, ``.onnx`` or ``.engine`` file.
+        batches: batch sizes.
+        device: as for ``load_engine``.
+        side: of the square pictures, in pixels.
+        seconds: least time to measure at each batch size.
+        precision: as for ``load_engine``.
+
+    Raises:
+        BenchmarkError: the process failed; the message has its last line.
+    """
+    threads = count_cores()
+    opening = {"job": "engine", "path": str(engine), "device": device, "side": side, "threads": threads}
+    opening["precision"] = precision
+    speeds = []
+    try:
+        with Worker(COMMAND, opening) as worker:
+            worker.open()
+            for batch in batches:
+                answer = worker.ask({"batch": batch, "seconds": seconds, "runs": _FEWEST_RUNS})
+                speeds.append(_speed(batch, answer, threads))
+    except DeployError as error:
+        raise BenchmarkError(f"{engine}: measuring its speed failed: {error}") from None
+    return speeds
+
+
+def run_benchmark(
+    candidates: Sequence["Candidate"], settings: BenchSettings, *, on_progress: Progress = lambda *_: None
+) -> Benchmark:
+    """Measure engines side by side, each in a process of its own, in interleaved rounds.
+
+    Args:
+        candidates: from ``find_candidates``.
+        settings: what to do.
+        on_progress: called with what is done, how much, and of how much.
+
+    Raises:
+        ConfigError: no engine takes one of the batch sizes.
+        InputError: there is no picture in the folder.
+    """
+    threads = settings.threads or count_cores()
+    contenders = [_contend(candidate, settings) for candidate in candidates]
+    if not any(one.batches for one in contenders):
+        raise ConfigError(f"--batch {settings.batches}: no engine takes such a batch; give sizes within its profile")
+    load = describe_load()
+    sweep = run_sweep(contenders, settings.effort, threads=threads, on_progress=on_progress)
+    best = {one.name: batch for one in contenders if (batch := _fastest_batch(one, sweep)) is not None}
+    files: dict[str, FileFigures] = {}
+    what = None
+    if settings.with_files and best:
+        side = max(one.side for one in contenders)
+        with find_pictures(settings.pictures, side) as pictures:
+            what = pictures.what
+            able = [one for one in contenders if one.name in best]
+            files = measure_files(able, best, pictures, settings.effort, threads=threads, on_progress=on_progress)
+    return Benchmark(
+        candidates=tuple(candidates),
+        settings=settings,
+        threads=threads,
+        sweep=sweep,
+        files=files,
+        pictures=what,
+        load=load,
+    )
+
+
+def choose_engines(candidates: Sequence["Candidate"], wanted: Sequence[str]) -> list["Candidate"]:
+    """The engines with these names or files, in their own order; all of them where nothing is wanted.
+
+    Raises:
+        InputError: a name or file is not among them; the message lists what is.
+    """
+    if not wanted:
+        return list(candidates)
+    chosen = set()
+    for text in wanted:
+        same = {one.name for one in candidates if text in (one.name, one.path.name, str(one.path))}
+        if not same:
+            known = ", ".join(f"{one.name!r} ({one.path.name})" for one in candidates)
+            raise InputError(f"--engine {text!r}: not in this workdir, which has {known}")
+        chosen |= same
+    return [one for one in candidates if one.name in chosen]
+
+
+def choose_batches(
+    allowed: tuple[int, int], place: str, asked: Sequence[int] | None, max_batch: int | None
+) -> tuple[int, ...]:
+    """Batch sizes for one engine, ascending: what was asked for, or powers of two; none beyond its profile.
+
+    Args:
+        allowed: smallest and largest batch of its profile.
+        place: ``"cpu"`` or ``"cuda"``.
+        asked: batch sizes.
+        max_batch: largest power of two.
+    """
+    largest = min(allowed[1], max_batch or LARGEST_BATCH[place])
+    sizes = asked if asked is not None else [1 << power for power in range(largest.bit_length())]
+    return tuple(sorted({size for size in sizes if allowed[0] <= size <= allowed[1]}))
+
+
+def _contend(candidate: "Candidate", settings: BenchSettings) -> Contender:
+    place = "cpu" if candidate.device == "cpu" else "cuda"
+    return Contender(
+        name=candidate.name,
+        path=candidate.path,
+        device=candidate.device,
+        # The published protocol for the checkpoint, which takes any size: 256 pixels.
+        size=256 if candidate.contract is None else candidate.contract.size,
+        batches=choose_batches(candidate.batches, place, settings.batches, settings.max_batch),
+        precision=candidate.asked_precision,
+    )
+
+
+def _fastest_batch(one: Contender, sweep: Sweep) -> int | None:
+    """The batch size with the most pictures per second; None where no point has figures."""
+    points = {batch: sweep.points.get((one.name, batch)) for batch in one.batches}
+    fps = {batch: p.summarise(batch).fps for batch, p in points.items() if p is not None and p.failure is None}
+    return max(fps, key=lambda batch: fps[batch], default=None)
+
+
+def _speed(batch: int, answer: Values, threads: int) -> Speed:
+    times: list[float] = answer["times"]
+    median = statistics.median(times)
+    quartiles = statistics.quantiles(times, n=4)
+    return Speed(
+        batch=batch,
+        fps=batch / median,
+        latency_ms=median * 1e3,
+        spread=(quartiles[2] - quartiles[0]) / median,
+        runs=len(times),
+        threads=threads,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        memory_mib=answer["peak_memory_mib"],
+        device_memory_mib=answer["gpu_memory_mib"],
+    )

@@ -1,0 +1,78 @@
+"""The machine's own limits: the best that any installed library does, measured in the same rounds as the engines."""
+
+import importlib.util
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lfm_deploy.benchmark.roofline import BANDWIDTH
+
+_CPU_LIBRARIES = ("numpy", "torch", "onnxruntime")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """What a machine can do, in operations or bytes per second.
+
+    Attributes:
+        kind: a precision, or ``"bandwidth"``.
+        library: whose code was fastest.
+        what: at which shape.
+        rounds: its rate in every round.
+        others: best median rates of the other libraries.
+    """
+
+    kind: str
+    library: str
+    what: str
+    rounds: tuple[float, ...]
+    others: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Median of its rounds."""
+        return statistics.median(self.rounds)
+
+
+def list_libraries(device: str) -> list[str]:
+    """What can measure ceilings on a device, by what is installed."""
+    if device != "cpu":
+        return ["torch"]
+    return [name for name in _CPU_LIBRARIES if importlib.util.find_spec(name) is not None]
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Environment variables that limit the threads of BLAS libraries; they are read when a library is loaded."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
+def choose_ceilings(rates: Mapping[str, Sequence[Sequence[tuple[str, str, float]]]]) -> dict[str, Ceiling]:
+    """The best of all libraries and shapes, by kind.
+
+    Args:
+        rates: by library, for every round: kind, shape and rate of each case.
+    """
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for library, rounds in rates.items():
+        for part in rounds:
+            for kind, what, rate in part:
+                found.setdefault(kind, {}).setdefault((library, what), []).append(rate)
+    ceilings = {}
+    for kind, cases in found.items():
+        medians = {case: statistics.median(values) for case, values in cases.items()}
+        library, what = max(medians, key=lambda case: medians[case])
+        others = {
+            name: max(rate for (owner, _), rate in medians.items() if owner == name)
+            for name in dict.fromkeys(owner for owner, _ in medians)
+            if name != library
+        }
+        ceilings[kind] = Ceiling(
+            kind=kind, library=_plain_name(library, kind), what=what, rounds=tuple(cases[library, what]), others=others
+        )
+    return ceilings
+
+
+def _plain_name(library: str, kind: str) -> str:
+    """Copies are not done by the BLAS that stands in brackets."""
+    return library.partition(" (")[0] if kind == BANDWIDTH else library

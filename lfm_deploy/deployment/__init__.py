@@ -1,0 +1,1 @@
+"""Filling a workdir, and what its artifacts are."""

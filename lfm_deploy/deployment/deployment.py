@@ -1,0 +1,188 @@
+"""Filling a workdir: export a checkpoint into it, build engines in it, each step whole or not at all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engines.builder import BuildConfig, BuildResult, build_engine
+from engines.gpus import find_gpu
+from engines.library import Library, load_library
+from engines.progress import BuildProgress
+from export.exporter import ProvedGraph, make_proved_graph
+from export.graph import ExportConfig, library_versions
+from lfm_deploy.artifacts import GraphInfo, Precision, build_command, read_graph_info
+from lfm_deploy.atomic import write_atomically, write_together
+from lfm_deploy.errors import ArtifactError, DeployError, UnavailableError
+from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
+from lfm_deploy.quantisation import Recipe
+from lfm_deploy.workdir import Workdir, check_origin
+
+# Built ahead of time where no GPU says otherwise: the generations most in use (A10/A6000, L4/RTX 40, RTX 50).
+DEFAULT_GPUS = ("sm86", "sm89", "sm120")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTarget:
+    """A library and the GPUs that it builds for; ``reason`` says why it was these."""
+
+    library: Library
+    gpus: tuple[str, ...]
+    reason: str
+
+
+def export_into(
+    workdir: Workdir, checkpoint: Path, config: ExportConfig, on_message: Callable[[str], None]
+) -> ProvedGraph:
+    """Export a checkpoint: ``lfm.pth``, its copy, and ``lfm.onnx`` appear together, after the proof.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of LFM.
+        BuildError, GateError: the graph is not what it must be; nothing is written.
+    """
+    source = read_checkpoint(checkpoint)
+    graph = make_proved_graph(source, config)
+    with workdir.lock(on_message):
+        write_together({workdir.checkpoint: checkpoint.read_bytes(), workdir.graph(Precision.FP32): graph.content})
+    return graph
+
+
+def choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
+    """Which library builds for which GPUs: what was asked for, else this machine's GPU, else ahead of time.
+
+    Args:
+        gpus: compute capabilities such as ``["sm86"]``; None to choose.
+        library: ``"tensorrt"`` or ``"tensorrt-rtx"``; None to choose.
+
+    Raises:
+        UnavailableError: what was asked for cannot be built on this machine.
+    """
+    try:
+        here = find_gpu()
+    except UnavailableError as error:
+        if library == "tensorrt":
+            raise UnavailableError(
+                f"tensorrt builds only on the GPU that it builds for, and there is {error}"
+            ) from None
+        chosen = tuple(gpus or DEFAULT_GPUS)
+        return BuildTarget(load_library("tensorrt-rtx"), chosen, f"{error}; building ahead of time")
+    wanted = tuple(gpus or (here.sm,))
+    elsewhere = [gpu for gpu in wanted if gpu != here.sm]
+    if library == "tensorrt" and elsewhere:
+        raise UnavailableError(
+            f"tensorrt builds only for the GPU in this machine ({here.name}, {here.sm}), not for "
+            f"{', '.join(elsewhere)}; use --library tensorrt-rtx"
+        )
+    if library is None:
+        library = "tensorrt-rtx" if elsewhere or not _is_installed("tensorrt") else "tensorrt"
+    return BuildTarget(load_library(library), wanted, f"this machine has {here.name} ({here.sm})")
+
+
+def make_typed_graph(workdir: Workdir, precision: Precision, on_message: Callable[[str], None]) -> Path:
+    """The typed ONNX of a precision in a workdir, made from its checkpoint where it is missing or stale.
+
+    It is the variant that ``lfm.onnx`` is: same size policy, input form and evidence. INT8 graphs are made by
+    ``quantise_into``.
+
+    Raises:
+        ArtifactError: nothing was exported here, or ``lfm.onnx`` was made from another checkpoint.
+        BuildError, GateError: the graph is not what it must be; nothing is written.
+    """
+    source, base = read_origin(workdir)
+    path = workdir.graph(precision)
+    wanted = replace(base, precision=precision, versions=library_versions())
+    if precision is Precision.FP32 or read_info_if_whole(path) == wanted:
+        return path
+    config = ExportConfig(size=base.contract.size, input=base.input, evidence=base.evidence, precision=precision)
+    graph = make_proved_graph(source, config)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(graph.content)
+    worst = max(graph.proof, key=lambda row: row.max_error)
+    on_message(
+        f"{path}: made from {workdir.checkpoint.name} and proved: |Δlogit| at most {worst.max_error:.2g}, "
+        f"{worst.flips} flips on {worst.pictures} tiles"
+    )
+    return path
+
+
+def read_origin(workdir: Workdir) -> tuple[Checkpoint, GraphInfo]:
+    """The checkpoint of a workdir, and what its ``lfm.onnx`` says of itself, after checking that they belong together.
+
+    Raises:
+        ArtifactError: nothing was exported here, or ``lfm.onnx`` was made from another checkpoint.
+    """
+    source = read_checkpoint(workdir.require_checkpoint())
+    base = read_graph_info(workdir.graph(Precision.FP32))
+    if base.checkpoint_sha256 != source.sha256:
+        raise ArtifactError(
+            f"{workdir.graph(Precision.FP32)}: was made from another checkpoint than {workdir.checkpoint}; "
+            "run 'lfm-deploy export CHECKPOINT.pth' again"
+        )
+    return source, base
+
+
+def build_into(
+    workdir: Workdir,
+    precision: Precision,
+    target: BuildTarget,
+    config: BuildConfig,
+    *,
+    on_message: Callable[[str], None],
+    on_progress: Callable[[str, BuildProgress], None] | None = None,
+) -> list[BuildResult]:
+    """Build an engine for each GPU of a target, with the typed ONNX that it is made from.
+
+    Args:
+        workdir: a folder that a checkpoint was exported into.
+        precision: of graph and engines; for INT8 the graph is there already, from ``quantise_into``.
+        target: from ``choose_target``.
+        config: batch profile and limits.
+        on_message: takes lines for people.
+        on_progress: takes the GPU and the step, as a build proceeds.
+    """
+    results = []
+    workdir.require_checkpoint()
+    with workdir.lock(on_message):
+        graph = (
+            _require_int8(workdir) if precision is Precision.INT8 else make_typed_graph(workdir, precision, on_message)
+        )
+        for gpu in target.gpus:
+
+            def report(step: BuildProgress, gpu: str = gpu) -> None:
+                if on_progress is not None:
+                    on_progress(gpu, step)
+
+            results.append(
+                build_engine(
+                    graph,
+                    workdir.engine(precision, gpu),
+                    target.library,
+                    gpu,
+                    config,
+                    timing_cache=workdir.timing_cache,
+                    on_progress=report,
+                )
+            )
+    return results
+
+
+def _require_int8(workdir: Workdir) -> Path:
+    """The INT8 graph for TensorRT, of this checkpoint."""
+    path = workdir.graph(Precision.INT8, Recipe.TENSORRT)
+    check_origin(path, read_graph_info(path).checkpoint_sha256, workdir, build_command("int8"))
+    return path
+
+
+def read_info_if_whole(path: Path) -> GraphInfo | None:
+    """What a graph says of itself; None where it is missing, damaged or foreign, and to be made anew."""
+    try:
+        return read_graph_info(path)
+    except DeployError:
+        return None
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        load_library(library)
+    except UnavailableError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Detectors of others beside ours: how each wants its pictures, and what its answer means."""

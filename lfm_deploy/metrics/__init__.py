@@ -1,0 +1,1 @@
+"""Accuracy and average precision of decisions, and how sure each figure is."""

@@ -1,0 +1,1 @@
+"""The detectors in PyTorch, and the checkpoints that they are read from."""

@@ -1,0 +1,251 @@
+"""Reading and writing checkpoints: the published layouts of LFM and NPR and our own, never with code in them."""
+
+import pickle
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lfm_deploy.atomic import sha256_of_file, write_atomically
+from lfm_deploy.config import LFM as LFM_CONFIG
+from lfm_deploy.config import NPR as NPR_CONFIG
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.errors import CheckpointError, ConfigError
+from lfm_deploy.network.model import LFM
+
+FORMAT = "lfm-deploy checkpoint 1"
+
+_FIXED_KERNELS = ("downsample_conv.weight", "upsample_conv.weight")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _PublishedLayout:
+    """The keys of a network in the files that its authors publish.
+
+    Attributes:
+        title: of the network.
+        config: its architecture; that LFM's values come in descending order is a fact of its file.
+        prefixes: of the keys there, with ours; the first that fits counts.
+        kernels: whether NPR is in the file too, as one-hot convolutions.
+        example: a few keys, for messages.
+    """
+
+    title: str
+    config: ModelConfig
+    prefixes: dict[str, str]
+    kernels: bool
+    example: str
+
+    def own_name(self, published: str) -> str:
+        """What a key of theirs is called here."""
+        return _renamed(published, self.prefixes.items())
+
+    def expected(self) -> dict[str, Tensor]:
+        """The state dict of a file of this layout, with other numbers in it."""
+        ours = [(own, published) for published, own in self.prefixes.items()]
+        named = {_renamed(key, ours): value for key, value in LFM(self.config).state_dict().items()}
+        return named | (dict(zip(_FIXED_KERNELS, _expected_kernels(), strict=True)) if self.kernels else {})
+
+
+_PUBLISHED_LAYOUTS = (
+    _PublishedLayout(
+        title="LFM",
+        config=LFM_CONFIG,
+        prefixes={"cnn.": "snet.", "covn1_1.": "projection.", "fc1.": "fc."},
+        kernels=True,
+        example="cnn.layer1.0.weight, covn1_1.weight, fc1.weight",
+    ),
+    _PublishedLayout(
+        title="NPR",
+        config=NPR_CONFIG,
+        prefixes={"fc1.": "fc.", "": "resnet50."},
+        kernels=False,
+        example="conv1.weight, layer1.0.conv1.weight, layer2.3.bn3.weight, fc1.weight",
+    ),
+)
+PUBLISHED_CONFIG = LFM_CONFIG
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained network and what is known about it.
+
+    Attributes:
+        config: the architecture.
+        state: state dict of ``LFM(config)``, float32 on the CPU.
+        layout: ``"published"`` or ``"lfm-deploy"``.
+        sha256: of the file that it was read from.
+        recipe: how it was trained, as far as it says.
+        metrics: what it reached in training, as far as it says.
+    """
+
+    config: ModelConfig
+    state: dict[str, Tensor]
+    layout: str
+    sha256: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def build_model(self) -> LFM:
+        """The network in evaluation mode, float32 on the CPU."""
+        model = LFM(self.config)
+        model.load_state_dict(self.state)
+        return model.eval().requires_grad_(False)
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a ``.pth`` file with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: the file is missing, empty, damaged, holds code, or is of another network; the
+            message names the keys that are missing, unexpected or misshapen.
+    """
+    path = Path(path)
+    loaded = _load_tensors(path)
+    if not isinstance(loaded, dict) or not loaded:
+        raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, expected the state dict of an LFM network")
+    if loaded.get("format") == FORMAT:
+        return _read_own(path, loaded)
+    return _read_published(path, loaded, _recognise(path, loaded))
+
+
+def write_checkpoint(
+    path: Path | str, model: LFM, *, recipe: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+) -> None:
+    """Write our own layout, whole or not at all; ``recipe`` and ``metrics`` hold plain values."""
+    content = {
+        "format": FORMAT,
+        "config": model.config.as_dict(),
+        "state": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+        "recipe": recipe or {},
+        "metrics": metrics or {},
+    }
+    with write_atomically(Path(path)) as temporary:
+        torch.save(content, temporary)
+
+
+def _load_tensors(path: Path) -> object:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give the path of a .pth checkpoint")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the file is empty; copy the checkpoint again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on odd pickles, which end as errors below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load lets many kinds escape from a damaged file
+        with path.open("rb") as file:
+            head = file.read(2)
+        if head == b"PK" and not isinstance(error, pickle.UnpicklingError):
+            raise CheckpointError(f"{path}: damaged ({_first_sentence(error)}); copy it again") from None
+        if head == b"PK" or head[:1] == b"\x80":
+            raise CheckpointError(
+                f"{path}: holds pickled objects other than tensors, which can run code when loaded, or is damaged; "
+                "save the model's state_dict() instead"
+            ) from None
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint; give the .pth file itself") from None
+
+
+def _first_sentence(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].partition(". ")[0] if text else type(error).__name__
+
+
+def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:
+    try:
+        config = ModelConfig.from_dict(content["config"])
+        state = content["state"]
+        recipe, metrics = dict(content["recipe"]), dict(content["metrics"])
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path}: an lfm-deploy checkpoint with a bad header: {error}") from None
+    _check_keys(path, state, LFM(config).state_dict(), "LFM")
+    return Checkpoint(
+        config=config,
+        state=state,
+        layout="lfm-deploy",
+        sha256=sha256_of_file(path),
+        recipe=recipe,
+        metrics=metrics,
+    )
+
+
+def _recognise(path: Path, content: dict[str, Any]) -> _PublishedLayout:
+    """The published layout that most keys of a file belong to."""
+    shared = {layout: len(set(content) & set(layout.expected())) for layout in _PUBLISHED_LAYOUTS}
+    best = max(_PUBLISHED_LAYOUTS, key=lambda layout: shared[layout])
+    # Both have the linear layer's two keys.
+    if shared[best] <= 2:
+        known = "; or ".join(f"{layout.title} ({layout.example}, ...)" for layout in _PUBLISHED_LAYOUTS)
+        found = _shortened(sorted(str(key) for key in content))
+        raise CheckpointError(f"{path}: not a checkpoint of a known network: expected {known}; found {found}")
+    return best
+
+
+def _read_published(path: Path, content: dict[str, Any], layout: _PublishedLayout) -> Checkpoint:
+    _check_keys(path, content, layout.expected(), layout.title)
+    for name, kernel in zip(_FIXED_KERNELS, _expected_kernels(), strict=True) if layout.kernels else ():
+        if not torch.equal(content[name], kernel):
+            raise CheckpointError(
+                f"{path}: {name} is not the one-hot kernel of NPR, so this network computes something else; "
+                "only checkpoints with the published NPR can be deployed"
+            )
+    state = {
+        layout.own_name(name): tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+        for name, tensor in content.items()
+        if name not in _FIXED_KERNELS
+    }
+    return Checkpoint(config=layout.config, state=state, layout="published", sha256=sha256_of_file(path))
+
+
+def _expected_kernels() -> tuple[Tensor, Tensor]:
+    """The published NPR as convolutions: take the top-left pixel of a 2x2 block; spread it over the block.
+
+    Both have the shape ``(3, 3, 2, 2)`` and keep the channels apart.
+    """
+    same_channel = torch.eye(3).view(3, 3, 1, 1)
+    top_left = torch.zeros(2, 2)
+    top_left[0, 0] = 1
+    return same_channel * top_left, same_channel * torch.ones(2, 2)
+
+
+def _renamed(key: str, prefixes: Iterable[tuple[str, str]]) -> str:
+    """A key with the first prefix that fits replaced."""
+    for old, new in prefixes:
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    raise AssertionError(f"a checked key has no name in the other layout: {key}")
+
+
+def _check_keys(path: Path, found: object, expected: dict[str, Tensor], title: str) -> None:
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: its state is a {type(found).__name__}, expected a dict of tensors")
+    problems = []
+    if missing := sorted(set(expected) - set(found)):
+        problems.append(f"missing {_shortened(missing)}")
+    if unexpected := sorted(str(key) for key in set(found) - set(expected)):
+        problems.append(f"unexpected {_shortened(unexpected)}")
+    common = sorted(set(expected) & set(found))
+    misshapen = [
+        f"{name} is {_describe(found[name])}, expected {tuple(expected[name].shape)}"
+        for name in common
+        if not isinstance(found[name], Tensor) or found[name].shape != expected[name].shape
+    ]
+    if misshapen:
+        problems.append(f"misshapen: {_shortened(misshapen)}")
+    elif broken := [name for name in common if not bool(torch.isfinite(found[name]).all())]:
+        problems.append(f"NaN or infinite values in {_shortened(broken)}")
+    if problems:
+        raise CheckpointError(f"{path}: not a checkpoint of {title}: {'; '.join(problems)}")
+
+
+def _describe(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _shortened(names: list[str], limit: int = 4) -> str:
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest

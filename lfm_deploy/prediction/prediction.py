@@ -1,0 +1,129 @@
+"""Verdicts on pictures: an engine over the groups that the picture pipeline decodes."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.errors import ImageError, InputError
+from lfm_deploy.pictures.decoding import Source
+from lfm_deploy.pictures.pipeline import PictureGroup, read_groups
+from lfm_deploy.pictures.sources import describe_nothing, find_sources
+from lfm_deploy.prediction.judges import Judge, open_judge
+from lfm_deploy.prediction.rows import Prediction, judge_logit
+from lfm_deploy.workdir import Workdir
+
+if TYPE_CHECKING:
+    from lfm_deploy.prediction.overlays import OverlayWriter  # loads PyTorch, which verdicts alone do without
+
+
+def predict(
+    paths: Sequence[Path | str] | Path | str,
+    *,
+    engine: Path | str | None = None,
+    workdir: Workdir | Path | str = "deploy",
+    precision: Precision | str | None = None,
+    device: str | None = None,
+    threshold: float | None = None,
+    batch: int | None = None,
+    evidence: Path | None = None,
+    strict: bool = False,
+) -> Iterator[Prediction]:
+    """Verdicts on pictures in their order, each as soon as its batch is judged; memory does not grow with the list.
+
+    Args:
+        paths: as of ``find_sources``: files, folders, patterns, lists and shards.
+        engine: as of ``open_judge``.
+        workdir: likewise, or its path.
+        precision: likewise.
+        device: likewise.
+        threshold: likewise.
+        batch: likewise.
+        evidence: folder for overlays, one PNG a picture, of where its verdict came from.
+        strict: take a picture that cannot be judged for an error.
+
+    Raises:
+        ArtifactError: no engine is there, or it is damaged or foreign.
+        ImageError: a picture cannot be judged, with ``strict``.
+        InputError: there is nothing to read.
+        UnavailableError: the engine cannot run on this machine.
+    """
+    named = [str(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    folder = workdir if isinstance(workdir, Workdir) else Workdir(Path(workdir))
+    sources = require_some(find_sources(named), named)
+    judge = open_judge(folder, engine=engine, precision=precision, device=device, threshold=threshold, batch=batch)
+    try:
+        overlays = None
+        if evidence is not None:
+            from lfm_deploy.prediction.overlays import OverlayWriter
+
+            overlays = OverlayWriter(evidence, folder, judge.engine, judge.path)
+        for group in predict_groups(judge, sources, overlays=overlays, strict=strict):
+            yield from group
+    finally:
+        judge.engine.close()
+
+
+def require_some(sources: Iterator[Source], named: Sequence[str]) -> Iterator[Source]:
+    """The same sources, after making sure that there is one.
+
+    Raises:
+        InputError: there is none.
+    """
+    first = next(sources, None)
+    if first is None:
+        raise InputError(describe_nothing(named))
+    return itertools.chain([first], sources)
+
+
+def predict_groups(
+    judge: Judge,
+    sources: Iterable[Source],
+    *,
+    start: int = 0,
+    overlays: "OverlayWriter | None" = None,
+    strict: bool = False,
+    workers: int | None = None,
+) -> Iterator[list[Prediction]]:
+    """Verdicts in groups that depend on the list alone, so that a run that goes on behind a group repeats another.
+
+    Args:
+        judge: from ``open_judge``.
+        sources: what to read.
+        start: index of the first of them in the whole list.
+        overlays: where to draw evidence.
+        strict: take a picture that cannot be judged for an error; the rows before it come out first.
+        workers: decoding threads; None is one for each core.
+
+    Raises:
+        ImageError: a picture cannot be judged, with ``strict``.
+    """
+    config = judge.engine.config
+    for group in read_groups(sources, judge.size, batch=judge.batch, config=config, workers=workers, start=start):
+        rows = _judge_group(judge, group)
+        if strict:
+            bad = next((position for position, row in enumerate(rows) if row.error is not None), None)
+            if bad is not None:
+                yield rows[:bad]
+                raise ImageError(f"{rows[bad].path}: {rows[bad].error} (picture {rows[bad].index + 1}; --strict)")
+        if overlays is not None:
+            for offsets, images in group.runs:
+                overlays.write([rows[offset] for offset in offsets], images)
+        yield rows
+
+
+def _judge_group(judging: Judge, group: PictureGroup) -> list[Prediction]:
+    found: dict[int, np.float32] = {}
+    for offsets, images in group.runs:
+        logits: NDArray[np.float32] = judging.engine.logits(images)
+        found.update(zip(offsets, logits, strict=True))
+    return [
+        Prediction(index=group.start + offset, path=name, error=group.reasons[offset])
+        if offset in group.reasons
+        else judge_logit(group.start + offset, name, found[offset], judging.threshold)
+        for offset, name in enumerate(group.names)
+    ]

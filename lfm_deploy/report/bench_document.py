@@ -1,0 +1,233 @@
+"""The result of ``lfm-deploy bench`` as plain values; the terminal and the plot are views of it."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lfm_deploy.benchmark.benchmark import Benchmark
+from lfm_deploy.benchmark.ceilings import Ceiling
+from lfm_deploy.benchmark.file_rates import FileFigures
+from lfm_deploy.benchmark.roofline import Limit, choose_kernels, find_limit
+from lfm_deploy.benchmark.sweep import Point
+from lfm_deploy.deployment.graph_work import Work, count_work
+from lfm_deploy.deployment.lineup import Candidate
+from lfm_deploy.environment import describe_environment
+from lfm_deploy.errors import ArtifactError
+from lfm_deploy.machine import describe_machine
+from lfm_deploy.quantisation import Recipe
+from lfm_deploy.workdir import Workdir
+
+FORMAT = "lfm-deploy bench 1"
+INCLUDED = {
+    "engine": "uint8 pixels in host memory to logits there: copies to and from a GPU are in it, decoding is not",
+    "files": "files in the system's page cache to logits: reading, decoding, resizing and batching by all threads "
+    "while the engine works on the same cores, its idle threads not spinning",
+    "file limit": "1 / (1/engine + 1/decoding) of the same rounds on a CPU, where both share the cores; on a GPU the "
+    "slower of the two",
+    "roofline": "operations are twice the multiply-adds of convolutions and matrix products; traffic is a model: each "
+    "convolution, pooling and Top-K reads inputs and weights and writes outputs once, all else is fused",
+    "fps": "all pictures over all time; percentiles are of single runs, interpolated",
+    "spread": "iqr: interquartile range over median of the runs; rounds: highest less lowest median of a round, over "
+    "their median",
+    "peak memory": "of the engine's process, Python and libraries included, up to that batch size",
+}
+_PHASES = ("host_to_device_ms", "compute_ms", "device_to_host_ms", "enqueue_ms")
+
+
+def make_bench_report(found: Benchmark) -> dict[str, Any]:
+    """A benchmark as plain values for JSON. Times are in milliseconds, shares are fractions.
+
+    Args:
+        found: what was measured; work is counted from the graphs beside the engines.
+    """
+    effort = found.settings.effort
+    engines = [_engine(found, candidate) for candidate in found.candidates]
+    return {
+        "format": FORMAT,
+        "quick": effort.quick,
+        "settings": {
+            "seconds_per_point": effort.seconds,
+            "rounds": effort.rounds,
+            "fewest_runs_per_point": effort.turn_runs * effort.rounds,
+            "threads": found.threads,
+            "spinning": {"engine": True, "files": False},
+            "pictures": found.pictures,
+        },
+        "included": INCLUDED,
+        "machine": describe_machine(),
+        "environment": describe_environment(),
+        "ceilings": {
+            device: {kind: _ceiling(ceiling) for kind, ceiling in of_device.items()}
+            for device, of_device in found.sweep.ceilings.items()
+        },
+        "engines": engines,
+        "notes": _notes(found, engines),
+    }
+
+
+def bound_of(phases: Mapping[str, float] | None) -> str | None:
+    """What takes most of a batch's time on a GPU: enqueue, copy or compute; None where phases cannot be told apart."""
+    if phases is None:
+        return None
+    if phases["enqueue_ms"] > phases["compute_ms"]:
+        return "enqueue"
+    return "copy" if phases["host_to_device_ms"] + phases["device_to_host_ms"] > phases["compute_ms"] else "compute"
+
+
+def _engine(found: Benchmark, candidate: Candidate) -> dict[str, Any]:
+    about = found.sweep.about.get(candidate.name)
+    recipe = None if candidate.quantisation is None else str(candidate.quantisation.recipe)
+    kernels: dict[str, str] = {}
+    reason = None
+    if about is not None:
+        kernels, reason = choose_kernels(about["runtime"], about["device"], about["precision"], recipe)
+    points = [
+        _point(found, candidate, batch, point, kernels)
+        for (name, batch), point in sorted(found.sweep.points.items(), key=lambda item: item[0][1])
+        if name == candidate.name
+    ]
+    files = found.files.get(candidate.name)
+    return {
+        "name": candidate.name,
+        "file": candidate.path.name,
+        "precision": str(candidate.precision),
+        "arithmetic": kernels.get(str(candidate.precision), str(candidate.precision)),
+        "arithmetic_reason": reason,
+        "about": about,
+        "not_run": found.sweep.not_run.get(candidate.name),
+        "failed": candidate.name in found.sweep.failed or any(point["not_run"] for point in points),
+        "points": points,
+        "files": None if files is None else _files(files),
+    }
+
+
+def _point(
+    found: Benchmark,
+    candidate: Candidate,
+    batch: int,
+    point: Point,
+    kernels: dict[str, str],
+) -> dict[str, Any]:
+    if point.failure is not None:
+        return {"batch": batch, "not_run": point.failure}
+    statistics_of = asdict(point.summarise(batch))
+    work = _work(candidate, batch)
+    values: dict[str, Any] = {"batch": batch, "not_run": None} | statistics_of
+    values["round_fps"] = list(statistics_of["round_fps"])
+    values["phases"] = _phases(point.phases)
+    values["bound_by"] = bound_of(values["phases"])
+    values["peak_memory_mib"] = point.peak_memory_mib
+    values["gpu_memory_mib"] = point.gpu_memory_mib
+    values["gpu_clocks"] = point.gpu_clocks
+    values["work"] = values["roofline"] = None
+    values["no_roofline"] = work if isinstance(work, str) else None
+    if not isinstance(work, str):
+        done = work.in_kernels(kernels)
+        values["work"] = {
+            "multiply_adds_per_picture": done.total_multiply_adds / batch,
+            "multiply_adds": done.multiply_adds,
+            "bytes": done.traffic_bytes,
+        }
+        device = found.sweep.about[candidate.name]["device"]
+        limit = _roofline(done, found.sweep.ceilings.get(device, {}), batch, statistics_of["round_fps"])
+        values["no_roofline" if isinstance(limit, str) else "roofline"] = limit
+    return values
+
+
+def _work(candidate: Candidate, batch: int) -> Work | str:
+    """Counted from the graph that the engine runs, or was built from; else the reason why not."""
+    recipe = Recipe.TENSORRT if candidate.quantisation is None else candidate.quantisation.recipe
+    path = (
+        candidate.path
+        if candidate.path.suffix == ".onnx"
+        else Workdir(candidate.path.parent).graph(candidate.precision, recipe)
+    )
+    if not path.is_file():
+        return f"its work is counted from {path.name}, which is not in the workdir"
+    size = 256 if candidate.contract is None else candidate.contract.size
+    try:
+        return count_work(path, batch, 256 if size == "native" else size)
+    except ArtifactError as error:
+        return str(error)
+
+
+def _roofline(
+    work: Work, ceilings: Mapping[str, Ceiling], batch: int, round_fps: tuple[float, ...]
+) -> dict[str, Any] | str:
+    """The limit by the ceilings' medians; the share round by round, so that a drift meets both alike."""
+    limit = find_limit(work, {kind: ceiling.rate for kind, ceiling in ceilings.items()}, batch)
+    if isinstance(limit, str):
+        return limit
+    shares = []
+    for index, fps in enumerate(round_fps):
+        then = find_limit(work, {kind: ceiling.rounds[index] for kind, ceiling in ceilings.items()}, batch)
+        assert isinstance(then, Limit)  # noqa: S101  # the same ceilings as above
+        shares.append(fps / then.fps)
+    return {
+        "fps": limit.fps,
+        "bound": limit.bound,
+        "share": statistics.median(shares),
+        "share_lowest": min(shares),
+        "share_highest": max(shares),
+    }
+
+
+def _phases(runs: list[list[float]]) -> dict[str, float] | None:
+    if not runs:
+        return None
+    return {name: statistics.median(column) for name, column in zip(_PHASES, zip(*runs, strict=True), strict=True)}
+
+
+def _files(files: FileFigures) -> dict[str, Any]:
+    if files.failure is not None:
+        return {"batch": files.batch, "not_run": files.failure}
+    return {
+        "batch": files.batch,
+        "not_run": None,
+        "fps": statistics.median(files.fps),
+        "round_fps": files.fps,
+        "rounds_share": files.spread,
+        "engine_fps": statistics.median(files.engine_fps),
+        "decoding_fps": statistics.median(files.decoding_fps),
+        "share_of_limit": files.share,
+        "bound_by": files.bound_by(),
+        "pictures": files.pictures,
+        "skipped": files.skipped,
+        "peak_memory_mib": files.peak_memory_mib,
+    }
+
+
+def _ceiling(ceiling: Ceiling) -> dict[str, Any]:
+    return {
+        "rate": ceiling.rate,
+        "unit": "bytes/s" if ceiling.kind == "bandwidth" else "operations/s",
+        "library": ceiling.library,
+        "measured_with": ceiling.what,
+        "rounds": list(ceiling.rounds),
+        "others": ceiling.others,
+    }
+
+
+def _notes(found: Benchmark, engines: list[dict[str, Any]]) -> list[str]:
+    """What a reader must know before quoting a figure."""
+    effort = found.settings.effort
+    notes = []
+    if effort.quick:
+        notes.append(
+            f"quick: not for quoting ({effort.seconds:g} s in {effort.rounds} rounds at each point; quotable figures "
+            "take 3 s in 2 rounds or more)"
+        )
+    if found.load is not None:
+        notes.append(found.load)
+    points = [point for engine in engines for point in engine["points"]]
+    shares = [point["roofline"]["share"] for point in points if point.get("roofline")]
+    if max(shares, default=0.0) > 1:
+        notes.append(
+            "above 100 % of a roofline: the ceiling was measured lower than the machine can do, or caches kept what "
+            "the model of traffic takes for lost"
+        )
+    if any(not point["not_run"] and point["runs"] < math.ceil(1 / 0.01) for point in points):
+        notes.append("p99 over fewer than 100 runs, and p95 over fewer than 20, is near the slowest run")
+    return notes + found.sweep.notes

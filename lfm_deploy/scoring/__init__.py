@@ -1,0 +1,1 @@
+"""Logits of engines over suites, through the cache."""

@@ -1,0 +1,87 @@
+"""What the logits of an engine depend on besides the picture: its file, runtime, versions, settings and hardware."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from engines.cpu_settings import default_settings, find_settings, settings_as_dict
+from engines.gpus import Gpu, find_gpu
+from engines.memory import check, load_runtime
+from lfm_deploy.artifacts import read_engine_info
+from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.deployment.lineup import Candidate
+from lfm_deploy.errors import UnavailableError
+from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
+
+Identity = dict[str, Any]
+
+
+def identify(candidate: Candidate) -> Identity | None:
+    """Everything that a logit of a candidate depends on here besides the picture, as plain values for JSON.
+
+    PyTorch and ONNX Runtime are asked for their versions alone, not loaded. None where something cannot be told, like
+    the GPU without cuda-python: such an engine is opened to see whether it runs, and nothing of it is kept.
+
+    Raises:
+        ArtifactError: a TensorRT engine is damaged, stale, or was built for another GPU (OtherGpuError).
+        UnavailableError: a TensorRT engine cannot run here.
+    """
+    about: Identity = {"file": sha256_of_file(candidate.path), "precision": str(candidate.precision)}
+    if candidate.path.suffix == ".engine":
+        return about | _identify_engine(candidate)
+    device = candidate.device or "cpu"
+    try:
+        about |= _identify_place(device)
+    except UnavailableError:
+        return None
+    if candidate.path.suffix == ".pth":
+        return _with_version(about | {"runtime": "pytorch"}, "torch")
+    if device != "cpu":
+        return _with_version(about | {"runtime": "onnxruntime"}, "onnxruntime-gpu", "onnxruntime")
+    settings = find_settings(candidate.path) or default_settings()
+    names = ("openvino",) if settings.runtime == "openvino" else ("onnxruntime", "onnxruntime-gpu")
+    return _with_version(about | {"runtime": settings.runtime, "settings": settings_as_dict(settings)}, *names)
+
+
+def _identify_engine(candidate: Candidate) -> Identity:
+    """Of a TensorRT engine, after finding that it can run here; in the order in which loading it would complain."""
+    from engines.library import load_library
+    from engines.trt import check_gpu, check_version, parse_device
+
+    info = read_engine_info(candidate.path)
+    library = load_library(info.runtime)
+    check_version(candidate.path, info, library)
+    for device in (candidate.device or "cuda").split(","):
+        check_gpu(candidate.path, info, find_gpu(parse_device(device)))
+    place = _identify_place(candidate.device or "cuda")
+    return {"runtime": library.name, "version": library.version} | place
+
+
+def _identify_place(device: str) -> Identity:
+    if device == "cpu":
+        return {
+            "device": device,
+            "processor": identify_processor(),
+            "instructions": find_instruction_sets(),
+            "cores": count_cores(),
+        }
+    runtime = load_runtime()
+    gpus = [find_gpu(int(name.partition(":")[2] or 0)) for name in device.split(",")]
+    driver = int(check(runtime, runtime.cudaDriverGetVersion(), "asking the driver for its version"))
+    return {"device": device, "gpus": [_describe_gpu(gpu) for gpu in gpus], "driver": driver}
+
+
+def _describe_gpu(gpu: Gpu) -> dict[str, str]:
+    return {"name": gpu.name, "sm": gpu.sm}
+
+
+def _with_version(about: Identity, *distributions: str) -> Identity | None:
+    """The identity with versions of those of the distributions that are installed; None where none is."""
+    found = {name: number for name in distributions if (number := _version(name)) is not None}
+    return about | {"version": found} if found else None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,225 @@
+"""Logits through the cache: a scorer is loaded, and a picture decoded, only for what nobody has scored before."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import Contract, SizePolicy
+from lfm_deploy.errors import OtherGpuError, UnavailableError
+from lfm_deploy.pictures.decoding import DECODING_VERSION
+from lfm_deploy.pictures.fingerprints import Fingerprint
+from lfm_deploy.pictures.images import ImageBatch, read_batches
+from lfm_deploy.scoring.score_cache import ScoreCache, scorer_key
+
+Progress = Callable[[str, int, int], None]
+
+
+class Judge(Protocol):
+    """What gives logits once it is loaded: an engine, or anything that takes what its reading gives."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the network, for the smallest native size."""
+        ...
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits float32 ``(N,)`` of the pictures of one batch."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How picture files become arrays.
+
+    Attributes:
+        values: plain values for JSON, all that the arrays depend on besides the file.
+        read: gives batches of paths in their order; a picture that cannot be judged is in ``skipped``.
+    """
+
+    values: Mapping[str, Any]
+    read: Callable[[Sequence[Path], ModelConfig], Iterator[ImageBatch]]
+
+
+@dataclass(kw_only=True)
+class Scorer:
+    """Something that gives logits, loaded when it has something to do.
+
+    Attributes:
+        name: unique among the scorers of a job.
+        identity: plain values for JSON, all that its logits depend on besides the picture and how it is read; None
+            keeps it out of the cache.
+        load: makes it ready; raises UnavailableError or OtherGpuError where it cannot run here.
+        required: whether that is an error.
+        not_run: why it cannot run here; None until that is found.
+        cached: how many logits came from the cache.
+    """
+
+    name: str
+    identity: Mapping[str, Any] | None
+    load: Callable[[], Judge]
+    required: bool = False
+    not_run: str | None = None
+    cached: int = 0
+    _judge: Judge | None = None
+
+    @property
+    def judge(self) -> Judge:
+        """The loaded judge."""
+        if self._judge is None:
+            self._judge = self.load()
+        return self._judge
+
+    def key(self, reading: Reading) -> str | None:
+        """Under which its logits are kept; None keeps nothing."""
+        if self.identity is None:
+            return None
+        return scorer_key(scorer=dict(self.identity), reading=dict(reading.values))
+
+    def close(self) -> None:
+        """Free what it holds, if it was loaded."""
+        if self._judge is not None:
+            self._judge.close()
+            self._judge = None
+
+
+@dataclass(kw_only=True)
+class Task:
+    """Pictures that every scorer is to score, read in one way.
+
+    Attributes:
+        what: for progress; tasks with the same text count together.
+        paths: of the pictures, none twice.
+        prints: of these files, from ``fingerprint_files``.
+        reading: how they are read.
+        found: by scorer, for each picture its logit, the reason why there is none, or None while it is to be scored.
+    """
+
+    what: str
+    paths: Sequence[Path]
+    prints: Sequence[Fingerprint | None]
+    reading: Reading
+    found: dict[str, list[float | str | None]] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why pictures could not be judged, by their index, in order; the other ones have a logit of every scorer."""
+        reasons: dict[int, str] = {}
+        for values in self.found.values():
+            reasons |= {index: value for index, value in enumerate(values) if isinstance(value, str)}
+        return dict(sorted(reasons.items()))
+
+    def logits(self, scorer: str, indices: Sequence[int]) -> NDArray[np.float32]:
+        """Logits float32 ``(N,)`` of pictures that were judged."""
+        return np.array([self.found[scorer][index] for index in indices], dtype=np.float32)
+
+
+def published_reading(size: SizePolicy, batch: int) -> Reading:
+    """Pictures as the authors' protocol reads them, ``batch`` at a time."""
+
+    def read(paths: Sequence[Path], config: ModelConfig) -> Iterator[ImageBatch]:
+        return read_batches(paths, size, batch=batch, config=config)
+
+    values = {
+        "contract": Contract(size=size).as_dict(),
+        "decoding": DECODING_VERSION,
+        "pillow": version("pillow"),
+    }
+    return Reading(values=values, read=read)
+
+
+def plan_tasks(tasks: Sequence[Task], scorers: Sequence[Scorer], cache: ScoreCache | None) -> None:
+    """Look up what is known, and load each scorer that is needed for the rest.
+
+    A scorer that cannot run here gets its reason in ``not_run`` and is left out of the tasks: what was kept of it from
+    another time would be half a result.
+
+    Raises:
+        UnavailableError: a required scorer cannot run here.
+    """
+    for scorer in scorers:
+        if scorer.not_run is not None:
+            continue
+        found = [_look_up(task, scorer.key(task.reading), cache) for task in tasks]
+        try:
+            if any(value is None for values in found for value in values):
+                _ = scorer.judge
+        except (UnavailableError, OtherGpuError) as error:
+            if scorer.required:
+                raise
+            scorer.not_run = str(error)
+            continue
+        for task, values in zip(tasks, found, strict=True):
+            task.found[scorer.name] = values
+        scorer.cached += sum(isinstance(value, float) for values in found for value in values)
+
+
+def run_tasks(
+    tasks: Sequence[Task], scorers: Sequence[Scorer], cache: ScoreCache | None, on_progress: Progress
+) -> None:
+    """Score what is missing in planned tasks; each batch is kept at once, so that an interrupted run loses little."""
+    totals: dict[str, int] = {}
+    for task in tasks:
+        totals[task.what] = totals.get(task.what, 0) + len(task.paths)
+    done = dict.fromkeys(totals, 0)
+    for task in tasks:
+        active = [scorer for scorer in scorers if scorer.name in task.found]
+        missing = [index for index in range(len(task.paths)) if any(v[index] is None for v in task.found.values())]
+        done[task.what] += len(task.paths) - len(missing)
+        on_progress(task.what, done[task.what], totals[task.what])
+        for judged in _score_missing(task, missing, active, cache):
+            done[task.what] += judged
+            on_progress(task.what, done[task.what], totals[task.what])
+
+
+def _look_up(task: Task, key: str | None, cache: ScoreCache | None) -> list[float | str | None]:
+    if cache is None or key is None:
+        return [None] * len(task.paths)
+    known = cache.find(key, (one.sha256 for one in task.prints if one is not None))
+    return [None if one is None else known.get(one.sha256) for one in task.prints]
+
+
+def _score_missing(
+    task: Task, missing: Sequence[int], scorers: Sequence[Scorer], cache: ScoreCache | None
+) -> Iterator[int]:
+    """Read pictures once for all scorers; yields how many of them are done, batch by batch."""
+    if not missing:
+        return
+    places = {task.paths[index]: index for index in missing}
+    needed = [one for one in scorers if any(task.found[one.name][index] is None for index in missing)]
+    for group in task.reading.read([task.paths[index] for index in missing], needed[0].judge.config):
+        indices = [missing[index] for index in group.indices]
+        reasons = {places[picture.path]: picture.reason for picture in group.skipped}
+        for scorer in needed:
+            values = task.found[scorer.name]
+            rows = [row for row, index in enumerate(indices) if values[index] is None]
+            found: dict[int, float | str] = {i: reason for i, reason in reasons.items() if values[i] is None}
+            if rows:
+                images = group.images if len(rows) == len(indices) else group.images[rows]
+                logits = scorer.judge.logits(images).tolist()
+                found |= zip((indices[row] for row in rows), logits, strict=True)
+            for index, value in found.items():
+                values[index] = value
+            _keep(task, scorer.key(task.reading), found, cache)
+        yield len(indices) + len(reasons)
+
+
+def _keep(task: Task, key: str | None, found: Mapping[int, float | str], cache: ScoreCache | None) -> None:
+    """Add to the cache, but for files that were written while they were being judged."""
+    if cache is None or key is None:
+        return
+    kept = {}
+    for index, value in found.items():
+        one = task.prints[index]
+        if one is not None and one.still_holds(task.paths[index]):
+            kept[one.sha256] = value
+    cache.add(key, kept)

@@ -1,0 +1,239 @@
+"""What the LFM paper prints about the suites, to stand beside one's own figures.
+
+The facts are in ``published.csv``, from the paper's tables: VIII (ForenSynths), 1 (GANGen-Detection), IX
+(DiffusionForensics), X (UniversalFakeDetect), 2 (Diffusion1kStep), and 3, which has the means of all five and the mean
+over all 38 sets. All figures are in per cent. Where a figure is not legible there is none, and a note says so.
+
+The paper takes AP over float32 sigmoids, which are exactly 1 above a logit of about 17, so that such pictures tie;
+lfm-deploy takes it over logits. ``average_precision_of_sigmoids`` gives the paper's kind.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfm_deploy.metrics.decisions import average_precision
+from lfm_deploy.suites import GROUPS, describe_suites
+
+MEAN = "mean"
+ALL = "all"
+OWN_METHOD = "LFM"
+_SUMMARY = "3"
+
+Figures = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRow:
+    """One method.
+
+    Attributes:
+        method: its name in the paper.
+        acc, ap: per cent by column; None where the paper has no legible figure.
+        notes: about the row, each once.
+    """
+
+    method: str
+    acc: Figures
+    ap: Figures
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"method": self.method, "acc": dict(self.acc), "ap": dict(self.ap), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """The published figures for a suite or a group of suites.
+
+    Attributes:
+        suite: name of the suite or group.
+        tables: numbers of the paper's tables that it was put together from.
+        columns: the suite's test sets in its order, then ``"mean"``; for a group its suites, and for the group ``all``
+            also ``"all"``, the mean over all 38 sets.
+        rows: one a method; the published LFM is the last.
+    """
+
+    suite: str
+    tables: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[PublishedRow, ...]
+
+    def row(self, method: str = OWN_METHOD) -> PublishedRow:
+        """The row of a method.
+
+        Raises:
+            KeyError: the table has none of this name.
+        """
+        for found in self.rows:
+            if found.method == method:
+                return found
+        raise KeyError(method)
+
+    def as_dict(self, comparison: "PublishedComparison | None" = None) -> dict[str, Any]:
+        """Plain values for JSON: tables, sets (the columns) and rows; with a comparison also own and delta."""
+        values = {
+            "tables": list(self.tables),
+            "sets": list(self.columns),
+            "rows": [row.as_dict() for row in self.rows],
+        }
+        return values if comparison is None else values | comparison.as_dict()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedComparison:
+    """One's own figures under a published table.
+
+    Attributes:
+        own_acc, own_ap: one's own, per cent by column; None for a column that one's run lacks.
+        delta_acc, delta_ap: own minus published LFM, in points; None where one of the two is missing.
+    """
+
+    own_acc: Figures
+    own_ap: Figures
+    delta_acc: Figures
+    delta_ap: Figures
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "own": {"acc": dict(self.own_acc), "ap": dict(self.own_ap)},
+            "delta": {"acc": dict(self.delta_acc), "ap": dict(self.delta_ap)},
+        }
+
+
+def published_table(suite_name: str) -> PublishedTable | None:
+    """What the paper prints for a suite, or for a group of suites (``gan``, ``diffusion``, ``all``).
+
+    A suite's own table has its sets and, where it is legible, the mean; the other means come from Table 3, which also
+    has methods that the suite's table lacks. Notes say which, and where the two tables print different means.
+
+    Args:
+        suite_name: as in ``describe_suites`` or a group.
+
+    Returns:
+        None where the paper has no such suite.
+    """
+    if suite_name in GROUPS:
+        return _group_table(suite_name)
+    for spec in describe_suites():
+        if spec.name == suite_name:
+            return _suite_table(spec.name, (*spec.sets, MEAN))
+    return None
+
+
+def compare_published(table: PublishedTable, own_acc: Figures, own_ap: Figures) -> PublishedComparison:
+    """Put one's own figures under a published table.
+
+    A mean over fewer sets than the paper's is another quantity: it is shown, and compared with nothing.
+
+    Args:
+        table: from ``published_table``.
+        own_acc: accuracy in per cent by column, ``"mean"`` among them; for a group the mean of each suite, and
+            ``"all"``. What has no column in the table is left out.
+        own_ap: average precision, likewise.
+    """
+    published = table.row()
+    own = [{column: figures.get(column) for column in table.columns} for figures in (own_acc, own_ap)]
+    deltas = [_subtract(mine, theirs) for mine, theirs in zip(own, (published.acc, published.ap), strict=True)]
+    return PublishedComparison(own[0], own[1], deltas[0], deltas[1])
+
+
+def average_precision_of_sigmoids(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Average precision of the fake class as the paper takes it: over float32 sigmoids, with the ties that they make.
+
+    Only to stand beside published figures; elsewhere take ``average_precision`` over logits.
+
+    Args:
+        logits: ``(N,)``, finite.
+        labels: ``(N,)``; 0 is real, 1 is fake.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        MetricError: as of ``average_precision``.
+    """
+    with np.errstate(over="ignore"):  # far below 0 the exponential is infinite, and the sigmoid 0
+        sigmoids = np.float32(1) / (np.float32(1) + np.exp(-logits.astype(np.float32)))
+    return average_precision(sigmoids, labels)
+
+
+@dataclass(slots=True)
+class _Method:
+    """What the tables say of one method, while a row is put together."""
+
+    acc: dict[str, float] = field(default_factory=dict)
+    ap: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def finish(self, method: str, columns: Iterable[str]) -> PublishedRow:
+        columns = tuple(columns)
+        return PublishedRow(
+            method,
+            {column: self.acc.get(column) for column in columns},
+            {column: self.ap.get(column) for column in columns},
+            tuple(dict.fromkeys(self.notes)),
+        )
+
+
+@cache
+def _read_csv() -> tuple[dict[str, str], ...]:
+    text = files("lfm_deploy.suites").joinpath("published.csv").read_text(encoding="utf-8")
+    return tuple(csv.DictReader(text.splitlines()))
+
+
+def _suite_table(suite: str, columns: tuple[str, ...]) -> PublishedTable:
+    entries = [entry for entry in _read_csv() if entry["suite"] == suite]
+    # The suite's own table first, so that its means stand and Table 3 fills what it lacks.
+    entries.sort(key=lambda entry: entry["table"] == _SUMMARY)
+    methods: dict[str, _Method] = {}
+    for entry in entries:
+        method = methods.setdefault(entry["method"], _Method())
+        has_own_row = bool(method.acc)
+        if entry["note"]:
+            method.notes.append(entry["note"])
+        acc, ap, column = float(entry["acc"]), float(entry["ap"]), entry["test_set"]
+        if column not in method.acc:
+            method.acc[column], method.ap[column] = acc, ap
+            if has_own_row and entry["table"] == _SUMMARY:
+                method.notes.append(f"the mean is that of Table {_SUMMARY}")
+        elif (acc, ap) != (method.acc[column], method.ap[column]):
+            method.notes.append(f"Table {entry['table']} prints another mean: ACC {acc:.1f}, AP {ap:.1f}")
+    tables = tuple(dict.fromkeys(entry["table"] for entry in entries))
+    return PublishedTable(suite, tables, columns, _finish_rows(methods, columns))
+
+
+def _group_table(group: str) -> PublishedTable:
+    columns = (*GROUPS[group], ALL) if group == ALL else GROUPS[group]
+    methods: dict[str, _Method] = {}
+    for entry in _read_csv():
+        if entry["table"] == _SUMMARY and entry["suite"] in columns:
+            method = methods.setdefault(entry["method"], _Method())
+            method.acc[entry["suite"]], method.ap[entry["suite"]] = float(entry["acc"]), float(entry["ap"])
+            if entry["note"]:
+                method.notes.append(entry["note"])
+    return PublishedTable(group, (_SUMMARY,), columns, _finish_rows(methods, columns))
+
+
+def _finish_rows(methods: Mapping[str, _Method], columns: tuple[str, ...]) -> tuple[PublishedRow, ...]:
+    """In the order of the tables, with the published LFM last."""
+    names = sorted(methods, key=lambda name: name == OWN_METHOD)
+    return tuple(methods[name].finish(name, columns) for name in names)
+
+
+def _subtract(own: Figures, published: Figures) -> Figures:
+    is_whole = all(value is not None for column, value in own.items() if column not in (MEAN, ALL))
+    deltas: dict[str, float | None] = {}
+    for column, mine in own.items():
+        theirs = published[column]
+        is_mean = column in (MEAN, ALL)
+        deltas[column] = None if mine is None or theirs is None or (is_mean and not is_whole) else mine - theirs
+    return deltas

@@ -1,0 +1,283 @@
+"""One engine's scores over a suite: its metrics, and how it compares with the reference picture by picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfm_deploy.errors import MetricError
+from lfm_deploy.metrics.categories import CategoryResult, measure_categories
+from lfm_deploy.metrics.decisions import decisions
+from lfm_deploy.metrics.engine_metrics import Metrics, Rounds
+from lfm_deploy.metrics.estimate import Estimate
+from lfm_deploy.metrics.paired import (
+    Change,
+    LogitError,
+    effective_pictures,
+    estimate_change,
+    estimate_rate,
+    mcnemar_p,
+    measure_logit_error,
+)
+from lfm_deploy.metrics.resampling import ROUNDS, SEED, Resampling
+from lfm_deploy.metrics.summary import make_resampling, summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One engine's logits over one test set, with the pictures they belong to.
+
+    Attributes:
+        paths: of the pictures that could be read, in order.
+        labels: int64 ``(N,)``; 0 is real, 1 is fake.
+        logits: float32 ``(N,)``.
+        categories: of each picture inside the test set; None where it has none, as if left out.
+    """
+
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    categories: tuple[str | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in that no picture has a category; refuse what does not belong together."""
+        object.__setattr__(self, "categories", self.categories or (None,) * len(self.paths))
+        if not len(self.paths) == len(self.labels) == len(self.logits) == len(self.categories):
+            raise MetricError("scores need as many labels, logits and categories as pictures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetResult:
+    """How one engine did on one test set.
+
+    Attributes:
+        name: of the test set.
+        real, fake: how many pictures of each class.
+        metrics: with intervals.
+        categories: those of its pictures that have one.
+        finite: whether every logit is a finite number; if not, accuracies count it as "real", and what ranks is None.
+    """
+
+    name: str
+    real: int
+    fake: int
+    metrics: Metrics
+    categories: tuple[CategoryResult, ...]
+    finite: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A picture on which an engine decides otherwise than the reference.
+
+    Attributes:
+        set, path, label: of the picture.
+        reference, logit: what the two make of it.
+        margin: of the reference's logit to its threshold: how clear the decision was.
+    """
+
+    set: str
+    path: Path
+    label: int
+    reference: float
+    logit: float
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """How an engine compares with the reference on the same pictures.
+
+    Attributes:
+        flipped: pictures that are decided otherwise.
+        flip_rate: their share of all, with its exact interval.
+        better, worse: flips that mended a decision, and that spoilt one.
+        mcnemar_p: of a difference in accuracy, from these two; exact.
+        acc, ap: changes of the means over test sets; AP is None where it is undefined.
+        logit_error: of |logit - reference logit|.
+    """
+
+    flipped: tuple[Flip, ...]
+    flip_rate: Estimate
+    better: int
+    worse: int
+    mcnemar_p: float
+    acc: Change | None
+    ap: Change | None
+    logit_error: LogitError
+
+    @property
+    def flips(self) -> int:
+        """How many decisions differ."""
+        return len(self.flipped)
+
+    @property
+    def delta_acc(self) -> Estimate | None:
+        """Change of the mean accuracy, with its paired interval."""
+        return None if self.acc is None else self.acc.estimate
+
+    @property
+    def delta_ap(self) -> Estimate | None:
+        """Change of the mean average precision, with its paired interval."""
+        return None if self.ap is None else self.ap.estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteResult:
+    """How one engine did on one suite.
+
+    Attributes:
+        suite: its name.
+        sets: one result a test set.
+        mean: means over the test sets that have both classes, as the paper takes them.
+        pooled: over all pictures.
+        against: the comparison with the reference; None for the reference and for what is not compared.
+        threshold: logits above it are "fake".
+        scores: what all of it was computed from.
+        resampling, mean_rounds: the rounds of the intervals, and the means in each, for differences.
+    """
+
+    suite: str
+    sets: tuple[SetResult, ...]
+    mean: Metrics
+    pooled: Metrics
+    against: Against | None = None
+    threshold: float
+    scores: tuple[tuple[str, Scores], ...] = field(repr=False)
+    resampling: Resampling = field(repr=False)
+    mean_rounds: Rounds = field(repr=False)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures were judged."""
+        return sum(part.real + part.fake for part in self.sets)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the logits over all pictures."""
+        return float(self.logits.std(dtype=np.float64))
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Of all test sets, one after the other."""
+        return np.concatenate([part.logits for _, part in self.scores])
+
+
+def measure_suite(
+    suite: str,
+    scores: Sequence[tuple[str, Scores]],
+    threshold: float,
+    *,
+    rounds: int = ROUNDS,
+    seed: int = SEED,
+    resampling: Resampling | None = None,
+) -> SuiteResult:
+    """Compute the metrics of one engine over a suite, with intervals.
+
+    Args:
+        suite: name of the suite.
+        scores: name of a test set and the engine's scores on it.
+        threshold: logits above it are "fake".
+        rounds: of the resampling.
+        seed: of the resampling.
+        resampling: that of the reference, whose rounds then count instead.
+    """
+    resampling = resampling or make_resampling([part.labels for _, part in scores], rounds, seed)
+    summary = summarise([(part.logits, part.labels) for _, part in scores], threshold, resampling)
+    return SuiteResult(
+        suite=suite,
+        sets=tuple(
+            SetResult(
+                name=name,
+                real=int((part.labels == 0).sum()),
+                fake=int((part.labels == 1).sum()),
+                metrics=metrics,
+                categories=measure_categories(part.categories, part.labels, part.logits, threshold),
+                finite=bool(np.isfinite(part.logits).all()),
+            )
+            for (name, part), metrics in zip(scores, summary.sets, strict=True)
+        ),
+        mean=summary.mean,
+        pooled=summary.pooled,
+        threshold=threshold,
+        scores=tuple(scores),
+        resampling=resampling,
+        mean_rounds=summary.mean_rounds,
+    )
+
+
+def compare_suite(
+    suite: str, scores: Sequence[tuple[str, Scores]], reference: SuiteResult, threshold: float
+) -> SuiteResult:
+    """Measure an engine on the rounds of the reference, and compare the two picture by picture.
+
+    Args:
+        suite: name of the suite.
+        scores: name of a test set and the engine's scores on it.
+        reference: the reference's result on the same test sets and pictures.
+        threshold: logits above it are "fake".
+
+    Raises:
+        MetricError: the pictures are others.
+    """
+    if [part.paths for _, part in scores] != [part.paths for _, part in reference.scores]:
+        raise MetricError(f"{suite}: a comparison needs the same pictures in the same order")
+    mine = measure_suite(suite, scores, threshold, resampling=reference.resampling)
+    labels = np.concatenate([part.labels for _, part in scores])
+    fake, expected = (decisions(_judged(result.logits), result.threshold) for result in (mine, reference))
+    flips = np.flatnonzero(fake != expected)
+    better = int((fake == (labels == 1))[flips].sum())
+    return replace(
+        mine,
+        against=Against(
+            flipped=tuple(_describe_flips(mine, reference, flips)),
+            flip_rate=estimate_rate(len(flips), len(labels)),
+            better=better,
+            worse=len(flips) - better,
+            mcnemar_p=mcnemar_p(better, len(flips) - better),
+            acc=_compare_means(mine, reference, "acc"),
+            ap=_compare_means(mine, reference, "ap"),
+            logit_error=measure_logit_error(mine.logits, reference.logits),
+        ),
+    )
+
+
+def _compare_means(mine: SuiteResult, reference: SuiteResult, name: str) -> Change | None:
+    value, expected = getattr(mine.mean, name), getattr(reference.mean, name)
+    if value is None or expected is None:
+        return None
+    return estimate_change(
+        value.value,
+        expected.value,
+        mine.mean_rounds[name],
+        reference.mean_rounds[name],
+        effective=effective_pictures([part.real + part.fake for part in mine.sets if part.real and part.fake]),
+        always_floored=name == "acc",
+    )
+
+
+def _describe_flips(mine: SuiteResult, reference: SuiteResult, flips: NDArray[np.intp]) -> list[Flip]:
+    pictures = [
+        (name, path, int(label))
+        for name, part in mine.scores
+        for path, label in zip(part.paths, part.labels, strict=True)
+    ]
+    logits, expected = mine.logits.tolist(), reference.logits.tolist()
+    return [
+        Flip(
+            set=pictures[index][0],
+            path=pictures[index][1],
+            label=pictures[index][2],
+            reference=expected[index],
+            logit=logits[index],
+            margin=expected[index] - reference.threshold,
+        )
+        for index in flips
+    ]
+
+
+def _judged(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What decides: a logit that is no number is above no threshold, so it decides "real"."""
+    return np.where(np.isfinite(logits), logits, np.float32(-np.inf))

@@ -1,0 +1,97 @@
+"""How fast an engine is and what memory it takes, measured where that is not known from an earlier run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from engines.device_plan import plan_memory
+from lfm_deploy.artifacts import read_engine_info
+from lfm_deploy.benchmark.benchmark import Speed, measure_speed
+from lfm_deploy.deployment.lineup import Candidate
+from lfm_deploy.scoring.score_cache import ScoreCache, scorer_key
+
+SPEED_BATCHES = (1, 8, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """What memory an engine takes.
+
+    Attributes:
+        kind: ``"host"`` or ``"device"``.
+        mib: how much, in MiB.
+        what: what was measured or stated, in one line.
+    """
+
+    kind: str
+    mib: float
+    what: str
+
+
+def find_speeds(
+    candidate: Candidate, identity: Mapping[str, Any] | None, cache: ScoreCache | None, seconds: float
+) -> list[Speed]:
+    """Speeds at the batch sizes that a candidate takes; what is not in the cache is measured in a fresh process.
+
+    Args:
+        candidate: what ran.
+        identity: of it, from ``identify``; None measures all, and keeps nothing.
+        cache: likewise.
+        seconds: least time for each batch size.
+
+    Raises:
+        BenchmarkError: the measuring process failed.
+    """
+    batches = [size for size in SPEED_BATCHES if candidate.batches[0] <= size <= candidate.batches[1]]
+    side = 256 if candidate.contract is None or candidate.contract.size == "native" else candidate.contract.size
+    key = None if identity is None else scorer_key(scorer=dict(identity), speed={"side": side, "seconds": seconds})
+    known: dict[int, Speed] = {}
+    if cache is not None and key is not None:
+        known = {batch: Speed(**values) for batch, values in cache.find_speeds(key).items()}
+    missing = [batch for batch in batches if batch not in known]
+    if missing:
+        measured = measure_speed(
+            candidate.path,
+            missing,
+            device=candidate.device,
+            side=side,
+            seconds=seconds,
+            precision=candidate.asked_precision,
+        )
+        known |= {speed.batch: speed for speed in measured}
+        if cache is not None and key is not None:
+            cache.add_speeds(key, {speed.batch: asdict(speed) for speed in measured})
+    return [known[batch] for batch in batches]
+
+
+def compare_with_pytorch(speeds: Sequence[Speed], reference: Sequence[Speed]) -> tuple[Speed, ...]:
+    """The same speeds, each with its ratio to PyTorch's at the same batch.
+
+    Args:
+        speeds: of one engine.
+        reference: of PyTorch in FP32 on the same device; empty where it ran elsewhere.
+    """
+    fps = {speed.batch: speed.fps for speed in reference}
+    return tuple(
+        replace(speed, times_pytorch=speed.fps / fps[speed.batch] if speed.batch in fps else None) for speed in speeds
+    )
+
+
+def find_memory(candidate: Candidate, speeds: Sequence[Speed]) -> MemoryUse | None:
+    """What memory a candidate takes: on its GPU as the sidecar states it, else of the process that was measured.
+
+    None where neither is known.
+    """
+    if candidate.path.suffix == ".engine":
+        info = read_engine_info(candidate.path)
+        if info.activation_bytes is None:
+            return None  # the build log did not say, and activations are nearly all of it
+        what = f"on the GPU at batch {info.batch[2]}: weights and activations by its build log, and buffers"
+        return MemoryUse(kind="device", mib=plan_memory(info).total / 2**20, what=what)
+    for kind, name in (("device", "device_memory_mib"), ("host", "memory_mib")):
+        peaks = [(getattr(speed, name), speed.batch) for speed in speeds if getattr(speed, name) is not None]
+        if peaks:
+            mib, batch = max(peaks)
+            what = f"most that a process held which ran it alone, up to batch {batch}"
+            return MemoryUse(kind=kind, mib=mib, what=what)
+    return None

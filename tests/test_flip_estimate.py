@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from calib.flip_estimate import as_number, estimate_change
+from lfm_deploy.metrics.decisions import accuracy, average_precision
+from lfm_deploy.quantisation import Budget
+
+
+def sampled(rng, count):
+    """Labels, and logits of two classes that overlap somewhat, as the detector's do."""
+    labels = np.arange(count) % 2
+    return labels, (rng.normal(size=count) * 20 + np.where(labels, 25, -25)).astype(np.float32)
+
+
+def disturbed(rng, logits, bias):
+    return (logits + rng.normal(size=len(logits)) * 0.8 + bias).astype(np.float32)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.5, -0.8])
+def test_on_average_fifty_pictures_tell_what_a_million_do(bias):
+    rng = np.random.default_rng(0)
+    labels, logits = sampled(rng, 1_000_000)
+    moved = disturbed(rng, logits, bias)
+    flips = 100 * float(((logits > 0) != (moved > 0)).mean())
+    acc = 100 * (accuracy(moved, labels) - accuracy(logits, labels))
+    ap = 100 * (average_precision(moved, labels) - average_precision(logits, labels))
+    estimates = []
+    for seed in range(400):
+        few = np.random.default_rng(seed + 1)
+        targets, reference = sampled(few, 50)
+        estimates.append(estimate_change(disturbed(few, reference, bias)[None], reference[None], targets, 0.0))
+    # The means of 400 estimates: their standard errors are 0.02 to 0.03; the kernel blurs the density by 10 %.
+    assert np.mean([found.flips for found in estimates]) == pytest.approx(flips, rel=0.15)
+    assert np.mean([found.acc for found in estimates]) == pytest.approx(acc, abs=0.1)
+    assert np.mean([found.ap for found in estimates]) == pytest.approx(ap, abs=0.05)
+    # What it says of its own error is what estimates differ by.
+    claimed, seen = np.mean([found.flips_error for found in estimates]), np.std([found.flips for found in estimates])
+    assert claimed == pytest.approx(seen, rel=0.25)
+
+
+def test_counting_flips_on_fifty_pictures_would_say_next_to_nothing():
+    # The reason for all this: an engine that flips 2 % shows none at all on 50 pictures in a third of all cases.
+    rng = np.random.default_rng(0)
+    seen = []
+    for _ in range(300):
+        labels, logits = sampled(rng, 50)
+        moved = (logits + rng.normal(size=50) * 2.8).astype(np.float32)
+        seen.append(estimate_change(moved[None], logits[None], labels, 0.0))
+    assert np.mean([found.seen_flips == 0 for found in seen]) > 0.25
+    assert np.mean([bool(found.broken(Budget())) for found in seen]) > 0.95
+
+
+def test_no_change_breaks_no_budget():
+    labels, logits = sampled(np.random.default_rng(0), 50)
+    found = estimate_change(logits[None], logits[None], labels, 0.0)
+    assert (found.flips, found.flips_error, found.acc, found.ap, found.seen_flips) == (0, 0, 0, 0, 0)
+    assert found.broken(Budget(acc=0, ap=0, flips=0)) == []
+
+
+def test_each_part_of_a_budget_is_judged():
+    labels, logits = sampled(np.random.default_rng(0), 50)
+    found = estimate_change((logits + 3)[None], logits[None], labels, 0.0)
+    loose = {"acc": 100, "ap": 100, "flips": 100}
+    assert found.broken(Budget(**loose)) == []
+    assert "flips" in found.broken(Budget(**loose | {"flips": found.flips}))[0]  # its standard error is added
+    assert "ACC" in found.broken(Budget(**loose | {"acc": abs(found.acc) * 0.99}))[0]
+    worse = estimate_change(np.where(labels, logits - 9, logits)[None], logits[None], labels, 0.0)
+    assert "AP" in worse.broken(Budget(**loose | {"ap": 0.01}))[0]
+
+
+def test_what_is_no_number_breaks_every_budget():
+    labels, logits = sampled(np.random.default_rng(0), 50)
+    broken = logits.copy()
+    broken[7] = np.nan
+    found = estimate_change(broken[None], logits[None], labels, 0.0)
+    assert found.broken(Budget(acc=100, ap=100, flips=100))
+    assert found.as_dict()["flips"] is None  # JSON has no NaN
+    assert (as_number(1.5), as_number(None), as_number(float("inf"))) == (1.5, None, None)
+
+
+def test_two_views_of_a_picture_are_not_two_pictures():
+    labels, logits = sampled(np.random.default_rng(0), 50)
+    moved = disturbed(np.random.default_rng(1), logits, 0)
+    one = estimate_change(moved[None], logits[None], labels, 0.0)
+    two = estimate_change(np.stack([moved, moved]), np.stack([logits, logits]), labels, 0.0)
+    assert (two.pictures, two.views) == (50, 2)
+    assert two.flips == pytest.approx(one.flips)
+    assert two.flips_error == pytest.approx(one.flips_error)
+
+
+def test_one_class_has_no_average_precision():
+    logits = np.linspace(-9, 9, 40, dtype=np.float32)
+    assert estimate_change((logits + 1)[None], logits[None], np.zeros(40, int), 0.0).ap is None

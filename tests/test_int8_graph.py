@@ -1,0 +1,123 @@
+import json
+import shutil
+
+import onnx
+import pytest
+
+import calib.int8_graph
+from calib.int8_graph import check_kernels, quantise_into
+from calib.search_findings import read_findings
+from engines.loading import load_engine
+from lfm_deploy.artifacts import Precision, read_graph_info
+from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.deployment.deployment import export_into
+from lfm_deploy.errors import ArtifactError, GateError
+from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.quantisation import Budget, Recipe
+
+
+@pytest.mark.parametrize("recipe", list(Recipe))
+def test_a_graph_says_how_it_was_quantised(calibrated, wide_budget, recipe):
+    info = read_graph_info(calibrated.graph(Precision.INT8, recipe))
+    made = info.quantisation
+    assert (info.precision, made.recipe, made.budget, made.layers_asked) == (
+        Precision.INT8,
+        recipe,
+        wide_budget,
+        "search",
+    )
+    assert made.within_budget
+    assert made.ranges_sha256 == sha256_of_file(calibrated.ranges)
+    assert made.layers == {
+        name: layer["precision"] for name, layer in read_findings(calibrated)[recipe]["layers"].items()
+    }
+    assert made.int8_share >= 0.5
+    assert info.checkpoint_sha256 == sha256_of_file(calibrated.checkpoint)
+
+
+@pytest.mark.parametrize("recipe", list(Recipe))
+def test_the_graph_runs_like_any_other(calibrated, recipe):
+    tiles = sample_tiles(64, 64, 48)
+    expected = load_engine(calibrated.graph(Precision.FP32)).logits(tiles)
+    found = load_engine(calibrated.graph(Precision.INT8, recipe)).logits(tiles)
+    assert abs(found - expected).max() < 0.5 * expected.std()
+
+
+def test_a_graph_made_from_the_same_inputs_is_kept_and_another_budget_makes_another(own_calibrated, wide_budget):
+    path = own_calibrated.graph(Precision.INT8, Recipe.CPU)
+    before = path.read_bytes()
+    assert quantise_into(own_calibrated, Recipe.CPU, wide_budget).reused
+    made = quantise_into(own_calibrated, Recipe.CPU, Budget(acc=6, ap=6, flips=6))
+    assert not made.reused
+    assert path.read_bytes() != before
+    again = quantise_into(own_calibrated, Recipe.CPU, wide_budget)
+    assert not again.reused
+    assert path.read_bytes() == before  # the same inputs give the same file
+
+
+def test_recipes_stand_side_by_side_in_precision_json(own_calibrated, wide_budget):
+    kept = read_findings(own_calibrated)[Recipe.TENSORRT]
+    quantise_into(own_calibrated, Recipe.CPU, Budget(acc=7, ap=7, flips=7))
+    found = read_findings(own_calibrated)
+    assert found[Recipe.TENSORRT] == kept
+    assert found[Recipe.CPU]["budget"] == {"acc": 7, "ap": 7, "flips": 7}
+
+
+def test_damaged_findings_are_made_anew(own_calibrated, wide_budget):
+    own_calibrated.precisions.write_text("{")
+    assert read_findings(own_calibrated) == {}
+    assert not quantise_into(own_calibrated, Recipe.CPU, wide_budget).reused
+    assert set(read_findings(own_calibrated)) == {Recipe.CPU}
+    json.loads(own_calibrated.precisions.read_text(), parse_constant=pytest.fail)
+
+
+def test_stale_ranges_are_refused_with_the_command(own_calibrated, official_checkpoint, wide_budget):
+    from export.graph import ExportConfig
+
+    export_into(own_calibrated, official_checkpoint, ExportConfig(size=64), lambda _: None)
+    with pytest.raises(
+        ArtifactError, match=r"ranges.json: stale: they were measured with another checkpoint; run 'lfm"
+    ):
+        quantise_into(own_calibrated, Recipe.CPU, wide_budget)
+
+
+def test_another_contract_makes_ranges_stale(own_calibrated, small_checkpoint, wide_budget):
+    from export.graph import ExportConfig
+
+    export_into(own_calibrated, small_checkpoint, ExportConfig(size=96), lambda _: None)
+    with pytest.raises(ArtifactError, match=r"stale: lfm.onnx has changed since; they were measured under another"):
+        quantise_into(own_calibrated, Recipe.CPU, wide_budget)
+
+
+def test_pictures_may_have_moved(own_calibrated, calibration_folder, tmp_path):
+    text = own_calibrated.ranges.read_text()
+    own_calibrated.ranges.write_text(text.replace(str(calibration_folder), str(tmp_path / "gone")))
+    budget = Budget(acc=8, ap=8, flips=8)
+    with pytest.raises(ArtifactError, match="Say where the pictures are with --images"):
+        quantise_into(own_calibrated, Recipe.CPU, budget)
+    shutil.copytree(calibration_folder, tmp_path / "here")
+    assert not quantise_into(own_calibrated, Recipe.CPU, budget, images=tmp_path / "here").reused
+
+
+def test_a_graph_with_slow_kernels_is_refused(calibrated, monkeypatch):
+    class Result:
+        multiply_adds = dict.fromkeys(("conv1", "conv2", "conv3", "projection"), 1)
+        layers = ("conv1", "conv2", "conv3", "projection")
+
+    check_kernels(onnx.load(calibrated.graph(Precision.INT8, Recipe.CPU)), Result)
+    with pytest.raises(GateError, match="runs 0 convolutions in integers, expected 4"):
+        check_kernels(onnx.load(calibrated.graph(Precision.FP32)), Result)
+
+
+def test_nothing_appears_if_the_last_check_fails(own_calibrated, wide_budget, monkeypatch):
+    for path in (*own_calibrated.graphs()[1:], own_calibrated.precisions):
+        path.unlink()
+
+    def refuse(*_):
+        raise GateError("slow")
+
+    monkeypatch.setattr(calib.int8_graph, "check_kernels", refuse)
+    with pytest.raises(GateError, match="slow"):
+        quantise_into(own_calibrated, Recipe.CPU, wide_budget)
+    assert [path.name for path in own_calibrated.graphs()] == ["lfm.onnx"]
+    assert not own_calibrated.precisions.exists()
