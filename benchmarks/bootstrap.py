@@ -16,7 +16,8 @@ import click
 import numpy as np
 
 from engines.host import keep_freed_memory
-from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.scoring.scores import Scores
+from lfm_deploy.verification.comparison import compare_suite, measure_suite
 
 
 @click.command()

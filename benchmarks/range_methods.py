@@ -27,8 +27,9 @@ from lfm_deploy.deployment.deployment import read_origin
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.report.tables import make_table
+from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import Suite, load_suites
-from lfm_deploy.verification.comparison import Scores, SuiteResult, compare_suite, measure_suite
+from lfm_deploy.verification.comparison import SuiteResult, compare_suite, measure_suite
 from lfm_deploy.workdir import Workdir
 
 METHODS = ("min/max", "entropy", "MSE", "99.9 %", "99.99 %", "99.999 %")

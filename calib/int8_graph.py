@@ -15,12 +15,12 @@ from calib.ranges import Ranges, check_ranges, read_ranges
 from calib.search_findings import FINDINGS_FORMAT, read_findings
 from engines.ort import count_kernels
 from export.graph import ExportConfig, library_versions, make_graph
-from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision
+from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision, read_graph_info_if_whole
 from lfm_deploy.atomic import sha256_of_file, write_together
 from lfm_deploy.config import check_quantisable
-from lfm_deploy.deployment.deployment import read_info_if_whole, read_origin
 from lfm_deploy.errors import GateError
 from lfm_deploy.network.checkpoint import Checkpoint
+from lfm_deploy.network.origin import read_origin
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
 from lfm_deploy.workdir import Workdir
 
@@ -149,7 +149,7 @@ def _search(
 
 
 def _is_current(path: Path, wanted: GraphInfo, made_of: dict[str, Any]) -> bool:
-    found = read_info_if_whole(path)
+    found = read_graph_info_if_whole(path)
     if found is None or found.quantisation is None:
         return False
     same = all(getattr(found.quantisation, name) == value for name, value in made_of.items())

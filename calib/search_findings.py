@@ -1,13 +1,11 @@
 """How the INT8 graphs of a workdir came about, as the search wrote it down; read without loading what searches."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from calib.ranges import Ranges, read_ranges
-from lfm_deploy.artifacts import GraphInfo, Precision, read_graph_info
+from lfm_deploy.artifacts import Precision, read_graph_info_if_whole
 from lfm_deploy.atomic import sha256_of_file
-from lfm_deploy.errors import DeployError
 from lfm_deploy.quantisation import Quantisation, Recipe
 from lfm_deploy.workdir import Workdir
 
@@ -35,7 +33,7 @@ def describe_quantisation(workdir: Workdir) -> dict[str, dict[str, Any]]:
     """
     described = {}
     for recipe, findings in read_findings(workdir).items():
-        info = _read_info_if_whole(workdir.graph(Precision.INT8, recipe))
+        info = read_graph_info_if_whole(workdir.graph(Precision.INT8, recipe))
         if info is None or info.quantisation is None:
             continue
         same = workdir.ranges.is_file() and sha256_of_file(workdir.ranges) == info.quantisation.ranges_sha256
@@ -62,11 +60,3 @@ def _describe_tensors(ranges: Ranges, quantisation: Quantisation) -> dict[str, d
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
-
-
-def _read_info_if_whole(path: Path) -> GraphInfo | None:
-    """What a graph says of itself; None where it is missing, damaged or foreign."""
-    try:
-        return read_graph_info(path)
-    except DeployError:
-        return None

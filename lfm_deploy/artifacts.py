@@ -175,6 +175,14 @@ def read_graph_info(path: Path | str) -> GraphInfo:
     )
 
 
+def read_graph_info_if_whole(path: Path) -> GraphInfo | None:
+    """What a graph says of itself; None where it is missing, damaged or foreign, and to be made anew."""
+    try:
+        return read_graph_info(path)
+    except DeployError:
+        return None
+
+
 def read_engine_info(path: Path | str) -> EngineInfo:
     """The sidecar of an engine, after checking that it belongs to the plan.
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from lfm_deploy.errors import MetricError
-from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.scoring.scores import Scores
+from lfm_deploy.verification.comparison import compare_suite, measure_suite
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 REFERENCE = np.array([-4, -3, -2, 0.5, -0.5, 2, 3, 4], dtype=np.float32)

@@ -12,9 +12,10 @@ from lfm_deploy.metrics.gate import judge_exactly, judge_interval
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.quantisation import Budget
 from lfm_deploy.report.document import make_report, scores_as_rows
+from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import load_suites
 from lfm_deploy.suites.published import average_precision_of_sigmoids
-from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.verification.verification import EngineResult, Verification, verify
 

@@ -7,7 +7,8 @@ import pytest
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import MetricError
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
-from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.scoring.scores import Scores
+from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])

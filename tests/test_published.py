@@ -25,7 +25,8 @@ from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_int
 from lfm_deploy.metrics.decisions import average_precision
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Budget, Recipe
-from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.scoring.scores import Scores
+from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.workdir import Workdir
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from lfm_deploy.metrics import resampling
 
+from lfm_deploy.metrics import resampling
 from lfm_deploy.metrics.resampling import Resampling
 
 

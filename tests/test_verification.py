@@ -16,8 +16,9 @@ from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteErr
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Budget
+from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification.comparison import Scores, compare_suite, measure_suite
+from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.verification.verification import verify
 from lfm_deploy.workdir import Workdir

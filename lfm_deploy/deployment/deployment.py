@@ -10,10 +10,11 @@ from engines.library import Library, load_library
 from engines.progress import BuildProgress
 from export.exporter import ProvedGraph, make_proved_graph
 from export.graph import ExportConfig, library_versions
-from lfm_deploy.artifacts import GraphInfo, Precision, build_command, read_graph_info
+from lfm_deploy.artifacts import Precision, build_command, read_graph_info, read_graph_info_if_whole
 from lfm_deploy.atomic import write_atomically, write_together
-from lfm_deploy.errors import ArtifactError, DeployError, UnavailableError
-from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
+from lfm_deploy.errors import UnavailableError
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.network.origin import read_origin
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.workdir import Workdir, check_origin
 
@@ -90,7 +91,7 @@ def make_typed_graph(workdir: Workdir, precision: Precision, on_message: Callabl
     source, base = read_origin(workdir)
     path = workdir.graph(precision)
     wanted = replace(base, precision=precision, versions=library_versions())
-    if precision is Precision.FP32 or read_info_if_whole(path) == wanted:
+    if precision is Precision.FP32 or read_graph_info_if_whole(path) == wanted:
         return path
     config = ExportConfig(size=base.contract.size, input=base.input, evidence=base.evidence, precision=precision)
     graph = make_proved_graph(source, config)
@@ -102,22 +103,6 @@ def make_typed_graph(workdir: Workdir, precision: Precision, on_message: Callabl
         f"{worst.flips} flips on {worst.pictures} tiles"
     )
     return path
-
-
-def read_origin(workdir: Workdir) -> tuple[Checkpoint, GraphInfo]:
-    """The checkpoint of a workdir, and what its ``lfm.onnx`` says of itself, after checking that they belong together.
-
-    Raises:
-        ArtifactError: nothing was exported here, or ``lfm.onnx`` was made from another checkpoint.
-    """
-    source = read_checkpoint(workdir.require_checkpoint())
-    base = read_graph_info(workdir.graph(Precision.FP32))
-    if base.checkpoint_sha256 != source.sha256:
-        raise ArtifactError(
-            f"{workdir.graph(Precision.FP32)}: was made from another checkpoint than {workdir.checkpoint}; "
-            "run 'lfm-deploy export CHECKPOINT.pth' again"
-        )
-    return source, base
 
 
 def build_into(
@@ -170,14 +155,6 @@ def _require_int8(workdir: Workdir) -> Path:
     path = workdir.graph(Precision.INT8, Recipe.TENSORRT)
     check_origin(path, read_graph_info(path).checkpoint_sha256, workdir, build_command("int8"))
     return path
-
-
-def read_info_if_whole(path: Path) -> GraphInfo | None:
-    """What a graph says of itself; None where it is missing, damaged or foreign, and to be made anew."""
-    try:
-        return read_graph_info(path)
-    except DeployError:
-        return None
 
 
 def _is_installed(library: str) -> bool:

@@ -1,7 +1,6 @@
 """Foreign detectors in a verification: the same files, each read as its detector wants them, and rows without gates."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,8 @@ from lfm_deploy.errors import DetectorError, SuiteError
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.scoring.score_cache import ScoreCache
 from lfm_deploy.scoring.scorers import Progress, Task
+from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import Suite
-from lfm_deploy.verification.comparison import Scores, SuiteResult
 
 if TYPE_CHECKING:
     from lfm_deploy.detectors.foreign import ForeignDetector  # loads onnx, which runs without detectors do without
@@ -86,16 +85,6 @@ def score_detector(
         )
         parts.append((part.name, scores))
     return parts, skipped, cached
-
-
-def without_calibration(result: SuiteResult) -> SuiteResult:
-    """The same without calibration errors: logits moved by a threshold are not those of the probabilities any more."""
-    return replace(
-        result,
-        mean=replace(result.mean, ece=None),
-        pooled=replace(result.pooled, ece=None),
-        sets=tuple(replace(part, metrics=replace(part.metrics, ece=None)) for part in result.sets),
-    )
 
 
 def open_all(paths: Sequence[Path], device: str) -> list["ForeignDetector"]:

@@ -14,8 +14,8 @@ from lfm_deploy.pictures.fingerprints import fingerprint_files
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.scoring.identities import identify
 from lfm_deploy.scoring.scorers import Progress, Reading, Scorer, Task
+from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import CLASS_FOLDERS, Suite, TestSet
-from lfm_deploy.verification.comparison import Scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,29 +23,7 @@ from lfm_deploy.metrics.paired import (
 )
 from lfm_deploy.metrics.resampling import ROUNDS, SEED, Resampling
 from lfm_deploy.metrics.summary import make_resampling, summarise
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """One engine's logits over one test set, with the pictures they belong to.
-
-    Attributes:
-        paths: of the pictures that could be read, in order.
-        labels: int64 ``(N,)``; 0 is real, 1 is fake.
-        logits: float32 ``(N,)``.
-        categories: of each picture inside the test set; None where it has none, as if left out.
-    """
-
-    paths: tuple[Path, ...]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    categories: tuple[str | None, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Fill in that no picture has a category; refuse what does not belong together."""
-        object.__setattr__(self, "categories", self.categories or (None,) * len(self.paths))
-        if not len(self.paths) == len(self.labels) == len(self.logits) == len(self.categories):
-            raise MetricError("scores need as many labels, logits and categories as pictures")
+from lfm_deploy.scoring.scores import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +219,16 @@ def compare_suite(
             ap=_compare_means(mine, reference, "ap"),
             logit_error=measure_logit_error(mine.logits, reference.logits),
         ),
+    )
+
+
+def without_calibration(result: SuiteResult) -> SuiteResult:
+    """The same without calibration errors: logits moved by a threshold are not those of the probabilities any more."""
+    return replace(
+        result,
+        mean=replace(result.mean, ece=None),
+        pooled=replace(result.pooled, ece=None),
+        sets=tuple(replace(part, metrics=replace(part.metrics, ece=None)) for part in result.sets),
     )
 
 

@@ -10,16 +10,17 @@ from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.benchmark.benchmark import Speed
 from lfm_deploy.contract import Contract, check_contract
 from lfm_deploy.deployment.lineup import Candidate, find_candidates
-from lfm_deploy.detectors.detector_scores import check_names, open_all, score_detector, without_calibration
+from lfm_deploy.detectors.detector_scores import check_names, open_all, score_detector
 from lfm_deploy.errors import ImageError
 from lfm_deploy.metrics.gate import Gate, Outcome, VerdictOutcome
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.quantisation import Budget, Quantisation
 from lfm_deploy.scoring.score_cache import ScoreCache
 from lfm_deploy.scoring.scorers import Progress, Scorer, Task, plan_tasks, published_reading, run_tasks
+from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import InBothClasses, collect_scores, find_in_both, make_scorer, make_tasks
 from lfm_deploy.suites import Suite
-from lfm_deploy.verification.comparison import Scores, SuiteResult, compare_suite, measure_suite
+from lfm_deploy.verification.comparison import SuiteResult, compare_suite, measure_suite, without_calibration
 from lfm_deploy.verification.envelope import find_envelope_engine, measure_envelope
 from lfm_deploy.verification.envelope_figures import Envelope
 from lfm_deploy.verification.gates import judge_suite
