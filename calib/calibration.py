@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,14 @@ from calib.sample import Sampled, order_pictures
 from lfm_deploy.artifacts import GraphInfo, InputForm, Precision, read_graph_info
 from lfm_deploy.atomic import sha256_of_file, write_atomically
 from lfm_deploy.config import ModelConfig, check_quantisable
+from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, SuiteError
 from lfm_deploy.pictures.images import SkippedImage, read_image
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.version import __version__
 from lfm_deploy.workdir import Workdir
 
 FEWEST_PICTURES, GOOD_COUNT = 32, 128
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def calibrate_into(
     count: int = GOOD_COUNT,
     seed: int = 0,
     on_message: Callable[[str], None] = lambda _: None,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> Calibration:
     """Measure activation ranges on a balanced sample of pictures and write ``ranges.json``.
 
@@ -92,12 +92,8 @@ def calibrate_into(
 
 def calibration_versions() -> dict[str, str]:
     """Versions of what shapes ranges: this project and ONNX Runtime."""
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            return {"lfm-deploy": __version__, "onnxruntime": version(name)}
-        except PackageNotFoundError:
-            continue
-    return {"lfm-deploy": __version__}
+    found = installed_version("onnxruntime") or installed_version("onnxruntime-gpu")
+    return {"lfm-deploy": __version__} | ({"onnxruntime": found} if found else {})
 
 
 def require_raw_pixels(graph: Path, info: GraphInfo) -> None:

@@ -26,7 +26,7 @@ _HARDLY = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class FlipEstimate:
     """How far an engine is from the float32 reference on some pictures.
 
     Attributes:
@@ -69,8 +69,8 @@ class Estimate:
 
 def estimate_change(
     logits: NDArray[np.floating], reference: NDArray[np.floating], labels: NDArray[np.integer], threshold: float
-) -> Estimate:
-    """Estimate what an engine changes.
+) -> FlipEstimate:
+    """FlipEstimate what an engine changes.
 
     Args:
         logits: ``(views, N)``; several views of one picture, such as its mirror image, count as one picture.
@@ -84,7 +84,7 @@ def estimate_change(
     flips = 100 * (weights * np.abs(errors)).mean(axis=0)
     acc = 100 * (weights * errors * (2 * labels - 1)).mean()
     both = len(np.unique(labels)) == 2 and bool(np.isfinite(logits).all())
-    return Estimate(
+    return FlipEstimate(
         pictures=pictures,
         views=views,
         flips=float(flips.mean()),

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from calib.calibration import calibration_versions, load_pictures, require_raw_pixels
-from calib.layer_search import Progress, SearchResult, search_layers
+from calib.layer_search import SearchResult, search_layers
 from calib.pictures import PictureStore
 from calib.ranges import Ranges, check_ranges, read_ranges
 from calib.search_findings import FINDINGS_FORMAT, read_findings
@@ -21,6 +21,7 @@ from lfm_deploy.config import check_quantisable
 from lfm_deploy.errors import GateError
 from lfm_deploy.network.checkpoint import Checkpoint
 from lfm_deploy.network.origin import read_origin
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
 from lfm_deploy.workdir import Workdir
 
@@ -48,7 +49,7 @@ def quantise_into(
     layers_asked: str = "search",
     images: Path | None = None,
     on_message: Callable[[str], None] = lambda _: None,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> QuantisedGraph:
     """Search INT8 layers and write the graph with ``precision.json``; both appear together or not at all.
 

@@ -1,7 +1,7 @@
 """Which layers may be INT8: as much work as the accuracy budget allows, decided by pictures that chose nothing."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from calib.activations import ActivationReader, collect_moments
-from calib.flip_estimate import Estimate, as_number, estimate_change
+from calib.flip_estimate import FlipEstimate, as_number, estimate_change
 from calib.noise import measure_snr
 from calib.pictures import PictureStore
 from calib.ranges import CHOOSE, JUDGE, Ranges
@@ -19,12 +19,13 @@ from export.names import LAST_OUTPUT, find_convolutions, input_name
 from export.precision import Int8Config, PreparedGraph, make_int8_graph, prepare_int8
 from export.unfolding import can_unfold, unfold_first_layer
 from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import usual_side
 from lfm_deploy.errors import ConfigError, GateError
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Recipe
 
 # A network of nine layers has 511 assignments; those with the most INT8 work come first.
 _MOST_TRIALS = 64
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +37,8 @@ class Sensitivity:
         without: with every layer but this one in INT8.
     """
 
-    only: Estimate
-    without: Estimate
+    only: FlipEstimate
+    without: FlipEstimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +54,8 @@ class Trial:
 
     layers: tuple[str, ...]
     int8_share: float
-    chosen_by: Estimate
-    judged_by: Estimate | None
+    chosen_by: FlipEstimate
+    judged_by: FlipEstimate | None
     broken: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class SearchResult:
     recipe: Recipe
     budget: Budget
     layers_asked: str
-    base: Estimate
+    base: FlipEstimate
     sensitivities: dict[str, Sensitivity]
     trials: tuple[Trial, ...]
     layers: tuple[str, ...]
@@ -161,11 +162,11 @@ class _Scorer:
     def _score(self, model: onnx.ModelProto, part: str, *, mirrored: bool) -> NDArray[np.float32]:
         return score_graph(model, self._store, self.parts[part], mirrored=mirrored, fuse_integers=self._fuse_integers)
 
-    def estimate(self, model: onnx.ModelProto, part: str) -> Estimate:
+    def estimate(self, model: onnx.ModelProto, part: str) -> FlipEstimate:
         """What a graph changes on one part of the pictures."""
         return self._compare(self.logits(model, part), part)
 
-    def estimate_layers(self, prepared: PreparedGraph, layers: Sequence[str], part: str) -> Estimate:
+    def estimate_layers(self, prepared: PreparedGraph, layers: Sequence[str], part: str) -> FlipEstimate:
         """What INT8 in these layers changes on one part of the pictures; each choice is measured once."""
         return self._compare(self._int8_logits(prepared, layers, part), part)
 
@@ -184,7 +185,7 @@ class _Scorer:
             self._measured[key] = self.logits(_make(prepared, layers), part)
         return self._measured[key]
 
-    def _compare(self, logits: NDArray[np.float32], part: str) -> Estimate:
+    def _compare(self, logits: NDArray[np.float32], part: str) -> FlipEstimate:
         return estimate_change(logits, self._reference[part], self._labels[part], self._threshold)
 
 
@@ -198,7 +199,7 @@ def search_layers(
     budget: Budget,
     *,
     layers_asked: str = "search",
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> SearchResult:
     """Find the INT8 layers with the most multiply-adds that hold a budget.
 
@@ -218,7 +219,7 @@ def search_layers(
         ConfigError: a layer has another name.
         BudgetError: the graph without INT8 breaks the budget, or every assignment with INT8 does.
     """
-    side = 256 if ranges.contract.size == "native" else ranges.contract.size
+    side = usual_side(ranges.contract.size)
     counts = config.multiply_adds(side, side)
     asked = _choices(layers_asked, counts)
     scorer = _Scorer(reference, store, ranges, recipe)

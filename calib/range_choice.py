@@ -1,6 +1,5 @@
 """Which range each activation gets: all that today's tools would choose are tried, and the logit decides."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import sqrt
 from typing import TypeVar
@@ -21,11 +20,11 @@ from export.precision import Int8Config
 from export.simulation import simulate_tensor
 from export.splitting import count_parts
 from lfm_deploy.config import ModelConfig
+from lfm_deploy.progress import Progress
 from lfm_deploy.quantisation import Recipe
 
 _HISTOGRAM_BINS = 128
 _BY_CHANNEL = "by channel, of what is selected"
-Progress = Callable[[str, int, int], None]
 _Key = TypeVar("_Key")
 _Candidates = dict[Recipe, dict[str, tuple[float, float]]]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.build_progress import BuildProgress, make_monitor
 from engines.library import Library, LogLine
-from engines.progress import BuildProgress, make_monitor
 from lfm_deploy.artifacts import EngineInfo, GraphInfo, InputForm, make_fingerprint, read_graph_info, sidecar_path
 from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file, write_atomically, write_together
 from lfm_deploy.errors import BuildError, ConfigError, UnavailableError

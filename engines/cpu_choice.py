@@ -9,7 +9,6 @@ may not decide otherwise, and its logits may hardly differ from ONNX Runtime's.
 import json
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,12 @@ from engines.openvino import OpenVinoEngine, has_bfloat16
 from engines.ort import OrtEngine
 from lfm_deploy.artifacts import GraphInfo, Precision, read_graph_info
 from lfm_deploy.atomic import sha256_of_file, write_atomically
+from lfm_deploy.contract import usual_side
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.machine import count_cores
 from lfm_deploy.metrics.decisions import decision_flips
 from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.workdir import Workdir
 
 _PICTURES = 16
@@ -44,11 +45,10 @@ _LEAST_GAIN = 1.03
 # float16 are multiplied in float32 by both. INT8: runtimes round and saturate differently between layers; seen 0.09
 # where the same graph is up to 5 away from float32.
 _TOLERANCES = {Precision.FP32: 1e-3, Precision.FP16: 1e-3, Precision.INT8: 1.0}
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Trial:
     """One way to run a graph, and how it did.
 
     Attributes:
@@ -79,7 +79,7 @@ class CpuChoice:
     graph: Path
     chosen: CpuSettings
     why: str
-    tried: tuple[Candidate, ...]
+    tried: tuple[Trial, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -88,7 +88,7 @@ class CpuChoice:
 
 
 def choose_cpu_settings(
-    workdir: Workdir, graph: Path, *, rounds: int = 5, seconds: float = 0.3, on_progress: Progress = lambda *_: None
+    workdir: Workdir, graph: Path, *, rounds: int = 5, seconds: float = 0.3, on_progress: Progress = ignore_progress
 ) -> CpuChoice:
     """Measure the candidates for a graph and write the choice into ``cpu.json`` of the workdir.
 
@@ -104,7 +104,7 @@ def choose_cpu_settings(
         UnavailableError: ONNX Runtime is not installed.
     """
     info = read_graph_info(graph)
-    side = 256 if info.contract.size == "native" else info.contract.size
+    side = usual_side(info.contract.size)
     images = sample_tiles(side, side, _PICTURES)
     engines, rejected = _open_candidates(graph, info, images)
     rates = _take_turns(engines, images, rounds, seconds, on_progress)
@@ -227,7 +227,7 @@ def _choose(
     chosen = max(clear, key=median.__getitem__) if clear else default
     why = "no other way is clearly faster" if chosen == default else f"{median[chosen]:.2f} x the speed of {default}"
     tried = [
-        Candidate(
+        Trial(
             settings=settings,
             fps=statistics.median(rows),
             ratio=median[settings],
@@ -240,7 +240,7 @@ def _choose(
         for settings, (rows, error) in rates.items()
     ]
     tried += [
-        Candidate(settings=settings, fps=None, ratio=None, ratio_quartile=None, max_error=error, rejected=reason)
+        Trial(settings=settings, fps=None, ratio=None, ratio_quartile=None, max_error=error, rejected=reason)
         for settings, (reason, error) in rejected.items()
     ]
     return CpuChoice(graph=graph, chosen=chosen, why=why, tried=tuple(tried))

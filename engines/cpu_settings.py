@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 from lfm_deploy.atomic import sha256_of_file
+from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
 
@@ -70,7 +70,7 @@ def describe_place() -> dict[str, Any]:
         "processor": identify_processor(),
         "instructions": find_instruction_sets(),
         "cores": count_cores(),
-        "versions": {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "openvino")},
+        "versions": {name: installed_version(name) for name in ("onnxruntime", "onnxruntime-gpu", "openvino")},
     }
 
 
@@ -117,10 +117,3 @@ def read_choices(folder: Path) -> dict[str, Any] | None:
 def settings_as_dict(settings: CpuSettings) -> dict[str, Any]:
     """Plain values for JSON."""
     return asdict(settings)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

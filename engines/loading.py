@@ -54,7 +54,8 @@ def load_engine(
     device = device or ("cuda" if path.suffix == ".engine" else "cpu")
     if "," not in device:
         return opener(device)
-    from engines.several import SeveralEngines, split_devices
+    from engines.devices import split_devices
+    from engines.several import SeveralEngines
 
     return SeveralEngines([partial(opener, name) for name in split_devices(device)])
 
@@ -73,9 +74,10 @@ def _open(
         return PyTorchEngine.from_file(path, device=device, precision=precision, compiled=compiled)
     if path.suffix == ".onnx":
         return _load_graph(path, device, threads, spin)
-    from engines.trt import TensorRTEngine, parse_device
+    from engines.devices import parse_gpu
+    from engines.trt import TensorRTEngine
 
-    return TensorRTEngine(path, device=parse_device(device), cuda_graphs=cuda_graphs)
+    return TensorRTEngine(path, device=parse_gpu(device), cuda_graphs=cuda_graphs)
 
 
 def _load_graph(path: Path, device: str, threads: int | None, spin: bool) -> Engine:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.cpu_settings import CpuSettings, default_settings
+from engines.devices import parse_device
 from engines.engine import check_images, to_graph_input
 from engines.ort_binding import BoundSession
 from engines.streams import Runner, StreamPool
 from lfm_deploy.artifacts import InputForm, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
-from lfm_deploy.errors import ArtifactError, ConfigError, UnavailableError
+from lfm_deploy.errors import ArtifactError, UnavailableError, first_line
 from lfm_deploy.network.evidence import Evidence
 from lfm_deploy.quantisation import Recipe
 
@@ -148,9 +149,7 @@ def open_session(
         raise UnavailableError(
             "ONNX Runtime: not run: it is not installed; run 'pip install lfm-deploy[cpu]' (or [gpu])"
         ) from None
-    kind, _, index = device.partition(":")
-    if kind not in _PROVIDERS or not (index.isdigit() or not index):
-        raise ConfigError(f"device is {device!r}, expected cpu, cuda or cuda:N")
+    kind, index = parse_device(device)
     provider = _PROVIDERS[kind]
     if provider not in onnxruntime.get_available_providers():
         raise UnavailableError(
@@ -170,7 +169,7 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     # TF32 would round the inputs of float32 convolutions to 11 bits.
-    settings = {"device_id": index or "0", "use_tf32": "0"} if kind == "cuda" else {}
+    settings = {"device_id": str(index), "use_tf32": "0"} if kind == "cuda" else {}
     try:
         session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
     except Exception as error:  # onnxruntime's own classes are private to its binding
@@ -183,11 +182,6 @@ def open_session(
             "and the CUDA and cuDNN versions that this onnxruntime-gpu needs"
         )
     return session
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, for messages of one line."""
-    return str(error).strip().splitlines()[0]
 
 
 def count_kernels(model: Any) -> Counter[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.devices import parse_device
 from engines.memory import PinnedBuffer, load_runtime, select_device
 
 # The parts of a split batch differ by one picture at most.
@@ -28,8 +29,7 @@ class BoundSession:
             UnavailableError: cuda-python is not installed.
         """
         self._session = session
-        self._kind, _, index = device.partition(":")
-        self._index = int(index or 0)
+        self._kind, self._index = parse_device(device)
         self._cuda = load_runtime() if self._kind == "cuda" else None
         self._pinned: PinnedBuffer | None = None
         self._values: dict[tuple[tuple[int, ...], str], Any] = {}

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engines.devices import parse_device
 from engines.engine import check_images, split_batch
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
-from lfm_deploy.errors import ConfigError, UnavailableError
+from lfm_deploy.errors import ConfigError, UnavailableError, first_line
 from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.network.model import LFM, normalise
 
@@ -54,18 +55,17 @@ class PyTorchEngine:
             ConfigError: of no such device or precision.
             UnavailableError: there is no GPU.
         """
-        if device.partition(":")[0] not in _LARGEST_BATCH:
-            raise ConfigError(f"device is {device!r}, expected cpu, cuda or cuda:N")
+        kind, _ = parse_device(device)
         if precision not in (Precision.FP32, Precision.FP16):
             raise ConfigError(f"precision is {precision!r}, PyTorch runs a checkpoint in fp32 or fp16")
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        if kind == "cuda" and not torch.cuda.is_available():
             raise UnavailableError("PyTorch on the GPU: not run: no CUDA device; use --device cpu")
         self.device = device
         self.precision = str(precision)
         self.config: ModelConfig = checkpoint.config
         # The published protocol resizes or not, by suite; the network itself takes any even size.
         self.contract = Contract(size="native")
-        self.batch_range = (1, _LARGEST_BATCH[device.partition(":")[0]])
+        self.batch_range = (1, _LARGEST_BATCH[kind])
         plain = precision == Precision.FP32 and not compiled
         self._layout = torch.channels_last if channels_last or (channels_last is None and not plain) else None
         self._compiled = compiled
@@ -131,7 +131,7 @@ class PyTorchEngine:
         try:
             yield
         except TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
             raise UnavailableError(
-                f"{self.name}: not run: torch.compile failed ({reason}); install a C++ compiler, or run it uncompiled"
+                f"{self.name}: not run: torch.compile failed ({first_line(error)}); "
+                "install a C++ compiler, or run it uncompiled"
             ) from None

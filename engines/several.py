@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.devices import split_devices
 from engines.engine import Engine
 from engines.gpus import count_gpus
 from lfm_deploy.errors import ConfigError, ShapeError
@@ -21,18 +22,6 @@ def share_batch(pictures: int, members: int, smallest: int) -> list[slice]:
     working = max(1, min(members, pictures // smallest))
     bounds = [pictures * index // working for index in range(working + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
-
-
-def split_devices(device: str) -> list[str]:
-    """The devices of ``"cuda:0,cuda:1"``.
-
-    Raises:
-        ConfigError: one is empty, or named twice.
-    """
-    devices = [part.strip() for part in device.split(",")]
-    if "" in devices or len(set(devices)) != len(devices):
-        raise ConfigError(f"device is {device!r}, expected each device once, such as cuda:0,cuda:1")
-    return devices
 
 
 def name_devices(gpus: str) -> str:

@@ -33,7 +33,7 @@ from engines.memory import (
 from engines.runner import Runner
 from engines.slots import Slot, take_turns
 from lfm_deploy.artifacts import EngineInfo, InputForm, build_command, read_engine_info
-from lfm_deploy.errors import ArtifactError, ConfigError, OtherGpuError, ShapeError
+from lfm_deploy.errors import ArtifactError, OtherGpuError, ShapeError
 
 
 def check_version(path: Path, info: EngineInfo, library: Library) -> None:
@@ -285,15 +285,3 @@ class TensorRTEngine:
                 f"{self._path.name}: pictures are {size[1]}x{size[0]}, this engine takes sides up to "
                 f"{self.info.sides[2]}; build with --max-side {max(size)}"
             )
-
-
-def parse_device(device: str) -> int:
-    """The index in ``"cuda"`` or ``"cuda:N"``.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    kind, _, index = device.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()):
-        raise ConfigError(f"device is {device!r}, expected cuda or cuda:N; a TensorRT engine runs on a GPU")
-    return int(index or 0)

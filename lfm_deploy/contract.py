@@ -7,6 +7,14 @@ from lfm_deploy.errors import ContractError
 
 SizePolicy = int | Literal["native"]
 
+# Of the square pictures that stand for all sizes where an artifact takes any: those that the network was trained on.
+_USUAL_SIDE = 256
+
+
+def usual_side(size: SizePolicy) -> int:
+    """Side in pixels of the square pictures to try or measure an artifact with: its own, or 256 where it takes any."""
+    return _USUAL_SIDE if size == "native" else size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:

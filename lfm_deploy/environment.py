@@ -28,11 +28,12 @@ def describe_environment() -> dict[str, Any]:
         "threads": count_cores(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "libraries": {name: found for name in _LIBRARIES if (found := _version(name)) is not None},
+        "libraries": {name: found for name in _LIBRARIES if (found := installed_version(name)) is not None},
     }
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """The version of an installed distribution, such as ``"torch"``; None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

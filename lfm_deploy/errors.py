@@ -5,6 +5,12 @@ exits with ``exit_code``; nothing else in the project calls ``sys.exit``.
 """
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what a library's error says, or its class where it says nothing; for messages of one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 class DeployError(Exception):
     """A step failed. Exit code 1."""
 

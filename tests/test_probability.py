@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lfm_deploy.metrics.probability import Calibration, error_of_bins, expected_calibration_error
+from lfm_deploy.metrics.probability import ProbabilityDeviations, error_of_bins, expected_calibration_error
 
 
 def error_by_definition(logits, labels):
@@ -35,6 +35,6 @@ def test_rounds_are_those_of_pictures_drawn_out():
     rng = np.random.default_rng(0)
     labels, logits = rng.integers(0, 2, 80), rng.normal(size=80)
     counts = rng.multinomial(80, np.full(80, 1 / 80), size=20).astype(np.uint8)
-    found = error_of_bins(Calibration(logits, labels).sum_bins(counts), 80)
+    found = error_of_bins(ProbabilityDeviations(logits, labels).sum_bins(counts), 80)
     for row, error in zip(counts, found, strict=True):
         assert error == pytest.approx(error_by_definition(np.repeat(logits, row), np.repeat(labels, row)), abs=1e-12)

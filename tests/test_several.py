@@ -9,7 +9,7 @@ from engines.engine import Engine
 from engines.loading import load_engine
 from engines.ort import OrtEngine
 from engines.pytorch import PyTorchEngine
-from engines.several import SeveralEngines, name_devices, share_batch, split_devices
+from engines.several import SeveralEngines, name_devices, share_batch
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import ArtifactError, ConfigError, ShapeError, UnavailableError
 from lfm_deploy.pictures.photographs import sample_tiles
@@ -112,16 +112,6 @@ def test_engines_that_judge_differently_are_refused(small_graph, small_checkpoin
 def test_pictures_on_one_gpu_are_not_shared_out(three):
     with pytest.raises(ShapeError, match="lie on one GPU"):
         three.logits(SimpleNamespace(__cuda_array_interface__={}))
-
-
-def test_split_devices():
-    assert split_devices("cuda:0, cuda:1") == ["cuda:0", "cuda:1"]
-
-
-@pytest.mark.parametrize("text", ["cuda:0,cuda:0", "cuda:0,", ",", "cpu,cpu"])
-def test_split_devices_refuses_the_rest(text):
-    with pytest.raises(ConfigError, match="each device once"):
-        split_devices(text)
 
 
 def test_name_devices():

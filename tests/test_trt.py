@@ -17,9 +17,9 @@ from engines.library import load_library
 from engines.loading import load_engine
 from engines.memory import CudaError, DeviceBuffer
 from engines.ort import OrtEngine
-from engines.trt import TensorRTEngine, check_gpu, check_version, parse_device
+from engines.trt import TensorRTEngine, check_gpu, check_version
 from lfm_deploy.artifacts import Precision, read_engine_info, sidecar_path
-from lfm_deploy.errors import ArtifactError, ConfigError, InputError, OtherGpuError, ShapeError, UnavailableError
+from lfm_deploy.errors import ArtifactError, InputError, OtherGpuError, ShapeError, UnavailableError
 from lfm_deploy.pictures.photographs import sample_tiles
 
 A6000 = Gpu(index=0, name="NVIDIA RTX A6000", sm="sm86")
@@ -77,17 +77,6 @@ def test_the_sidecar_of_another_plan_is_refused(own_deployment, engine_file):
     shutil.copy(sidecar_path(own_deployment.engine(Precision.FP32, "sm86")), sidecar_path(engine_file))
     with pytest.raises(ArtifactError, match="another plan"):
         load_engine(engine_file)
-
-
-@pytest.mark.parametrize(("text", "index"), [("cuda", 0), ("cuda:3", 3)])
-def test_parse_device(text, index):
-    assert parse_device(text) == index
-
-
-@pytest.mark.parametrize("text", ["cpu", "cuda:x", "3"])
-def test_parse_device_refuses_the_rest(text):
-    with pytest.raises(ConfigError, match="cuda or cuda:N"):
-        parse_device(text)
 
 
 def test_load_engine_refuses_unknown_kinds(tmp_path):

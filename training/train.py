@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lfm_deploy.errors import DeployError, SuiteError
 from lfm_deploy.metrics.decisions import accuracy, average_precision
 from lfm_deploy.network.checkpoint import write_checkpoint
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.version import __version__
 from training.batches import Batch, count_steps, read_epoch
 from training.curves import EventWriter, draw_curves
@@ -26,7 +27,6 @@ from training.state import RunFolder, RunState, find_revision, save, write_state
 from training.step import Stepper, learning_rate_at
 
 _SCORED = 32  # pictures that are judged at once
-Progress = Callable[[str, int, int], None]
 
 
 class TrainingError(DeployError):
@@ -56,7 +56,7 @@ class Conduct:
     workers: int = 2
     on_epoch: Callable[[dict[str, Any]], None] = lambda _: None
     on_message: Callable[[str], None] = lambda _: None
-    on_progress: Progress = lambda *_: None
+    on_progress: Progress = ignore_progress
     should_stop: Callable[[], bool] = lambda: False
 
 

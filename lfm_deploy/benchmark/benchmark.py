@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from lfm_deploy.benchmark.bench_worker import COMMAND
 from lfm_deploy.benchmark.file_rates import FileFigures, find_pictures, measure_files
 from lfm_deploy.benchmark.rounds import Effort
-from lfm_deploy.benchmark.sweep import Contender, Progress, Sweep, run_sweep
+from lfm_deploy.benchmark.sweep import Contender, Sweep, run_sweep
 from lfm_deploy.benchmark.workers import Values, Worker
 from lfm_deploy.errors import ConfigError, DeployError, InputError
 from lfm_deploy.machine import count_cores, describe_load
+from lfm_deploy.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
     from lfm_deploy.deployment.lineup import Candidate
@@ -137,7 +138,7 @@ def measure_speed(
 
 
 def run_benchmark(
-    candidates: Sequence["Candidate"], settings: BenchSettings, *, on_progress: Progress = lambda *_: None
+    candidates: Sequence["Candidate"], settings: BenchSettings, *, on_progress: Progress = ignore_progress
 ) -> Benchmark:
     """Measure engines side by side, each in a process of its own, in interleaved rounds.
 

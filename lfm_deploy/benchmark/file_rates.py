@@ -11,11 +11,12 @@ from PIL import Image
 
 from lfm_deploy.benchmark import bench_worker
 from lfm_deploy.benchmark.rounds import Effort, spread_of
-from lfm_deploy.benchmark.sweep import Contender, Progress, Seat, take_seat
+from lfm_deploy.benchmark.sweep import Contender, Seat, take_seat
 from lfm_deploy.benchmark.workers import Values, WorkerError
 from lfm_deploy.errors import ImageError, InputError, UnavailableError
 from lfm_deploy.pictures.images import find_images
 from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.progress import Progress, ignore_progress
 
 _SAMPLES = 64
 _FEWEST_BATCHES = 4
@@ -108,7 +109,7 @@ def measure_files(
     effort: Effort,
     *,
     threads: int,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> dict[str, FileFigures]:
     """Files to verdicts with each engine, in interleaved rounds with decoding alone and the engines alone.
 

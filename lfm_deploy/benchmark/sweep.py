@@ -1,7 +1,7 @@
 """Every engine at every batch size, in interleaved rounds, beside the ceilings of the machine."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,9 @@ from lfm_deploy.benchmark import bench_worker
 from lfm_deploy.benchmark.ceilings import Ceiling, choose_ceilings, list_libraries, thread_variables
 from lfm_deploy.benchmark.rounds import Effort, Statistics, Turn, schedule_turns, summarise_times
 from lfm_deploy.benchmark.workers import Values, Worker, WorkerDiedError, WorkerError
-from lfm_deploy.contract import SizePolicy
+from lfm_deploy.contract import SizePolicy, usual_side
 from lfm_deploy.errors import UnavailableError
-
-Progress = Callable[[str, int, int], None]
+from lfm_deploy.progress import Progress, ignore_progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class Contender:
     @property
     def side(self) -> int:
         """Of the square pictures in memory that it is measured with, in pixels."""
-        return 256 if self.size == "native" else self.size
+        return usual_side(self.size)
 
     def describe(self) -> Values:
         """What a worker needs to open it."""
@@ -136,7 +135,7 @@ def run_sweep(
     *,
     threads: int,
     with_ceilings: bool = True,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> Sweep:
     """Measure engines, each in a process of its own.
 

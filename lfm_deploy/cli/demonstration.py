@@ -9,15 +9,15 @@ from typing import Any
 from calib.calibration import calibrate_into
 from calib.int8_graph import quantise_into
 from calib.layer_search import BudgetError
+from engines.build_progress import BuildProgress
 from engines.builder import BuildConfig, BuildResult
-from engines.progress import BuildProgress
 from export.exporter import ProvedGraph
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.deployment.deployment import build_into, choose_target, export_into
 from lfm_deploy.errors import GateError
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Recipe
-from lfm_deploy.scoring.scorers import Progress
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.verification import Verification, verify
 from lfm_deploy.workdir import Workdir, remove_reports
@@ -61,7 +61,7 @@ def demonstrate(
     *,
     seed: int = 0,
     on_message: Callable[[str], None] = lambda _: None,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> Demonstration:
     """Make data, train, export, calibrate, build and verify; everything lies in the workdir afterwards.
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engines.build_progress import BuildProgress
 from engines.builder import BuildConfig, BuildResult, build_engine
 from engines.gpus import find_gpu
 from engines.library import Library, load_library
-from engines.progress import BuildProgress
 from export.exporter import ProvedGraph, make_proved_graph
 from export.graph import ExportConfig, library_versions
 from lfm_deploy.artifacts import Precision, build_command, read_graph_info, read_graph_info_if_whole

@@ -39,7 +39,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from lfm_deploy.errors import DetectorError
+from lfm_deploy.errors import DetectorError, first_line
 
 LAYOUTS = ("NCHW", "NHWC")
 DTYPES = ("float32", "float16", "uint8")
@@ -142,7 +142,7 @@ def read_detector_contract(path: Path | str) -> DetectorContract:
     except OSError as error:
         raise DetectorError(f"{path}: cannot be read ({error.strerror}); expected a detector's TOML file") from None
     except ValueError as error:  # TOML's and UTF-8's
-        raise DetectorError(f"{path}: not a TOML file: {str(error).splitlines()[0]}") from None
+        raise DetectorError(f"{path}: not a TOML file: {first_line(error)}") from None
     top = _Table(values, path, "", ("name", "onnx", "source", "input", "output"))
     name = top.require("name", top.text("name"))
     onnx = path.parent / top.require("onnx", top.text("onnx"))

@@ -8,8 +8,9 @@ import numpy as np
 
 from lfm_deploy.errors import DetectorError, SuiteError
 from lfm_deploy.pictures.images import SkippedImage
+from lfm_deploy.progress import Progress
 from lfm_deploy.scoring.score_cache import ScoreCache
-from lfm_deploy.scoring.scorers import Progress, Task
+from lfm_deploy.scoring.scorers import Task
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import Suite
 

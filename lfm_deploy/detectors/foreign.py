@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from engines.cpu_settings import CpuSettings, default_settings
 from engines.engine import BatchSlice, fill_batch, split_batch
-from engines.ort import first_line, open_session
+from engines.ort import open_session
 from lfm_deploy.detectors.answers import threshold_logit, to_scores
 from lfm_deploy.detectors.detector_contract import DetectorContract, read_detector_contract
 from lfm_deploy.detectors.foreign_network import check_input, check_output, hash_network
 from lfm_deploy.detectors.preparation import prepare_picture, to_network_input
-from lfm_deploy.errors import DeployError, DetectorError
+from lfm_deploy.errors import DeployError, DetectorError, first_line
 from lfm_deploy.pictures.pipeline import read_groups
 from lfm_deploy.pictures.sources import file_source
 

@@ -1,6 +1,6 @@
 """What a network makes of pictures: its vectors on a plane, and a close look at some of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -15,10 +15,10 @@ from lfm_deploy.exploration.specimens import Specimen
 from lfm_deploy.network.checkpoint import Checkpoint
 from lfm_deploy.network.model import LFM, normalise
 from lfm_deploy.pictures.images import SkippedImage, read_batches, read_image
+from lfm_deploy.progress import Progress, ignore_progress
 
 # Bounds memory at native size too, where pictures can be large.
 _BATCH = 8
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(kw_only=True)
@@ -60,7 +60,7 @@ def explore(
     perplexity: float | None = None,
     seed: int = 0,
     maps: int = 12,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> Exploration:
     """Run a checkpoint in PyTorch over pictures, lay its vectors out by t-SNE, and look closely at some of them.
 

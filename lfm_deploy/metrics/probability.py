@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 BINS = 15
 
 
-class Calibration:
+class ProbabilityDeviations:
     """Deviations of probabilities from labels, ready to be counted.
 
     The error is the mean over 15 equal bins of the probability of |mean probability - share of fakes|, weighted with
@@ -53,4 +53,4 @@ def expected_calibration_error(logits: NDArray[np.floating], labels: NDArray[np.
         labels: ``(N,)``; 0 is real, 1 is fake.
     """
     once = np.ones((1, len(logits)), dtype=np.uint8)
-    return float(error_of_bins(Calibration(logits, labels).sum_bins(once), len(logits))[0])
+    return float(error_of_bins(ProbabilityDeviations(logits, labels).sum_bins(once), len(logits))[0])

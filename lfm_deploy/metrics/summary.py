@@ -12,7 +12,7 @@ from lfm_deploy.machine import count_cores
 from lfm_deploy.metrics.decisions import accuracy
 from lfm_deploy.metrics.engine_metrics import SHARES, Metrics, Rounds, make_metrics, named
 from lfm_deploy.metrics.paired import effective_pictures
-from lfm_deploy.metrics.probability import Calibration, error_of_bins, expected_calibration_error
+from lfm_deploy.metrics.probability import ProbabilityDeviations, error_of_bins, expected_calibration_error
 from lfm_deploy.metrics.ranking import FALSE_POSITIVE_RATES, Ranked, Ranking
 from lfm_deploy.metrics.resampling import Resampling
 
@@ -100,7 +100,7 @@ class _Group:
             self.values["balanced_acc"] = (self.values["acc_real"] + self.values["acc_fake"]) / 2
         self._ranking = self._calibration = None
         if finite.all():
-            self._calibration = Calibration(logits, labels)
+            self._calibration = ProbabilityDeviations(logits, labels)
             self.values["ece"] = expected_calibration_error(logits, labels)
             if self.real and self.fake:
                 self._ranking = Ranking(logits[~is_fake], logits[is_fake], self._real_places, self._fake_places)

@@ -14,7 +14,7 @@ from lfm_deploy.atomic import sha256_of_file, write_atomically
 from lfm_deploy.config import LFM as LFM_CONFIG
 from lfm_deploy.config import NPR as NPR_CONFIG
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.errors import CheckpointError, ConfigError
+from lfm_deploy.errors import CheckpointError, ConfigError, first_line
 from lfm_deploy.network.model import LFM
 
 FORMAT = "lfm-deploy checkpoint 1"
@@ -141,18 +141,13 @@ def _load_tensors(path: Path) -> object:
         with path.open("rb") as file:
             head = file.read(2)
         if head == b"PK" and not isinstance(error, pickle.UnpicklingError):
-            raise CheckpointError(f"{path}: damaged ({_first_sentence(error)}); copy it again") from None
+            raise CheckpointError(f"{path}: damaged ({first_line(error).partition('. ')[0]}); copy it again") from None
         if head == b"PK" or head[:1] == b"\x80":
             raise CheckpointError(
                 f"{path}: holds pickled objects other than tensors, which can run code when loaded, or is damaged; "
                 "save the model's state_dict() instead"
             ) from None
         raise CheckpointError(f"{path}: not a PyTorch checkpoint; give the .pth file itself") from None
-
-
-def _first_sentence(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].partition(". ")[0] if text else type(error).__name__
 
 
 def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
-from lfm_deploy.errors import ImageError
+from lfm_deploy.errors import ImageError, first_line
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 
@@ -105,7 +105,7 @@ def read_rgb(content: Path | bytes, check_size: Callable[[int, int], None] = lam
     except UnidentifiedImageError:  # its text names an address in memory where the bytes came from a shard
         raise ImageError("cannot be read: not a picture of a known format") from None
     except Exception as error:  # decoders fail in many ways; each means that this file cannot be read
-        raise ImageError(f"cannot be read: {_first_line(error)}") from None
+        raise ImageError(f"cannot be read: {first_line(error)}") from None
 
 
 def _opened(content: Path | bytes) -> Path | io.BytesIO:
@@ -147,8 +147,3 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         # The way that Pillow recommends; the colours are the same, and it does not warn.
         return picture.convert("RGBA").convert("RGB")
     return picture.convert("RGB")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.contract import Contract, SizePolicy
+from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, OtherGpuError, UnavailableError
 from lfm_deploy.machine import identify_processor
 from lfm_deploy.quantisation import Recipe
@@ -101,16 +101,9 @@ def describe_run(judge: Judge) -> dict[str, Any]:
         "threshold": judge.threshold,
         "batch": judge.batch,
         "lfm-deploy": __version__,
-        "libraries": {name: found for name in _LIBRARIES if (found := _version_of(name)) is not None},
+        "libraries": {name: found for name in _LIBRARIES if (found := installed_version(name)) is not None},
         "processor": identify_processor(),
     }
-
-
-def _version_of(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
 
 
 def _as_precision(precision: Precision | str | None) -> Precision:

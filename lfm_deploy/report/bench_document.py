@@ -11,6 +11,7 @@ from lfm_deploy.benchmark.ceilings import Ceiling
 from lfm_deploy.benchmark.file_rates import FileFigures
 from lfm_deploy.benchmark.roofline import Limit, choose_kernels, find_limit
 from lfm_deploy.benchmark.sweep import Point
+from lfm_deploy.contract import usual_side
 from lfm_deploy.deployment.graph_work import Work, count_work
 from lfm_deploy.deployment.lineup import Candidate
 from lfm_deploy.environment import describe_environment
@@ -146,9 +147,9 @@ def _work(candidate: Candidate, batch: int) -> Work | str:
     )
     if not path.is_file():
         return f"its work is counted from {path.name}, which is not in the workdir"
-    size = 256 if candidate.contract is None else candidate.contract.size
+    size = "native" if candidate.contract is None else candidate.contract.size
     try:
-        return count_work(path, batch, 256 if size == "native" else size)
+        return count_work(path, batch, usual_side(size))
     except ArtifactError as error:
         return str(error)
 

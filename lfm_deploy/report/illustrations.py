@@ -11,7 +11,7 @@ from lfm_deploy.report.drawings import Drawings
 from lfm_deploy.report.findings import Values, engines_compared, engines_that_ran
 
 
-class Scores:
+class ScoreRows:
     """The logits of a report, by engine and suite.
 
     Pictures are matched by suite, test set and path, so that an engine that could not judge one still lines up.
@@ -50,7 +50,7 @@ class Scores:
         return x, y, labels
 
 
-def draw_curves(report: Values, scores: Scores, drawings: Drawings) -> list[Markup]:
+def draw_curves(report: Values, scores: ScoreRows, drawings: Drawings) -> list[Markup]:
     """For every suite, precision over recall of all engines, and of the reference on each test set."""
     drawn = []
     for suite in (suite["name"] for suite in report["suites"]):
@@ -65,7 +65,7 @@ def draw_curves(report: Values, scores: Scores, drawings: Drawings) -> list[Mark
     return drawn
 
 
-def draw_histograms(report: Values, scores: Scores, drawings: Drawings) -> dict[str, list[Markup]]:
+def draw_histograms(report: Values, scores: ScoreRows, drawings: Drawings) -> dict[str, list[Markup]]:
     """By suite, where the logits of every engine lie."""
     return {
         suite["name"]: [
@@ -82,7 +82,7 @@ def draw_histograms(report: Values, scores: Scores, drawings: Drawings) -> dict[
     }
 
 
-def draw_scatters(report: Values, scores: Scores, drawings: Drawings) -> list[Markup]:
+def draw_scatters(report: Values, scores: ScoreRows, drawings: Drawings) -> list[Markup]:
     """For every engine that was compared, its logits over all suites against the reference's."""
     reference = report["engines"][0]["name"]
     return [

@@ -57,7 +57,7 @@ def _context(
     thumbnails: Mapping[str, Thumbnail],
     drawings: Drawings,
 ) -> dict[str, Any]:
-    scores = illustrations.Scores(rows)
+    scores = illustrations.ScoreRows(rows)
     ran = findings.engines_that_ran(report)
     wrong = findings.worst_errors(report, rows, MOST_ERRORS)
     return {

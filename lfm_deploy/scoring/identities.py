@@ -1,14 +1,15 @@
 """What the logits of an engine depend on besides the picture: its file, runtime, versions, settings and hardware."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from engines.cpu_settings import default_settings, find_settings, settings_as_dict
+from engines.devices import parse_gpu, split_devices
 from engines.gpus import Gpu, find_gpu
 from engines.memory import check, load_runtime
 from lfm_deploy.artifacts import read_engine_info
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.deployment.lineup import Candidate
+from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
 
@@ -45,13 +46,13 @@ def identify(candidate: Candidate) -> Identity | None:
 def _identify_engine(candidate: Candidate) -> Identity:
     """Of a TensorRT engine, after finding that it can run here; in the order in which loading it would complain."""
     from engines.library import load_library
-    from engines.trt import check_gpu, check_version, parse_device
+    from engines.trt import check_gpu, check_version
 
     info = read_engine_info(candidate.path)
     library = load_library(info.runtime)
     check_version(candidate.path, info, library)
     for device in (candidate.device or "cuda").split(","):
-        check_gpu(candidate.path, info, find_gpu(parse_device(device)))
+        check_gpu(candidate.path, info, find_gpu(parse_gpu(device)))
     place = _identify_place(candidate.device or "cuda")
     return {"runtime": library.name, "version": library.version} | place
 
@@ -65,7 +66,7 @@ def _identify_place(device: str) -> Identity:
             "cores": count_cores(),
         }
     runtime = load_runtime()
-    gpus = [find_gpu(int(name.partition(":")[2] or 0)) for name in device.split(",")]
+    gpus = [find_gpu(parse_gpu(name)) for name in split_devices(device)]
     driver = int(check(runtime, runtime.cudaDriverGetVersion(), "asking the driver for its version"))
     return {"device": device, "gpus": [_describe_gpu(gpu) for gpu in gpus], "driver": driver}
 
@@ -76,12 +77,5 @@ def _describe_gpu(gpu: Gpu) -> dict[str, str]:
 
 def _with_version(about: Identity, *distributions: str) -> Identity | None:
     """The identity with versions of those of the distributions that are installed; None where none is."""
-    found = {name: number for name in distributions if (number := _version(name)) is not None}
+    found = {name: number for name in distributions if (number := installed_version(name)) is not None}
     return about | {"version": found} if found else None
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

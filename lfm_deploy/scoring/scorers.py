@@ -15,12 +15,11 @@ from lfm_deploy.errors import OtherGpuError, UnavailableError
 from lfm_deploy.pictures.decoding import DECODING_VERSION
 from lfm_deploy.pictures.fingerprints import Fingerprint
 from lfm_deploy.pictures.images import ImageBatch, read_batches
+from lfm_deploy.progress import Progress
 from lfm_deploy.scoring.score_cache import ScoreCache, scorer_key
 
-Progress = Callable[[str, int, int], None]
 
-
-class Judge(Protocol):
+class LogitSource(Protocol):
     """What gives logits once it is loaded: an engine, or anything that takes what its reading gives."""
 
     @property
@@ -66,18 +65,18 @@ class Scorer:
 
     name: str
     identity: Mapping[str, Any] | None
-    load: Callable[[], Judge]
+    load: Callable[[], LogitSource]
     required: bool = False
     not_run: str | None = None
     cached: int = 0
-    _judge: Judge | None = None
+    _source: LogitSource | None = None
 
     @property
-    def judge(self) -> Judge:
-        """The loaded judge."""
-        if self._judge is None:
-            self._judge = self.load()
-        return self._judge
+    def source(self) -> LogitSource:
+        """What was loaded."""
+        if self._source is None:
+            self._source = self.load()
+        return self._source
 
     def key(self, reading: Reading) -> str | None:
         """Under which its logits are kept; None keeps nothing."""
@@ -87,9 +86,9 @@ class Scorer:
 
     def close(self) -> None:
         """Free what it holds, if it was loaded."""
-        if self._judge is not None:
-            self._judge.close()
-            self._judge = None
+        if self._source is not None:
+            self._source.close()
+            self._source = None
 
 
 @dataclass(kw_only=True)
@@ -152,7 +151,7 @@ def plan_tasks(tasks: Sequence[Task], scorers: Sequence[Scorer], cache: ScoreCac
         found = [_look_up(task, scorer.key(task.reading), cache) for task in tasks]
         try:
             if any(value is None for values in found for value in values):
-                _ = scorer.judge
+                _ = scorer.source
         except (UnavailableError, OtherGpuError) as error:
             if scorer.required:
                 raise
@@ -196,7 +195,7 @@ def _score_missing(
         return
     places = {task.paths[index]: index for index in missing}
     needed = [one for one in scorers if any(task.found[one.name][index] is None for index in missing)]
-    for group in task.reading.read([task.paths[index] for index in missing], needed[0].judge.config):
+    for group in task.reading.read([task.paths[index] for index in missing], needed[0].source.config):
         indices = [missing[index] for index in group.indices]
         reasons = {places[picture.path]: picture.reason for picture in group.skipped}
         for scorer in needed:
@@ -205,7 +204,7 @@ def _score_missing(
             found: dict[int, float | str] = {i: reason for i, reason in reasons.items() if values[i] is None}
             if rows:
                 images = group.images if len(rows) == len(indices) else group.images[rows]
-                logits = scorer.judge.logits(images).tolist()
+                logits = scorer.source.logits(images).tolist()
                 found |= zip((indices[row] for row in rows), logits, strict=True)
             for index, value in found.items():
                 values[index] = value

@@ -12,8 +12,9 @@ from lfm_deploy.deployment.lineup import Candidate
 from lfm_deploy.errors import OtherGpuError, SuiteError, UnavailableError
 from lfm_deploy.pictures.fingerprints import fingerprint_files
 from lfm_deploy.pictures.images import SkippedImage
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.scoring.identities import identify
-from lfm_deploy.scoring.scorers import Progress, Reading, Scorer, Task
+from lfm_deploy.scoring.scorers import Reading, Scorer, Task
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import CLASS_FOLDERS, Suite, TestSet
 
@@ -60,7 +61,7 @@ def make_scorer(candidate: Candidate, *, required: bool = False) -> Scorer:
     )
 
 
-def make_tasks(suite: Suite, reading: Reading, on_progress: Progress = lambda *_: None) -> list[Task]:
+def make_tasks(suite: Suite, reading: Reading, on_progress: Progress = ignore_progress) -> list[Task]:
     """A task for each test set of a suite, its files hashed."""
     paths = [image.path for part in suite.sets for image in part.images]
     what = f"looking at files of {suite.name}"

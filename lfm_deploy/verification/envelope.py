@@ -15,8 +15,9 @@ from lfm_deploy.deployment.lineup import Candidate, find_candidates
 from lfm_deploy.errors import ArtifactError, ConfigError
 from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.images import ImageBatch, read_batches
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.scoring.score_cache import ScoreCache
-from lfm_deploy.scoring.scorers import Progress, Reading, Scorer, Task, plan_tasks, published_reading, run_tasks
+from lfm_deploy.scoring.scorers import Reading, Scorer, Task, plan_tasks, published_reading, run_tasks
 from lfm_deploy.scoring.suite_scores import make_tasks
 from lfm_deploy.suites import Suite, TestSet
 from lfm_deploy.verification.conditions import Condition, describe_encoders, standard_conditions
@@ -60,7 +61,7 @@ def measure_envelope(
     cache: ScoreCache | None = None,
     conditions: Sequence[Condition] | None = None,
     batch: int = 32,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> Envelope:
     """Judge the pictures of suites after each condition, through the cache, so that a killed run goes on.
 

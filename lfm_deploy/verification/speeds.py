@@ -7,6 +7,7 @@ from typing import Any
 from engines.device_plan import plan_memory
 from lfm_deploy.artifacts import read_engine_info
 from lfm_deploy.benchmark.benchmark import Speed, measure_speed
+from lfm_deploy.contract import usual_side
 from lfm_deploy.deployment.lineup import Candidate
 from lfm_deploy.scoring.score_cache import ScoreCache, scorer_key
 
@@ -43,7 +44,7 @@ def find_speeds(
         BenchmarkError: the measuring process failed.
     """
     batches = [size for size in SPEED_BATCHES if candidate.batches[0] <= size <= candidate.batches[1]]
-    side = 256 if candidate.contract is None or candidate.contract.size == "native" else candidate.contract.size
+    side = usual_side("native" if candidate.contract is None else candidate.contract.size)
     key = None if identity is None else scorer_key(scorer=dict(identity), speed={"side": side, "seconds": seconds})
     known: dict[int, Speed] = {}
     if cache is not None and key is not None:

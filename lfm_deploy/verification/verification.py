@@ -14,9 +14,10 @@ from lfm_deploy.detectors.detector_scores import check_names, open_all, score_de
 from lfm_deploy.errors import ImageError
 from lfm_deploy.metrics.gate import Gate, Outcome, VerdictOutcome
 from lfm_deploy.pictures.images import SkippedImage
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Quantisation
 from lfm_deploy.scoring.score_cache import ScoreCache
-from lfm_deploy.scoring.scorers import Progress, Scorer, Task, plan_tasks, published_reading, run_tasks
+from lfm_deploy.scoring.scorers import Scorer, Task, plan_tasks, published_reading, run_tasks
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import InBothClasses, collect_scores, find_in_both, make_scorer, make_tasks
 from lfm_deploy.suites import Suite
@@ -129,7 +130,7 @@ def verify(
     use_cache: bool = True,
     on_start: Callable[[], None] = lambda: None,
     on_warning: Callable[[str], None] = lambda _: None,
-    on_progress: Progress = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> Verification:
     """Score every engine of a workdir over suites and compare it with the checkpoint in PyTorch.
 

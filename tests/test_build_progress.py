@@ -1,7 +1,7 @@
 import threading
 import types
 
-from engines.progress import make_monitor
+from engines.build_progress import make_monitor
 
 api = types.SimpleNamespace(IProgressMonitor=type("IProgressMonitor", (), {}))
 
