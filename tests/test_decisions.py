@@ -42,7 +42,7 @@ def test_logits_rank_where_their_float32_sigmoid_ties():
 
 
 def test_on_real_logits_a_float32_sigmoid_would_tie_and_logits_do_not(shared):
-    with (shared / "wild" / "official_logits.csv").open() as file:
+    with (shared / "wild" / "authors_logits.csv").open() as file:
         rows = list(csv.DictReader(file))
     logits = np.array([row["logit"] for row in rows], dtype=np.float32)
     labels = np.array([int("1_fake" in row["path"]) for row in rows])

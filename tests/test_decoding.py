@@ -71,9 +71,15 @@ def test_pixels_are_pillows_from_files_and_bytes_and_into_a_slot(kind, size, tmp
     turn(photograph(*size)).save(path, format=form, **options)
     with Image.open(path) as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of transparent palettes, in this plain way
-        native = np.asarray(opened.convert("RGB"))
-        expected, small = (
-            np.asarray(opened.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)) for side in (256, 64)
+        rgb = opened.convert("RGB")
+        native = np.asarray(rgb)
+        expected, small = (  # the width first, which is the contract, and of these sizes not Pillow 13's way
+            np.asarray(
+                rgb.resize((side, rgb.height), Image.Resampling.BILINEAR).resize(
+                    (side, side), Image.Resampling.BILINEAR
+                )
+            )
+            for side in (256, 64)
         )
     block = np.full((2, 256, 256, 3), 77, np.uint8)
     for content in (path, path.read_bytes()):

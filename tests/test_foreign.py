@@ -22,6 +22,7 @@ from lfm_deploy.errors import ArtifactError, DetectorError
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import load_photographs
+from lfm_deploy.pictures.resizing import resize_picture
 from lfm_deploy.scoring.score_cache import scorer_key
 
 SETTINGS = default_settings(threads=2)
@@ -162,7 +163,7 @@ def test_two_classes_on_a_square_resize(photographs, described, tmp_path, fake_i
     expected = []
     for path in photographs:
         with Image.open(path) as picture:
-            values = np.asarray(picture.resize((48, 48), Image.Resampling.BICUBIC)) / 127.5 - 1
+            values = np.asarray(resize_picture(picture, 48, 48, Image.Resampling.BICUBIC)) / 127.5 - 1
         logits = network(values[..., ::-1].transpose(2, 0, 1)[None])[0]
         expected.append(logits[fake_index] - logits[1 - fake_index])
     found, _ = detector.score(photographs)

@@ -62,7 +62,7 @@ def wild(official_deployment, shared, tmp_path_factory):
 def test_every_published_logit_on_real_pictures(wild, shared):
     report, rows = wild
     assert report["skipped"] == []
-    with (shared / "wild" / "official_logits.csv").open() as file:
+    with (shared / "wild" / "authors_logits.csv").open() as file:
         expected = {row["path"]: float(row["logit"]) for row in csv.DictReader(file)}
     for engine in ("pytorch fp32", "onnxruntime fp32"):
         logits = {

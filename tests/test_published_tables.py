@@ -174,7 +174,7 @@ def test_sigmoids_tie_where_the_papers_do():
 def test_the_papers_average_precision_is_that_of_readme(shared):
     """README says what AP over float32 sigmoids is on these pictures, from the authors' own logits."""
     by_set = {}
-    with (shared / "wild" / "official_logits.csv").open() as file:
+    with (shared / "wild" / "authors_logits.csv").open() as file:
         for entry in csv.DictReader(file):
             name, folder, _ = entry["path"].split("/", 2)
             by_set.setdefault(name, []).append((float(entry["logit"]), int(folder == "1_fake")))

@@ -14,6 +14,7 @@ from PIL import Image
 from lfm_deploy.detectors.detector_contract import InputContract
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import MOST_PIXELS, read_rgb
+from lfm_deploy.pictures.resizing import resize_picture
 
 
 def prepare_picture(
@@ -33,9 +34,9 @@ def prepare_picture(
         ImageError: the bare reason why it cannot be read or judged.
     """
     picture = read_rgb(content, lambda width, height: _check_size(width, height, contract))
-    size = _find_size(*picture.size, contract)
-    if size != picture.size:
-        picture = picture.resize(size, Image.Resampling[str(contract.filter).upper()])
+    width, height = _find_size(*picture.size, contract)
+    if (width, height) != picture.size:  # a contract that resizes nothing has no filter
+        picture = resize_picture(picture, width, height, Image.Resampling[str(contract.filter).upper()])
     if contract.crop is not None:
         picture = _crop(picture, contract.crop)
     if slot is None:

@@ -15,6 +15,7 @@ from PIL import Image, ImageFilter, features
 
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import MOST_PIXELS, read_rgb
+from lfm_deploy.pictures.resizing import resize_picture
 
 _JPEG: dict[str, Any] = {"format": "JPEG", "subsampling": "4:2:0"}
 _WEBP: dict[str, Any] = {"format": "WEBP", "method": 4}
@@ -148,7 +149,7 @@ def _scale(picture: Image.Image, factor: float, resample: Image.Resampling) -> I
     new_width, new_height = (max(2, 2 * round(side * factor / 2)) for side in picture.size)
     if new_width * new_height > MOST_PIXELS:
         raise ImageError(f"{width}x{height} times {factor:g} is more than {MOST_PIXELS} pixels")
-    return picture.resize((new_width, new_height), resample)
+    return resize_picture(picture, new_width, new_height, resample)
 
 
 def _crop(picture: Image.Image, side: int) -> Image.Image:
