@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from engines.engine import Engine
-from lfm_deploy.artifacts import Precision
+from lfm_deploy.artifacts import Precision, is_checkpoint
 from lfm_deploy.errors import ConfigError, InputError
 
 
@@ -38,9 +38,9 @@ def load_engine(
         UnavailableError: it cannot run on this machine.
     """
     path = Path(path)
-    if path.suffix not in (".pth", ".onnx", ".engine"):
+    if path.suffix not in (".onnx", ".engine") and not is_checkpoint(path):
         raise InputError(f"{path}: not an engine of a known kind; expected a .pth, .onnx or .engine file")
-    if path.suffix != ".pth" and (precision is not None or compiled):
+    if not is_checkpoint(path) and (precision is not None or compiled):
         raise ConfigError(f"{path}: precision and compiled are for a checkpoint in PyTorch; this file has its own")
     opener = partial(
         _open,
@@ -64,7 +64,7 @@ def _open(
     path: Path, device: str, *, threads: int | None, spin: bool, precision: str, compiled: bool, cuda_graphs: bool
 ) -> Engine:
     """One engine on one device; each runtime is imported only when a file asks for it."""
-    if path.suffix == ".pth":
+    if is_checkpoint(path):
         import torch
 
         from engines.pytorch import PyTorchEngine

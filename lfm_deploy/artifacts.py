@@ -17,6 +17,7 @@ from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, DeployError
 from lfm_deploy.quantisation import Quantisation, Recipe
 
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".pth.tar", ".safetensors")
 METADATA_KEY = "lfm_deploy"
 _GRAPH_FORMAT = "lfm-deploy graph 2"
 _ENGINE_FORMAT = "lfm-deploy engine 2"
@@ -137,6 +138,11 @@ class EngineInfo:
             ArtifactError: it is of another format, or a value makes no sense.
         """
         return cls(**_parsed(text, cls, _ENGINE_FORMAT, where))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is called like a checkpoint."""
+    return path.name.lower().endswith(CHECKPOINT_SUFFIXES)
 
 
 def sidecar_path(engine: Path) -> Path:

@@ -201,20 +201,27 @@ class ModelConfig:
         if not _FIRST_KEYS <= set(values) <= known:
             raise ConfigError(f"a model config has the keys {sorted(known)}, this one has {sorted(values)}")
         try:
-            widths = tuple(int(w) for w in values["widths"])
+            widths = tuple(_whole("widths", width) for width in values["widths"])
             return cls(
                 widths=widths,
-                projection=int(values["projection"]),
-                k=int(values["k"]),
+                projection=_whole("projection", values["projection"]),
+                k=_whole("k", values["k"]),
                 order=ValueOrder(values["order"]),
                 backbone=Backbone(values.get("backbone", Backbone.SNET)),
                 residual=Residual(values.get("residual", Residual.ABSOLUTE)),
                 pooling=Pooling(values.get("pooling", Pooling.TOPK)),
                 # Before there was this key, every stage but the last was pooled.
-                pools=int(values.get("pools", max(3, len(widths) - 1))),
+                pools=_whole("pools", values.get("pools", max(3, len(widths) - 1))),
             )
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a model config with bad values: {error}") from None
+
+
+def _whole(name: str, value: Any) -> int:
+    """The value, which must be a whole number: 16.5 or "16" would be another network than the file says."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} must be whole numbers, got {value!r}")
+    return value
 
 
 LFM = ModelConfig()

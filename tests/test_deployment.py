@@ -2,6 +2,7 @@ import multiprocessing
 import time
 
 import pytest
+import torch
 
 from engines.builder import BuildConfig
 from engines.library import load_library
@@ -17,6 +18,7 @@ from lfm_deploy.deployment.deployment import (
     make_typed_graph,
 )
 from lfm_deploy.errors import ArtifactError, CheckpointError, GateError, UnavailableError
+from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.workdir import Workdir
 
 
@@ -27,6 +29,20 @@ def ignore(message):
 def test_export_keeps_the_checkpoint_byte_for_byte(deployment, small_checkpoint):
     assert deployment.checkpoint.read_bytes() == small_checkpoint.read_bytes()
     assert read_graph_info(deployment.graph(Precision.FP32)).checkpoint_sha256 == sha256_of_file(small_checkpoint)
+
+
+def test_of_a_wrapped_checkpoint_the_workdir_holds_what_was_taken(official_checkpoint, tmp_path):
+    state = torch.load(official_checkpoint, map_location="cpu", weights_only=True)
+    torch.save({"model": state, "ema": state | {"fc1.bias": state["fc1.bias"] + 1}}, tmp_path / "epoch9.pth.tar")
+    workdir, messages = Workdir(tmp_path / "deploy"), []
+    export_into(workdir, tmp_path / "epoch9.pth.tar", ExportConfig(), messages.append, ema=True)
+    assert messages == [
+        f"{tmp_path / 'epoch9.pth.tar'}: took key 'ema', which averages weights, not what stands under key 'model'"
+    ]
+    copy = read_checkpoint(workdir.checkpoint)
+    assert torch.equal(copy.state["fc.bias"], state["fc1.bias"] + 1)
+    assert copy.recipe["taken from"] == sha256_of_file(tmp_path / "epoch9.pth.tar")
+    assert read_graph_info(workdir.graph(Precision.FP32)).checkpoint_sha256 == sha256_of_file(workdir.checkpoint)
 
 
 def test_a_failed_export_changes_nothing(own_deployment, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ PACKAGES = ("lfm_deploy", "export", "engines", "training", "calib")
 ELSEWHERE = {
     "catalogue": "suites",
     "categories": "summary",
+    "checkpoint_file": "wrapping",
     "data": "training_data",
     "engine_metrics": "summary",
     "environment": "document",

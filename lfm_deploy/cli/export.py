@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     help="uint8: raw pixels (N, H, W, 3). float: normalised float32 (N, 3, H, W).",
 )
 @click.option("--evidence", is_flag=True, help="Also give the pooled values and where they stand.")
+@click.option("--ema", is_flag=True, help="Of a file that holds weights and their average, take the average.")
 @workdir_option
 @json_option
 @click.pass_context
@@ -37,6 +38,7 @@ def command(
     dynamic_size: bool,
     form: str,
     evidence: bool,
+    ema: bool,
     workdir: Workdir,
     as_json: bool,
 ) -> None:
@@ -51,7 +53,7 @@ def command(
     from lfm_deploy.deployment.deployment import export_into
 
     config = ExportConfig(size="native" if dynamic_size else size, input=InputForm(form), evidence=evidence)
-    graph = export_into(workdir, checkpoint, config, on_message)
+    graph = export_into(workdir, checkpoint, config, on_message, ema=ema)
     path = workdir.graph(Precision.FP32)
     if as_json:
         print_json(

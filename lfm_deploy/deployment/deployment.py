@@ -13,7 +13,8 @@ from export.graph import ExportConfig, library_versions
 from lfm_deploy.artifacts import Precision, build_command, read_graph_info, read_graph_info_if_whole
 from lfm_deploy.atomic import write_atomically, write_together
 from lfm_deploy.errors import UnavailableError
-from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.network.checkpoint import copy_as_own, read_checkpoint
+from lfm_deploy.network.checkpoint_file import is_torch_file
 from lfm_deploy.network.origin import read_origin
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.workdir import Workdir, check_origin
@@ -32,18 +33,36 @@ class BuildTarget:
 
 
 def export_into(
-    workdir: Workdir, checkpoint: Path, config: ExportConfig, on_message: Callable[[str], None]
+    workdir: Workdir,
+    checkpoint: Path,
+    config: ExportConfig,
+    on_message: Callable[[str], None],
+    *,
+    ema: bool = False,
 ) -> ProvedGraph:
     """Export a checkpoint: ``lfm.pth``, its copy, and ``lfm.onnx`` appear together, after the proof.
+
+    Of a file that holds more than one plain network, ``lfm.pth`` holds what was taken, in our own layout.
+
+    Args:
+        workdir: folder to write into, made where it is missing.
+        checkpoint: file that ``read_checkpoint`` reads.
+        config: size policy, input form and outputs of the graph.
+        on_message: takes lines for people, such as what was taken of the file.
+        ema: take the average of weights that the file holds beside them.
 
     Raises:
         CheckpointError: the file is not a checkpoint of LFM.
         BuildError, GateError: the graph is not what it must be; nothing is written.
     """
-    source = read_checkpoint(checkpoint)
+    source, content = read_checkpoint(checkpoint, ema=ema), None
+    if source.taken or not is_torch_file(checkpoint):
+        on_message(f"{checkpoint}: took {source.taken or 'its tensors'}")
+        source, content = copy_as_own(source)
     graph = make_proved_graph(source, config)
     with workdir.lock(on_message):
-        write_together({workdir.checkpoint: checkpoint.read_bytes(), workdir.graph(Precision.FP32): graph.content})
+        content = checkpoint.read_bytes() if content is None else content
+        write_together({workdir.checkpoint: content, workdir.graph(Precision.FP32): graph.content})
     return graph
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from engines.gpus import find_gpu
 from engines.library import load_library
 from engines.trt import check_gpu, check_version
-from lfm_deploy.artifacts import EngineInfo, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import EngineInfo, is_checkpoint, read_engine_info, read_graph_info
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import ArtifactError, InputError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
@@ -19,10 +19,10 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, damaged, or of no known kind.
     """
-    readers = {".pth": _checkpoint, ".onnx": _graph, ".engine": _engine}
-    if path.suffix not in readers:
+    readers = {".onnx": _graph, ".engine": _engine}
+    if path.suffix not in readers and not is_checkpoint(path):
         raise InputError(f"{path}: not an artifact of a known kind; expected a .pth, .onnx or .engine file")
-    return {"file": str(path)} | readers[path.suffix](path)
+    return {"file": str(path)} | readers.get(path.suffix, _checkpoint)(path)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     parameters = sum(parameter.numel() for parameter in checkpoint.build_model().parameters())
     return {
         "kind": f"checkpoint, {checkpoint.layout} layout",
+        **({"taken": checkpoint.taken} if checkpoint.taken else {}),
         "parameters": parameters,
         "config": checkpoint.config.as_dict(),
         "recipe": checkpoint.recipe,

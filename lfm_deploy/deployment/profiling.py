@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lfm_deploy.artifacts import read_graph_info
+from lfm_deploy.artifacts import is_checkpoint, read_graph_info
 from lfm_deploy.config import NAMED, ModelConfig
 from lfm_deploy.deployment.graph_work import LayerWork, count_layers
 from lfm_deploy.errors import ConfigError, InputError
@@ -120,7 +120,7 @@ def profile_artifact(path: Path, side: int) -> Profile:
     """
     if path.suffix == ".onnx":
         return _profile_graph(path, side)
-    if path.suffix != ".pth":
+    if not is_checkpoint(path):
         raise InputError(f"{path}: not a network that can be profiled; expected a .pth or .onnx file")
     return profile_config(read_checkpoint(path).config, side, str(path))
 

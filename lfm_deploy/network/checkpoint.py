@@ -1,21 +1,22 @@
 """Reading and writing checkpoints: the published layouts of LFM and NPR and our own, never with code in them."""
 
-import pickle
-import warnings
+import io
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lfm_deploy.atomic import sha256_of_file, write_atomically
+from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file, write_atomically
 from lfm_deploy.config import LFM as LFM_CONFIG
 from lfm_deploy.config import NPR as NPR_CONFIG
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.errors import CheckpointError, ConfigError, first_line
+from lfm_deploy.errors import CheckpointError, ConfigError
+from lfm_deploy.network.checkpoint_file import load_tensors
 from lfm_deploy.network.model import LFM
+from lfm_deploy.network.wrapping import fill_counters, take_network
 
 FORMAT = "lfm-deploy checkpoint 1"
 
@@ -81,6 +82,7 @@ class Checkpoint:
         sha256: of the file that it was read from.
         recipe: how it was trained, as far as it says.
         metrics: what it reached in training, as far as it says.
+        taken: which of what the file holds these weights are, in words; empty where the file holds nothing else.
     """
 
     config: ModelConfig
@@ -89,6 +91,7 @@ class Checkpoint:
     sha256: str
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    taken: str = ""
 
     def build_model(self) -> LFM:
         """The network in evaluation mode, float32 on the CPU."""
@@ -97,57 +100,56 @@ class Checkpoint:
         return model.eval().requires_grad_(False)
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a ``.pth`` file with ``weights_only=True``.
+def read_checkpoint(path: Path | str, *, ema: bool = False) -> Checkpoint:
+    """Read a checkpoint without running code from it, as ``torch.save`` or safetensors wrote it.
+
+    Weights may lie under a key (``model``, ``state_dict``, ...) and have prefixes (``module.``, ``model.``, ...).
+
+    Args:
+        path: the file.
+        ema: take the average of weights that the file holds beside them.
 
     Raises:
         CheckpointError: the file is missing, empty, damaged, holds code, or is of another network; the
             message names the keys that are missing, unexpected or misshapen.
     """
     path = Path(path)
-    loaded = _load_tensors(path)
+    loaded = load_tensors(path)
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, expected the state dict of an LFM network")
     if loaded.get("format") == FORMAT:
+        if ema:
+            raise CheckpointError(f"{path}: holds no average of weights beside them; leave --ema out")
         return _read_own(path, loaded)
-    return _read_published(path, loaded, _recognise(path, loaded))
+    state, taken = take_network(loaded, path, ema=ema)
+    return _read_published(path, state, _recognise(path, state), taken)
 
 
 def write_checkpoint(
     path: Path | str, model: LFM, *, recipe: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
 ) -> None:
     """Write our own layout, whole or not at all; ``recipe`` and ``metrics`` hold plain values."""
-    content = {
+    with write_atomically(Path(path)) as temporary:
+        torch.save(_own_content(model, recipe or {}, metrics or {}), temporary)
+
+
+def copy_as_own(checkpoint: Checkpoint) -> tuple[Checkpoint, bytes]:
+    """A checkpoint in our own layout, and the bytes of its file; its recipe says what it was taken from."""
+    recipe = {**checkpoint.recipe, "taken from": checkpoint.sha256, "taken": checkpoint.taken}
+    buffer = io.BytesIO()
+    torch.save(_own_content(checkpoint.build_model(), recipe, checkpoint.metrics), buffer)
+    content = buffer.getvalue()
+    return replace(checkpoint, layout="lfm-deploy", recipe=recipe, sha256=sha256_of_bytes(content)), content
+
+
+def _own_content(model: LFM, recipe: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "config": model.config.as_dict(),
         "state": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
-        "recipe": recipe or {},
-        "metrics": metrics or {},
+        "recipe": recipe,
+        "metrics": metrics,
     }
-    with write_atomically(Path(path)) as temporary:
-        torch.save(content, temporary)
-
-
-def _load_tensors(path: Path) -> object:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give the path of a .pth checkpoint")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path}: the file is empty; copy the checkpoint again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on odd pickles, which end as errors below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load lets many kinds escape from a damaged file
-        with path.open("rb") as file:
-            head = file.read(2)
-        if head == b"PK" and not isinstance(error, pickle.UnpicklingError):
-            raise CheckpointError(f"{path}: damaged ({first_line(error).partition('. ')[0]}); copy it again") from None
-        if head == b"PK" or head[:1] == b"\x80":
-            raise CheckpointError(
-                f"{path}: holds pickled objects other than tensors, which can run code when loaded, or is damaged; "
-                "save the model's state_dict() instead"
-            ) from None
-        raise CheckpointError(f"{path}: not a PyTorch checkpoint; give the .pth file itself") from None
 
 
 def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:
@@ -180,7 +182,8 @@ def _recognise(path: Path, content: dict[str, Any]) -> _PublishedLayout:
     return best
 
 
-def _read_published(path: Path, content: dict[str, Any], layout: _PublishedLayout) -> Checkpoint:
+def _read_published(path: Path, state: dict[str, Any], layout: _PublishedLayout, taken: str) -> Checkpoint:
+    content = fill_counters(state, layout.expected())
     _check_keys(path, content, layout.expected(), layout.title)
     for name, kernel in zip(_FIXED_KERNELS, _expected_kernels(), strict=True) if layout.kernels else ():
         if not torch.equal(content[name], kernel):
@@ -188,12 +191,12 @@ def _read_published(path: Path, content: dict[str, Any], layout: _PublishedLayou
                 f"{path}: {name} is not the one-hot kernel of NPR, so this network computes something else; "
                 "only checkpoints with the published NPR can be deployed"
             )
-    state = {
+    ours = {
         layout.own_name(name): tensor.to(torch.float32) if tensor.is_floating_point() else tensor
         for name, tensor in content.items()
         if name not in _FIXED_KERNELS
     }
-    return Checkpoint(config=layout.config, state=state, layout="published", sha256=sha256_of_file(path))
+    return Checkpoint(config=layout.config, state=ours, layout="published", sha256=sha256_of_file(path), taken=taken)
 
 
 def _expected_kernels() -> tuple[Tensor, Tensor]:
@@ -224,6 +227,8 @@ def _check_keys(path: Path, found: object, expected: dict[str, Tensor], title: s
     if unexpected := sorted(str(key) for key in set(found) - set(expected)):
         problems.append(f"unexpected {_shortened(unexpected)}")
     common = sorted(set(expected) & set(found))
+    if odd := [f"{name} is {kind}" for name in common if (kind := _odd_kind(found[name], expected[name]))]:
+        raise CheckpointError(f"{path}: holds no plain weights: {_shortened(odd)}; save float tensors of the CPU")
     misshapen = [
         f"{name} is {_describe(found[name])}, expected {tuple(expected[name].shape)}"
         for name in common
@@ -235,6 +240,23 @@ def _check_keys(path: Path, found: object, expected: dict[str, Tensor], title: s
         problems.append(f"NaN or infinite values in {_shortened(broken)}")
     if problems:
         raise CheckpointError(f"{path}: not a checkpoint of {title}: {'; '.join(problems)}")
+
+
+def _odd_kind(value: object, expected: Tensor) -> str | None:
+    """What keeps a tensor from being plain numbers in memory; None where nothing does."""
+    if not isinstance(value, Tensor):
+        return None
+    if value.is_meta:
+        return "a meta tensor, which has no values"
+    if value.layout is not torch.strided:
+        return f"sparse ({str(value.layout).removeprefix('torch.')})"
+    if value.is_quantized:
+        return f"quantised ({str(value.dtype).removeprefix('torch.')})"
+    if value.is_complex():
+        return f"complex ({str(value.dtype).removeprefix('torch.')})"
+    if expected.is_floating_point() and not value.is_floating_point():
+        return f"of whole numbers ({str(value.dtype).removeprefix('torch.')})"
+    return None
 
 
 def _describe(value: object) -> str:
