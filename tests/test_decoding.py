@@ -4,15 +4,18 @@ import io
 import os
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import decode_picture, read_rgb
 from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.pictures.png_texts import drop_texts
 
 CONFIG = ModelConfig()
 
@@ -151,3 +154,46 @@ def test_a_size_is_refused_before_anything_is_decoded():
         read_rgb(cut, refuse)
     with pytest.raises(ImageError, match="cannot be read"):
         read_rgb(cut)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_pictures_of_phones_with_a_hundred_megapixels_are_read():
+    """Pillow warns above 89 million pixels and refuses above 179 million; cameras take 100 to 108."""
+    stream = io.BytesIO()
+    Image.new("L", (10_000, 9_000), 90).save(stream, format="PNG", compress_level=1)
+    assert (decode_picture(stream.getvalue(), 64, CONFIG) == 90).all()
+
+
+@pytest.mark.parametrize("text", [PngInfo.add_text, PngInfo.add_itxt])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_pixels_do_not_depend_on_two_megabytes_of_text(text, compressed, tmp_path):
+    """Generators write prompts and workflows; Pillow refuses more than one megabyte of it."""
+    info = PngInfo()
+    text(info, "workflow", "x" * (2 << 20), zip=compressed)
+    photograph(64, 48).save(tmp_path / "x.png", pnginfo=info)
+    for content in (tmp_path / "x.png", (tmp_path / "x.png").read_bytes()):
+        assert np.array_equal(decode_picture(content, "native", CONFIG), np.asarray(photograph(64, 48)))
+
+
+def test_dropped_texts_leave_the_rest_as_it_is():
+    info = PngInfo()
+    info.add_text("prompt", "a cat")
+    with_text, without = io.BytesIO(), io.BytesIO()
+    photograph(64, 48).save(with_text, format="PNG", pnginfo=info)
+    photograph(64, 48).save(without, format="PNG")
+    assert drop_texts(with_text.getvalue()) == without.getvalue()
+    for cut in (9, 40, -5):
+        assert drop_texts(without.getvalue()[:cut]) == without.getvalue()[:cut]
+    assert drop_texts(b"no PNG") == b"no PNG"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_names_that_no_file_can_have_are_a_reason(name):
+    with pytest.raises(ImageError, match="cannot be read: "):
+        decode_picture(Path(name), 256, CONFIG)
+
+
+def test_the_reason_does_not_repeat_the_path(tmp_path):
+    with pytest.raises(ImageError) as caught:
+        decode_picture(tmp_path / ("x" * 300), 256, CONFIG)
+    assert str(caught.value) == "cannot be read: File name too long"

@@ -46,8 +46,13 @@ def bomb(path):
 
 
 def large(path):
-    """More pixels than Pillow warns at, fewer than it refuses; as small a file as there can be."""
-    Image.new("1", (10_000, 9_000)).save(path)
+    """A little more pixels than Pillow refuses; as small a file as there can be."""
+    Image.new("1", (18_000, 10_000)).save(path)
+
+
+def postscript(path):
+    """Pillow by itself starts Ghostscript on it, whatever it is called."""
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
 
 
 def cut(path):
@@ -63,6 +68,7 @@ BROKEN = {
     "16-bit": (lambda path: Image.fromarray(np.zeros((64, 64), np.uint16)).save(path), "more than 8 bits"),
     "bomb": (bomb, "bomb"),
     "large": (large, "bomb"),
+    "PostScript": (postscript, "not a picture of a known format"),
     "folder": (lambda path: path.mkdir(), "cannot be read"),
 }
 

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lfm_deploy.errors import ImageError
-from lfm_deploy.pictures.shards import failed_source, is_picture, is_shard, walk_shard
+from lfm_deploy.pictures.left_out import LeftOut
+from lfm_deploy.pictures.members import failed_source, is_picture
+from lfm_deploy.pictures.shards import is_shard, walk_shard
 
 # Not sorted: the order of the archive counts. The second has a name that is dangerous to those who extract it.
 MEMBERS = {"b/2.png": b"two", "../../evil.png": b"three", "a/1.JPG": b"one" * 50_000, "a/empty.png": b""}
@@ -228,3 +230,21 @@ def test_names():
     ]
     with pytest.raises(ImageError, match="why"):
         failed_source("x", "why").load()
+
+
+def test_a_member_without_a_name_is_counted(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"one")
+        archive.writestr("b.png", b"two")
+    content = bytearray(path.read_bytes())
+    at = content.find(b"PK\x01\x02")  # the first entry of the directory
+    content[at + 28 : at + 30] = b"\0\0"  # the length of its name
+    del content[at + 46 : at + 51]
+    end = content.rfind(b"PK\x05\x06")
+    size = int.from_bytes(content[end + 12 : end + 16], "little") - 5
+    content[end + 12 : end + 16] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    left_out = LeftOut()
+    assert [source.name for source in walk_shard(path, left_out)] == [f"{path}/b.png"]
+    assert left_out == {"member without a name": 1}

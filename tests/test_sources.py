@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from lfm_deploy.errors import ImageError, InputError
-from lfm_deploy.pictures.sources import find_sources, walk_images
+from lfm_deploy.pictures.folders import walk_images
+from lfm_deploy.pictures.sources import find_sources
 
 
 @pytest.fixture
@@ -143,3 +144,39 @@ def test_a_folder_that_may_not_be_read_says_so(tree):
     (source,) = [source for source in find_sources(["."]) if source.name == "a"]
     with pytest.raises(ImageError, match="cannot be listed: Permission denied"):
         source.load()
+
+
+@pytest.mark.parametrize("links", [["loop"], ["loop", "again"]])
+def test_stars_go_through_no_links_in_a_circle(tree, links):
+    """One loop gave each picture forty times; two never ended."""
+    for name in links:
+        (tree / "a" / name).symlink_to(tree)
+    assert names("**/*.png") == ["a.b/x.png", "a/z.png"]
+    assert names("**/*.webp") == ["a/b/c.webp"]
+    assert names("a/**") == ["a/b/c.webp", "a/z.png"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_lists_as_editors_save_them(tree, encoding, newline):
+    text = newline.join(["b.PNG", "a/grün.png", "a.jpeg"]) + newline
+    if encoding.endswith("bom"):
+        content = text.encode(encoding.removesuffix("-bom"))
+        content = (b"\xff\xfe" if "le" in encoding else b"\xfe\xff") + content
+    else:
+        content = text.encode(encoding)
+    (tree / "list.txt").write_bytes(content)
+    assert names("@list.txt") == ["b.PNG", "a/grün.png", "a.jpeg"]
+
+
+def test_a_list_of_half_a_character_is_an_error(tree):
+    (tree / "list.txt").write_bytes("b.PNG\n".encode("utf-16") + b"\0")
+    with pytest.raises(InputError, match=r"list.txt: its byte order mark promises utf-16"):
+        names("@list.txt")
+
+
+def test_names_that_no_file_can_have_cost_their_own_row(tree):
+    (tree / "list.txt").write_bytes(b"x" * 5000 + b"\n" + b"a\0b\n" + b"b.PNG\n")
+    assert names("@list.txt") == ["x" * 5000, "a\0b", "b.PNG"]
+    with pytest.raises(InputError, match="no such file or folder"):
+        find_sources(["y" * 5000])

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -72,7 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; errors become one line on stderr and an exit code."""
     try:
-        code: Any = cli.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
+        with warnings.catch_warnings():
+            # Pillow's, of pictures that are larger than a screen; what is too large is said in its row.
+            warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\)")
+            code: Any = cli.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
     except DeployError as error:
         click.echo(f"Error: {error}", err=True)
         return error.exit_code

@@ -5,6 +5,7 @@ import io
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,38 @@ from PIL import Image, UnidentifiedImageError
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError, first_line
+from lfm_deploy.pictures.png_texts import drop_texts
 from lfm_deploy.pictures.resizing import resize_picture
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset(
+    [
+        ".png",
+        ".apng",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".jp2",
+        ".webp",
+        ".avif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".ppm",
+        ".pgm",
+    ]
+)
+
+# What is opened, whatever a file is called; Pillow by itself would start Ghostscript on PostScript named .png.
+_FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM")
 
 # Counts the ways in which this project has turned files into pixels: a logit that was kept belongs to one of them.
 DECODING_VERSION = 2
 
-# Pillow warns above this many pixels and refuses above twice as many; here more are refused, as a decompression bomb.
-MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
+# Twice what Pillow warns above, which is where Pillow, and so the authors' code, refuses a decompression bomb.
+MOST_PIXELS = 2 * 89_478_485
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +116,38 @@ def read_rgb(content: Path | bytes, check_size: Callable[[int, int], None] = lam
         ImageError: the bare reason why it cannot be read or judged.
     """
     try:
-        with Image.open(_opened(content)) as picture:
-            _check_before_decoding(picture)
-            check_size(*picture.size)
-            rgb = _to_rgb(picture)
-            rgb.load()  # while the file is open
-            return rgb
+        return _decode(_opened(content), check_size)
     except (ImageError, MemoryError):
         raise
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise ImageError(f"cannot be read: {first_line(error)}") from None
+        # Generators write their prompts and workflows into PNGs; pixels do not depend on them.
+        return read_rgb(drop_texts(content if isinstance(content, bytes) else content.read_bytes()), check_size)
     except FileNotFoundError:
         raise ImageError("no such file") from None
     except UnidentifiedImageError:  # its text names an address in memory where the bytes came from a shard
         raise ImageError("cannot be read: not a picture of a known format") from None
+    except OSError as error:  # of the system: its text would repeat the path
+        raise ImageError(f"cannot be read: {error.strerror or first_line(error)}") from None
     except Exception as error:  # decoders fail in many ways; each means that this file cannot be read
         raise ImageError(f"cannot be read: {first_line(error)}") from None
+
+
+def _decode(opened: Path | io.BytesIO, check_size: Callable[[int, int], None]) -> Image.Image:
+    with Image.open(opened, formats=_known_formats()) as picture:
+        _check_before_decoding(picture)
+        check_size(*picture.size)
+        rgb = _to_rgb(picture)
+        rgb.load()  # while the file is open
+        return rgb
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    """Those of the formats that this Pillow can open; photographs of several frames (MPO) come by way of JPEG."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _opened(content: Path | bytes) -> Path | io.BytesIO:

@@ -11,8 +11,10 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import Source, decode_picture
+from lfm_deploy.pictures.folders import walk_images
+from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.pictures.pipeline import read_groups
-from lfm_deploy.pictures.sources import file_source, walk_images
+from lfm_deploy.pictures.sources import file_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,17 @@ class ImageBatch:
     skipped: list[SkippedImage] = field(default_factory=list)
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Picture files in a folder and below, sorted; hidden files and folders, and other files, are left out."""
-    return list(walk_images(folder))
+def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
+    """Picture files in a folder and below, sorted; hidden files and folders, and other files, are left out.
+
+    Args:
+        folder: to look into; a missing one holds no picture.
+        left_out: counts what is passed over.
+
+    Raises:
+        InputError: a folder in it cannot be listed.
+    """
+    return list(walk_images(folder, left_out))
 
 
 def read_image(path: Path | str, size: SizePolicy = 256, config: ModelConfig | None = None) -> NDArray[np.uint8]:

@@ -1,19 +1,25 @@
 """Where pictures come from: files, folders, patterns, lists and shards, walked lazily and in a fixed order."""
 
+import codecs
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lfm_deploy.errors import InputError
 from lfm_deploy.pictures.decoding import IMAGE_SUFFIXES, Source
-from lfm_deploy.pictures.shards import SHARD_SUFFIXES, failed_source, is_picture, is_shard, walk_shard
+from lfm_deploy.pictures.folders import is_file, is_folder, walk_folder
+from lfm_deploy.pictures.left_out import LeftOut
+from lfm_deploy.pictures.members import failed_source
+from lfm_deploy.pictures.shards import SHARD_SUFFIXES, is_shard, walk_shard
 
 STANDARD_INPUT = "-"
 _CHUNK_BYTES = 1 << 16
 
 
-def find_sources(paths: Sequence[str], lists: Sequence[str] = ()) -> Iterator[Source]:
+def find_sources(paths: Sequence[str], lists: Sequence[str] = (), left_out: LeftOut | None = None) -> Iterator[Source]:
     """Pictures in the order in which they were named; only the names of one folder or pattern are held at a time.
 
     Args:
@@ -22,22 +28,13 @@ def find_sources(paths: Sequence[str], lists: Sequence[str] = ()) -> Iterator[So
             ``'**/*.jpg'``, for pictures and shards, sorted; ``@list.txt`` or ``-``, a list. What exists under its
             name is never taken for a pattern or a list.
         lists: files with one path a line, for files, folders and shards; ``-`` is standard input.
+        left_out: counts what is passed over in folders and shards, complete when the walk has ended.
 
     Raises:
         InputError: of all that was named nothing is there, or a list cannot be read.
     """
     _check_any(paths, lists)
-    return _walk_all(paths, lists)
-
-
-def walk_images(folder: Path) -> Iterator[Path]:
-    """Picture files in a folder and below, sorted by their parts; hidden files and folders are left out.
-
-    Links to folders are not followed, so that loops cannot trap it. Folders that cannot be read are left out.
-    """
-    for path, problem in _walk_folder(folder):
-        if problem is None:
-            yield path
+    return _walk_all(paths, lists, LeftOut() if left_out is None else left_out)
 
 
 def file_source(path: Path | str) -> Source:
@@ -56,7 +53,7 @@ def describe_nothing(paths: Sequence[str]) -> str:
 
 def _check_any(paths: Sequence[str], lists: Sequence[str]) -> None:
     for name in [*lists, *(path.removeprefix("@") for path in paths if _is_list(path))]:
-        if name != STANDARD_INPUT and not Path(name).is_file():
+        if name != STANDARD_INPUT and not is_file(name):
             raise InputError(f"{name}: no such list; it holds one path a line")
     if lists or not paths:
         return
@@ -73,94 +70,83 @@ def _matches(path: str) -> bool:
 
 
 def _expand(pattern: str) -> Iterator[str]:
-    # Path.glob takes no absolute patterns, and makes a Path of every file that does not match.
-    return glob.iglob(pattern, recursive=True)  # noqa: PTH207
+    """Paths that match a pattern, as a shell has them: without hidden ones, and ``**`` through no link to a folder."""
+    parts = Path(pattern).parts
+    start = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    base = Path(*parts[:start])
+    rest = [*parts[start:], *(["*"] if parts[-1] == "**" else [])]
+    with suppress(OSError, ValueError):
+        for path in base.glob(os.path.join(*rest)):  # noqa: PTH118  # a pattern, no path
+            tail = path.parts[len(base.parts) :]
+            if not any(part.startswith(".") for part in tail) or any(part.startswith(".") for part in rest):
+                yield str(path)
 
 
-def _walk_all(paths: Sequence[str], lists: Sequence[str]) -> Iterator[Source]:
+def _walk_all(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut) -> Iterator[Source]:
     for path in paths:
         if _is_list(path):
-            yield from _walk_list(path.removeprefix("@"))
+            yield from _walk_list(path.removeprefix("@"), left_out)
         elif glob.has_magic(path) and not os.path.lexists(path):
-            yield from _walk_pattern(path)
+            yield from _walk_pattern(path, left_out)
         else:
-            yield from _walk_path(path)
+            yield from _walk_path(path, left_out)
     for name in lists:
-        yield from _walk_list(name)
+        yield from _walk_list(name, left_out)
 
 
-def _walk_path(name: str) -> Iterator[Source]:
+def _walk_path(name: str, left_out: LeftOut) -> Iterator[Source]:
     path = Path(name)
-    if path.is_dir():
-        for found, problem in _walk_folder(path):
+    if is_folder(path):
+        for found, problem in walk_folder(path, left_out):
             yield file_source(found) if problem is None else failed_source(str(found), problem)
     elif is_shard(path):
-        yield from walk_shard(path)
+        yield from walk_shard(path, left_out)
     else:
         yield file_source(name)
 
 
-def _walk_pattern(pattern: str) -> Iterator[Source]:
+def _walk_pattern(pattern: str, left_out: LeftOut) -> Iterator[Source]:
     found = False
     for name in sorted(_expand(pattern)):
         path = Path(name)
-        if (is_shard(path) or path.suffix.lower() in IMAGE_SUFFIXES) and not path.is_dir():
+        if (is_shard(path) or path.suffix.lower() in IMAGE_SUFFIXES) and not is_folder(path):
             found = True
-            yield from _walk_path(name)
+            yield from _walk_path(name, left_out)
     if not found:
         yield failed_source(pattern, "no picture or shard matches this pattern")
 
 
-def _walk_list(name: str) -> Iterator[Source]:
+def _walk_list(name: str, left_out: LeftOut) -> Iterator[Source]:
     for line in _read_lines(name):
         if line:
-            yield from _walk_path(line)
+            yield from _walk_path(line, left_out)
 
 
 def _read_lines(name: str) -> Iterator[str]:
-    """Lines of a file or of standard input, as they come, by plain reads: a thread may be left waiting in one."""
+    """Lines of a file or of standard input, as they come, by plain reads: a thread may be left waiting in one.
+
+    A byte order mark says UTF-16 or UTF-8, as editors and shells of Windows write them; else bytes are names of files.
+    """
     handle = 0 if name == STANDARD_INPUT else os.open(name, os.O_RDONLY)
     try:
-        rest = b""
+        decoder, rest = None, ""
         while chunk := os.read(handle, _CHUNK_BYTES):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from _decoded(lines)
-        yield from _decoded([rest])
+            if decoder is None:
+                decoder = _choose_decoder(chunk)
+            *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+            yield from (line.removesuffix("\r") for line in lines)
+        if decoder is not None:
+            yield (rest + decoder.decode(b"", final=True)).removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: its byte order mark promises {error.encoding}; save it as UTF-8") from None
     finally:
         if handle:
             os.close(handle)
 
 
-def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
-    return (os.fsdecode(line.removesuffix(b"\r")) for line in lines)
-
-
-def _walk_folder(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Pictures, and folders that cannot be read with the reason, as ``sorted`` would put their paths."""
-    waiting = [_list_folder(folder)]
-    while waiting:
-        path, is_folder, problem = next(waiting[-1], (None, False, None))
-        if path is None:
-            waiting.pop()
-        elif is_folder:
-            waiting.append(_list_folder(path))
-        else:
-            yield path, problem
-
-
-def _list_folder(folder: Path) -> Iterator[tuple[Path, bool, str | None]]:
-    """Pictures and folders in a folder, sorted: path, whether it is a folder, why it cannot be read."""
-    names, folders = [], set()
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                    folders.add(entry.name)
-                elif not is_picture(entry.name) or entry.is_dir():
-                    continue
-                names.append(entry.name)
-    except OSError as error:
-        yield folder, False, f"cannot be listed: {error.strerror}"
-        return
-    for name in sorted(names):
-        yield folder / name, name in folders, None
+def _choose_decoder(first: bytes) -> codecs.IncrementalDecoder:
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return codecs.getincrementaldecoder("utf-16")()
+    if first.startswith(codecs.BOM_UTF8):
+        return codecs.getincrementaldecoder("utf-8-sig")(sys.getfilesystemencodeerrors())
+    return codecs.getincrementaldecoder(sys.getfilesystemencoding())(sys.getfilesystemencodeerrors())
