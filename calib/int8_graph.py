@@ -23,6 +23,7 @@ from lfm_deploy.network.checkpoint import Checkpoint
 from lfm_deploy.network.origin import read_origin
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
+from lfm_deploy.seals import seal_graph
 from lfm_deploy.workdir import Workdir
 
 
@@ -93,7 +94,7 @@ def quantise_into(
         everything = read_findings(workdir) | {recipe: result.as_dict()}
         text = json.dumps({"format": FINDINGS_FORMAT, "recipes": everything}, indent=1, allow_nan=False) + "\n"
         write_together(
-            {path: model.SerializeToString(deterministic=True), workdir.precisions: text.encode()},
+            {path: seal_graph(model), workdir.precisions: text.encode()},
         )
     return QuantisedGraph(path=path, findings=result.as_dict(), reused=False)
 

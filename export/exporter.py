@@ -7,6 +7,7 @@ from export.graph import ExportConfig, make_graph
 from export.proof import ProofRow, prove_graph
 from lfm_deploy.atomic import sha256_of_bytes, write_atomically
 from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
+from lfm_deploy.seals import seal_graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ def make_proved_graph(checkpoint: Checkpoint, config: ExportConfig) -> ProvedGra
     """
     model = make_graph(checkpoint, config)
     proof = prove_graph(model, checkpoint, config)
-    content = model.SerializeToString(deterministic=True)
+    content = seal_graph(model)
     return ProvedGraph(
         content=content,
         sha256=sha256_of_bytes(content),

@@ -16,10 +16,11 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, DeployError
 from lfm_deploy.quantisation import Quantisation, Recipe
+from lfm_deploy.seals import holds_seal, is_sealed
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".pth.tar", ".safetensors")
 METADATA_KEY = "lfm_deploy"
-_GRAPH_FORMAT = "lfm-deploy graph 2"
+_GRAPH_FORMAT = "lfm-deploy graph 3"
 _ENGINE_FORMAT = "lfm-deploy engine 2"
 
 
@@ -160,7 +161,7 @@ def read_graph_info(path: Path | str) -> GraphInfo:
     """Contract and provenance of an ONNX file.
 
     Raises:
-        ArtifactError: the file is missing, empty, damaged, or not made by lfm-deploy.
+        ArtifactError: the file is missing, empty, damaged, changed since it was made, or not made by lfm-deploy.
     """
     from google.protobuf.message import DecodeError
 
@@ -168,17 +169,26 @@ def read_graph_info(path: Path | str) -> GraphInfo:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; make it with 'lfm-deploy export CHECKPOINT.pth'")
     try:
-        metadata = _read_metadata(path.read_bytes())
+        content = path.read_bytes()
+        metadata = _read_metadata(content)
     except (DecodeError, ValueError) as error:
         raise ArtifactError(
             f"{path}: damaged or not an ONNX file ({error}); make it again with 'lfm-deploy export'"
         ) from None
-    if METADATA_KEY in metadata:
-        return GraphInfo.from_json(metadata[METADATA_KEY], str(path))
-    raise ArtifactError(
-        f"{path}: this ONNX file was not made by lfm-deploy (no contract in its metadata); "
-        "make one from the checkpoint with 'lfm-deploy export'"
-    )
+    if METADATA_KEY not in metadata:
+        raise ArtifactError(
+            f"{path}: this ONNX file was not made by lfm-deploy (no contract in its metadata); "
+            "make one from the checkpoint with 'lfm-deploy export'"
+        )
+    info = GraphInfo.from_json(metadata[METADATA_KEY], str(path))
+    if not is_sealed(content):
+        raise ArtifactError(f"{path}: holds no check sum of its content; make it again with 'lfm-deploy export'")
+    if not holds_seal(content):
+        raise ArtifactError(
+            f"{path}: damaged or changed since it was made (its check sum does not hold); copy it again, or make it "
+            "again with 'lfm-deploy export'"
+        )
+    return info
 
 
 def read_graph_info_if_whole(path: Path) -> GraphInfo | None:

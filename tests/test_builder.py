@@ -12,6 +12,7 @@ from engines.library import load_library
 from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info, sidecar_path
 from lfm_deploy.atomic import finish_commits, sha256_of_file
 from lfm_deploy.errors import ArtifactError, BuildError, ConfigError, UnavailableError
+from lfm_deploy.seals import seal_graph
 
 CONFIG = BuildConfig(batch=(1, 4, 8))
 
@@ -66,7 +67,7 @@ def test_a_gpu_that_cannot_be_built_for_names_those_that_can(deployment, library
 def test_what_the_library_refuses_leaves_no_file_and_its_own_words(deployment, library, tmp_path):
     model = onnx.load(deployment.graph(Precision.FP32))
     next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Invented"
-    onnx.save(model, tmp_path / "odd.onnx")
+    (tmp_path / "odd.onnx").write_bytes(seal_graph(model))
     with pytest.raises(BuildError, match=r"cannot parse odd\.onnx: .*Invented"):
         build_engine(tmp_path / "odd.onnx", tmp_path / "x.engine", library, "sm86", CONFIG)
     assert [path.name for path in tmp_path.iterdir()] == ["odd.onnx"]

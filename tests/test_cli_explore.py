@@ -139,13 +139,15 @@ def exported_for(size, workdir, folder):
     """A copy of a workdir whose graph says that it takes pictures of another size."""
     import onnx
 
+    from lfm_deploy.seals import seal_graph
+
     shutil.copytree(workdir.path, folder)
     model = onnx.load(folder / "lfm.onnx")
     (entry,) = (entry for entry in model.metadata_props if "contract" in entry.value)
     values = json.loads(entry.value)
     values["contract"]["size"] = size
     entry.value = json.dumps(values)
-    onnx.save(model, folder / "lfm.onnx")
+    (folder / "lfm.onnx").write_bytes(seal_graph(model))
     return folder
 
 

@@ -3,7 +3,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 
@@ -17,6 +16,7 @@ from lfm_deploy.pictures.images import find_images, read_image
 from lfm_deploy.pictures.sources import file_source
 from lfm_deploy.prediction.judges import open_judge
 from lfm_deploy.prediction.prediction import predict, predict_groups
+from lfm_deploy.seals import seal_graph
 from lfm_deploy.workdir import Workdir
 
 
@@ -93,7 +93,7 @@ def test_pictures_of_various_sizes_at_native_size(small_checkpoint, mixed, tmp_p
     workdir = Workdir(tmp_path / "native")
     workdir.path.mkdir()
     graph = make_graph(read_checkpoint(small_checkpoint), ExportConfig(size="native"))
-    onnx.save(graph, workdir.graph(Precision.FP32))
+    workdir.graph(Precision.FP32).write_bytes(seal_graph(graph))
     for index, path in enumerate(mixed):
         if "x" not in path.name:
             with Image.open(path) as picture:

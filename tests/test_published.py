@@ -26,6 +26,7 @@ from lfm_deploy.metrics.decisions import average_precision
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.scoring.scores import Scores
+from lfm_deploy.seals import seal_graph
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.workdir import Workdir
@@ -111,7 +112,7 @@ def test_swapped_channels_are_caught_on_real_pictures(official_deployment, wild,
     graph = onnx.load(official_deployment.graph(precision))
     (tensor,) = [tensor for tensor in graph.graph.initializer if tensor.name == "conv1.weight"]
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:, ::-1].copy(), tensor.name))
-    onnx.save(graph, tmp_path / "swapped.onnx")
+    (tmp_path / "swapped.onnx").write_bytes(seal_graph(graph))
     images = np.stack([read_image(path) for path in paths])
 
     def score(path):
