@@ -1,4 +1,4 @@
-"""The published checkpoint, deployed as by a user: what it must hold on real pictures, and what README says of it."""
+"""The published checkpoint, deployed as by a user: what it must hold on real pictures, and what the pages say of it."""
 
 import csv
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from documentation import find_row, read_flowing
 from onnx import numpy_helper
 
 from calib.calibration import calibrate_into
@@ -29,8 +30,6 @@ from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.workdir import Workdir
-
-README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +131,9 @@ def engine_of(report, name):
     return engine
 
 
-def test_readme_says_what_came_out(wild):
+def test_the_pages_say_what_came_out(wild):
     report, rows = wild
-    readme = README.read_text()
+    readme, page = read_flowing("README.md"), read_flowing("docs/verification.md")
     for engine, row in zip(
         report["engines"],
         (
@@ -150,16 +149,17 @@ def test_readme_says_what_came_out(wild):
         flips = "reference" if engine is report["engines"][0] else suite["against"]["flips"]
         acc, ap = (suite["mean"][name]["value"] for name in ("acc", "ap"))
         share = "-" if made is None else f"{100 * made['int8_share']:.0f} %"
-        assert f"| {row} | {share} | {acc:.2f} | {ap:.2f} | {flips} |" in readme
+        assert find_row("README.md", row)[1:] == (share, f"{acc:.2f}", f"{ap:.2f}", str(flips))
     needs = [
         max(gate["need"] or 0 for gate in engine_of(report, name)["gates"])
         for name in ("onnxruntime fp16", "onnxruntime int8 tensorrt")
     ]
-    assert "FP16 needs {:,} of the kind, INT8 for TensorRT {:,}.".format(*needs) in " ".join(readme.split())
+    assert "FP16 needs {:,} of the kind, INT8 for TensorRT {:,}.".format(*needs) in page
     complete = [part for part in suite["sets"] if part["ap"] is not None]
-    assert f"{suite['pictures']} photographs and generator outputs of {len(suite['sets'])} test sets" in readme
-    assert f"the {len(complete)} that have both" in readme
-    assert f"that gives {authors_average_precision(rows):.2f}." in " ".join(readme.split())
+    assert f"the {len(complete)} sets that have both classes" in readme
+    for text in (readme, page):
+        assert f"{suite['pictures']} photographs and generator outputs of {len(suite['sets'])} test sets" in text
+    assert f"that gives {authors_average_precision(rows):.2f}." in page
 
 
 def authors_average_precision(rows):
@@ -173,15 +173,15 @@ def authors_average_precision(rows):
     return 100 * np.mean(precisions)
 
 
-def test_readme_says_what_the_published_checkpoint_takes(official_deployment, tmp_path):
+def test_the_page_says_how_much_memory_the_published_checkpoint_takes(official_deployment, tmp_path):
     library = load_library("tensorrt-rtx")
-    readme = README.read_text()
-    if f"tensorrt-rtx {library.version}" not in readme:
-        pytest.skip(f"README gives the figures of another version than {library.version}")
+    if f"tensorrt-rtx {library.version}" not in read_flowing("docs/engines.md"):
+        pytest.skip(f"docs/engines.md gives the figures of another version than {library.version}")
     workdir = Workdir(tmp_path / "deploy")
     shutil.copytree(official_deployment.path, workdir.path)
     for precision in Precision:
         target = BuildTarget(library, ("sm86",), "")
         (built,) = build_into(workdir, precision, target, BuildConfig(), on_message=print)
         weights, activations = built.info.weights_bytes / 2**20, built.info.activation_bytes / 2**20
-        assert f"| {precision.upper()} | {weights:.1f} MiB | {activations:.1f} MiB |" in readme
+        stated = find_row("docs/engines.md", precision.upper())
+        assert stated == (precision.upper(), f"{weights:.1f} MiB", f"{activations:.1f} MiB")
