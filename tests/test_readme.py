@@ -13,7 +13,7 @@ from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli.calibrate import command as calibrate
 from lfm_deploy.config import NAMED
-from lfm_deploy.deployment.deployment import export_into
+from lfm_deploy.deployment.deployment import DEFAULT_GPUS, export_into
 from lfm_deploy.deployment.profiling import compare_with_paper, profile_config
 from lfm_deploy.detectors.detector_contract import read_detector_contract
 from lfm_deploy.errors import DetectorError
@@ -57,6 +57,11 @@ def test_versions_are_those_that_are_required():
     for row in find_tables("docs/engines.md")[2][1:]:
         name, oldest = re.match(r"`(.*)`, ([\d.]+) or newer", row[2]).groups()
         assert ".".join(map(str, _OLDEST[name])) == oldest
+
+
+def test_gpus_that_are_not_named_are_those_of_the_default():
+    first, second, third = DEFAULT_GPUS
+    assert f"they are for {first}, {second} and {third}." in read_flowing("docs/engines.md")
 
 
 def test_the_budget_and_the_sample_are_the_defaults():
@@ -141,8 +146,10 @@ def test_every_figure_lies_in_its_interval():
 
 def test_the_figures_of_readme_are_those_of_the_pages():
     text = read_flowing("README.md")
-    as_it_is, jpeg = (find_row("docs/verification.md", name) for name in ("the file as it is", "JPEG, quality 98"))
+    names = ("the file as it is", "JPEG, quality 98", "scaled by 0.5")
+    as_it_is, jpeg, scaled = (find_row("docs/verification.md", name) for name in names)
     found, left = (row[3].split()[0] for row in (as_it_is, jpeg))
+    assert f"of photographs scaled by 0.5, it calls {scaled[4].split()[0]} % fake" in text
     assert (
         f"After one JPEG of quality 98, the published checkpoint finds {left} % of the fakes instead of {found} %"
         in text
