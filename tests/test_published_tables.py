@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from documentation import read_flowing
 from sklearn.metrics import average_precision_score
 
 from lfm_deploy.suites import GROUPS, describe_suites
@@ -171,8 +172,8 @@ def test_sigmoids_tie_where_the_papers_do():
     assert average_precision_of_sigmoids(logits, labels) < average_precision_score(labels, logits)
 
 
-def test_the_papers_average_precision_is_that_of_readme(shared):
-    """README says what AP over float32 sigmoids is on these pictures, from the authors' own logits."""
+def test_the_papers_average_precision_is_that_of_the_page(shared):
+    """docs/verification.md says what AP over float32 sigmoids is on these pictures, from the authors' own logits."""
     by_set = {}
     with (shared / "wild" / "official_logits.csv").open() as file:
         for entry in csv.DictReader(file):
@@ -184,4 +185,4 @@ def test_the_papers_average_precision_is_that_of_readme(shared):
         if len({label for _, label in rows}) == 2
     ]
     assert len(found) == 7
-    assert round(100 * np.mean(found), 2) == 97.36
+    assert f"that gives {100 * np.mean(found):.2f}." in read_flowing("docs/verification.md")
