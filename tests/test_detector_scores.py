@@ -130,6 +130,14 @@ def test_a_class_of_which_it_refuses_all_is_an_error(workdir, describe, pictures
         run(workdir, tmp_path / "small", describe(fit=CROPPED))
 
 
+def test_a_set_of_one_class_of_which_it_refuses_all_is_an_error(workdir, describe, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "small")
+    (tmp_path / "small" / "tiles" / "0_real").mkdir(parents=True)
+    Image.new("RGB", (100, 300)).save(tmp_path / "small" / "tiles" / "0_real" / "narrow.png")
+    with pytest.raises(SuiteError, match=r"small/tiles: someone else's can judge 0 of 1 pictures"):
+        run(workdir, tmp_path / "small", describe(fit=CROPPED))
+
+
 def test_names_of_engines_are_taken(workdir, describe, pictures):
     with pytest.raises(DetectorError, match="'onnxruntime fp32' is the name of an engine here"):
         run(workdir, pictures, describe("onnxruntime fp32"))

@@ -254,12 +254,6 @@ def test_an_engine_that_cannot_run_here_is_an_error(small_workdir, pictures, no_
         measure_envelope(scorer, [make_tasks(suites[0], published_reading(256, batch=4))])
 
 
-def test_a_tensorrt_engine_without_a_gpu_is_an_error_before_anything_is_scored(deployment, pictures, no_gpu):
-    chosen = choose(deployment, load_suites(pictures), "tensorrt-rtx fp16 sm86")
-    with pytest.raises(UnavailableError, match="no CUDA device"):
-        make_scorer(chosen, required=True)
-
-
 def _measure_for_ever(folder, path):
     conditions = [encode_jpeg(quality) for quality in range(1, 100)] * 1000
     with ScoreCache(path, print) as cache:

@@ -15,7 +15,7 @@ from export.graph import ExportConfig
 from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
 from lfm_deploy.deployment import lineup
 from lfm_deploy.deployment.deployment import export_into
-from lfm_deploy.errors import ArtifactError, ConfigError, ContractError, ImageError, SuiteError
+from lfm_deploy.errors import ArtifactError, ConfigError, ContractError, ImageError, SuiteError, UnavailableError
 from lfm_deploy.pictures import fingerprints
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import sample_tiles
@@ -359,6 +359,14 @@ def test_inputs_are_checked_before_scoring_begins(own_small, own_deployment, pic
         run(own_deployment, pictures, on_start=lambda: begun.append("deployment"))
     run(own_small, pictures, on_start=lambda: begun.append("small"))
     assert begun == ["small"]
+
+
+def test_an_engine_for_the_envelope_that_cannot_run_is_told_before_scoring_begins(deployment, pictures, no_gpu):
+    begun = []
+    asked = {"envelope": True, "envelope_engine": "tensorrt-rtx fp16 sm86", "on_start": lambda: begun.append(1)}
+    with pytest.raises(UnavailableError, match="no CUDA device"):
+        run(deployment, pictures, **asked)
+    assert begun == []
 
 
 def test_a_file_under_both_labels_is_told(own_small, own_pictures):
