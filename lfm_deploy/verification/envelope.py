@@ -48,15 +48,15 @@ def choose_envelope_engine(
     if not chosen:
         known = ", ".join(candidate.name for candidate in candidates)
         raise ConfigError(f"{workdir.path}: no engine {name!r} for the operating envelope; there are {known}")
-    check_size(chosen[0], suites)
+    check_pictures(chosen[0], suites)
     return chosen[0]
 
 
-def check_size(candidate: Candidate, suites: Sequence[Suite]) -> None:
-    """Refuse an engine that was made for pictures of another size than a suite asks for.
+def check_pictures(candidate: Candidate, suites: Sequence[Suite]) -> None:
+    """Refuse an engine that was made for other pictures than a suite asks for.
 
     Args:
-        candidate: engine from ``find_candidates``; the checkpoint takes any size.
+        candidate: engine from ``find_candidates``; the checkpoint has no contract and takes any.
         suites: suites that it is to judge.
 
     Raises:

@@ -21,7 +21,7 @@ from lfm_deploy.scoring.scorers import Scorer, plan_tasks, published_reading, ru
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import SuiteTasks, collect_scores, find_in_both, make_scorer, make_tasks
 from lfm_deploy.suites import Suite
-from lfm_deploy.verification.envelope import check_size, choose_envelope_engine, measure_envelope
+from lfm_deploy.verification.envelope import check_pictures, choose_envelope_engine, measure_envelope
 from lfm_deploy.verification.options import VerifyOptions
 from lfm_deploy.verification.results import EngineResult, Verification
 from lfm_deploy.verification.rows import EngineRun, describe_detector, describe_engine, describe_reference
@@ -68,7 +68,7 @@ def verify(
     options = options or VerifyOptions()
     candidates = find_candidates(workdir, options.device)
     for candidate in candidates:
-        check_size(candidate, suites)
+        check_pictures(candidate, suites)
     with ExitStack() as stack:
         opened = _open(stack, workdir, candidates, suites, options, on_warning)
         cache = opened.cache
