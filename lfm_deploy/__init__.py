@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from lfm_deploy.prediction.rows import Prediction
     from lfm_deploy.quantisation import Budget, Recipe
     from lfm_deploy.suites import load_suites
-    from lfm_deploy.verification.options import VerifyOptions
-    from lfm_deploy.verification.results import Verification
     from lfm_deploy.verification.verification import verify
+    from lfm_deploy.verification.verification_result import Verification
+    from lfm_deploy.verification.verify_options import VerifyOptions
     from lfm_deploy.workdir import Workdir
 
 _SOURCES = {
@@ -62,8 +62,8 @@ _SOURCES = {
     "lfm_deploy.prediction.rows": ("Prediction",),
     "lfm_deploy.exploration.specimens": ("draw_sample", "find_specimens"),
     "lfm_deploy.suites": ("load_suites",),
-    "lfm_deploy.verification.options": ("VerifyOptions",),
-    "lfm_deploy.verification.results": ("Verification",),
+    "lfm_deploy.verification.verify_options": ("VerifyOptions",),
+    "lfm_deploy.verification.verification_result": ("Verification",),
     "lfm_deploy.verification.verification": ("verify",),
     "lfm_deploy.workdir": ("Workdir",),
 }

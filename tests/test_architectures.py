@@ -19,8 +19,8 @@ from lfm_deploy.config import NPR, Backbone, ModelConfig, Pooling, Residual
 from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification.options import VerifyOptions
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 SIDE = 64

@@ -6,8 +6,8 @@ from lfm_deploy.artifacts import Precision
 from lfm_deploy.benchmark.benchmark import Benchmark, BenchSettings
 from lfm_deploy.benchmark.ceilings import Ceiling
 from lfm_deploy.benchmark.file_rates import FileFigures
+from lfm_deploy.benchmark.roofline_shares import find_work
 from lfm_deploy.benchmark.rounds import Effort
-from lfm_deploy.benchmark.shares import find_work
 from lfm_deploy.benchmark.sweep import Point, Sweep
 from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.report.bench_document import bound_of, make_bench_report

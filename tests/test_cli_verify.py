@@ -17,8 +17,8 @@ import pytest
 from lfm_deploy.cli import run
 from lfm_deploy.scoring.scorers import published_reading
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification.options import VerifyOptions
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
@@ -84,7 +84,7 @@ import json, sys
 from pathlib import Path
 from lfm_deploy.cli import run
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification.options import VerifyOptions
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.verification.verification import verify
 from lfm_deploy.workdir import Workdir
 

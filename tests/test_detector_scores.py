@@ -10,8 +10,8 @@ from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import DetectorError, SuiteError
 from lfm_deploy.report.document import make_report, scores_as_rows
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification.options import VerifyOptions
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 TOML = """

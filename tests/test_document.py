@@ -17,9 +17,9 @@ from lfm_deploy.suites import load_suites
 from lfm_deploy.suites.published import average_precision_of_sigmoids
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
-from lfm_deploy.verification.options import VerifyOptions
-from lfm_deploy.verification.results import EngineResult, Verification
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verification_result import EngineResult, Verification
+from lfm_deploy.verification.verify_options import VerifyOptions
 
 
 @pytest.fixture(scope="module")

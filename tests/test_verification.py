@@ -1,5 +1,4 @@
 import json
-import re
 import shutil
 from collections import Counter
 from contextlib import closing
@@ -15,7 +14,7 @@ from export.graph import ExportConfig
 from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
 from lfm_deploy.deployment import lineup
 from lfm_deploy.deployment.deployment import export_into
-from lfm_deploy.errors import ArtifactError, ConfigError, ContractError, ImageError, SuiteError, UnavailableError
+from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError, UnavailableError
 from lfm_deploy.pictures import fingerprints
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import sample_tiles
@@ -24,8 +23,8 @@ from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
-from lfm_deploy.verification.options import VerifyOptions
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 # 24 pictures can show no less.
@@ -400,18 +399,3 @@ def test_an_envelope_hashes_neither_the_workdir_nor_a_picture_again(own_small, p
     run(own_small, pictures, envelope=True)
     paths = [*pictures.glob("*/*/*.png"), own_small.graph(Precision.FP32)]
     assert looked == dict.fromkeys(paths, 1)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"device": "gpu"}, "device is 'gpu', expected cpu, cuda or cuda:N"),
-        ({"batch": 0}, "batch is 0, expected 1 picture or more at a time"),
-        ({"speed_seconds": -1.0}, "speed_seconds is -1.0, expected 0 to measure no speed, or more"),
-        ({"speed_seconds": float("nan")}, "speed_seconds is nan, expected 0"),
-        ({"envelope_engine": ORT}, "envelope_engine is 'onnxruntime fp32', which has no effect without envelope=True"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(values, message):
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        VerifyOptions(**values)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from lfm_deploy.benchmark.bench_worker import COMMAND
 from lfm_deploy.benchmark.file_rates import FileFigures, find_pictures, measure_files
+from lfm_deploy.benchmark.roofline_shares import EngineWork, find_work
 from lfm_deploy.benchmark.rounds import Effort
-from lfm_deploy.benchmark.shares import EngineWork, find_work
 from lfm_deploy.benchmark.sweep import Contender, Sweep, run_sweep
 from lfm_deploy.benchmark.workers import Values, Worker
 from lfm_deploy.errors import ConfigError, DeployError, InputError

@@ -19,9 +19,9 @@ from lfm_deploy.errors import GateError
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification.options import VerifyOptions
-from lfm_deploy.verification.results import Verification
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verification_result import Verification
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir, remove_reports
 from training.demonstration_data import write_calibration_tiles, write_test_tiles
 from training.recipe import read_recipe

@@ -20,8 +20,8 @@ from lfm_deploy.workdir import Workdir, remove_reports
 if TYPE_CHECKING:
     from lfm_deploy.contract import SizePolicy
     from lfm_deploy.suites import Suite
-    from lfm_deploy.verification.options import VerifyOptions
-    from lfm_deploy.verification.results import Verification
+    from lfm_deploy.verification.verification_result import Verification
+    from lfm_deploy.verification.verify_options import VerifyOptions
 
 _INTERRUPTED = 130
 _EXIT_CODES = {"passed": 0, "failed": 1, "undecided": 1, "nothing": 3}
@@ -90,7 +90,7 @@ def command(
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
     from lfm_deploy.suites import load_suites
-    from lfm_deploy.verification.options import VerifyOptions
+    from lfm_deploy.verification.verify_options import VerifyOptions
 
     keep_freed_memory()
     options = VerifyOptions(

@@ -9,7 +9,7 @@ from typing import Any
 from lfm_deploy.benchmark.benchmark import Benchmark
 from lfm_deploy.benchmark.ceilings import Ceiling
 from lfm_deploy.benchmark.file_rates import FileFigures
-from lfm_deploy.benchmark.shares import PointWork, Share
+from lfm_deploy.benchmark.roofline_shares import PointWork, Share
 from lfm_deploy.benchmark.sweep import Point
 from lfm_deploy.deployment.graph_work import Work
 from lfm_deploy.deployment.lineup import Candidate

@@ -21,11 +21,11 @@ from lfm_deploy.scoring.scorers import Scorer, plan_tasks, published_reading, ru
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import SuiteTasks, collect_scores, find_in_both, make_scorer, make_tasks
 from lfm_deploy.suites import Suite
+from lfm_deploy.verification.engine_rows import EngineRun, describe_detector, describe_engine, describe_reference
 from lfm_deploy.verification.envelope import check_pictures, choose_envelope_engine, measure_envelope
-from lfm_deploy.verification.options import VerifyOptions
-from lfm_deploy.verification.results import EngineResult, Verification
-from lfm_deploy.verification.rows import EngineRun, describe_detector, describe_engine, describe_reference
 from lfm_deploy.verification.speeds import measure_speeds
+from lfm_deploy.verification.verification_result import EngineResult, Verification
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:

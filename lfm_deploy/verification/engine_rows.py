@@ -14,8 +14,8 @@ from lfm_deploy.quantisation import Budget
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.verification.comparison import SuiteResult, compare_suite, measure_suite, without_calibration
 from lfm_deploy.verification.gates import judge_suite
-from lfm_deploy.verification.results import EngineResult
 from lfm_deploy.verification.speeds import find_memory
+from lfm_deploy.verification.verification_result import EngineResult
 
 if TYPE_CHECKING:
     from lfm_deploy.detectors.foreign import ForeignDetector

@@ -2,7 +2,7 @@ import pytest
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.benchmark.ceilings import Ceiling
-from lfm_deploy.benchmark.shares import find_work
+from lfm_deploy.benchmark.roofline_shares import find_work
 from lfm_deploy.benchmark.sweep import Point, Sweep
 from lfm_deploy.deployment.lineup import find_candidates
 
