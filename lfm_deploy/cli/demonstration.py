@@ -19,7 +19,9 @@ from lfm_deploy.errors import GateError
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification.verification import Verification, verify
+from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verification_result import Verification
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir, remove_reports
 from training.demonstration_data import write_calibration_tiles, write_test_tiles
 from training.recipe import read_recipe
@@ -104,8 +106,7 @@ def demonstrate(
     verification = verify(
         workdir,
         load_suites(data),
-        speed_seconds=0.5,
-        limits=DEMO_LIMITS,
+        VerifyOptions(speed_seconds=0.5, limits=DEMO_LIMITS),
         on_start=lambda: remove_reports(workdir, on_message),
         on_warning=on_message,
         on_progress=on_progress,

@@ -11,7 +11,7 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import Source, decode_picture
-from lfm_deploy.pictures.pipeline import read_groups
+from lfm_deploy.pictures.pipeline import Decoder, read_groups
 from lfm_deploy.pictures.sources import file_source, walk_images
 
 
@@ -75,6 +75,7 @@ def read_batches(
     config: ModelConfig | None = None,
     workers: int | None = None,
     to_source: Callable[[Path], Source] = file_source,
+    decode: Decoder | None = None,
 ) -> Iterator[ImageBatch]:
     """Read pictures in order, in threads of their own, while the caller works on the batch before.
 
@@ -88,9 +89,10 @@ def read_batches(
         config: as of ``read_image``.
         workers: threads; None is one for each core.
         to_source: what is decoded for a path, by the same name; the default is the file.
+        decode: decoder of other pictures than LFM's, of this size; None is ``decode_picture``.
     """
     sources = map(to_source, paths)
-    for group in read_groups(sources, size, batch=batch, config=config, workers=workers):
+    for group in read_groups(sources, size, batch=batch, config=config, workers=workers, decode=decode):
         skipped = [SkippedImage(Path(group.names[offset]), reason) for offset, reason in group.reasons.items()]
         for offsets, images in group.runs or [([], np.empty((0, 0, 0, 3), np.uint8))]:
             yield ImageBatch([group.start + offset for offset in offsets], images, skipped)

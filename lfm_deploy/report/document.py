@@ -20,7 +20,7 @@ from lfm_deploy.report.advice import advise
 from lfm_deploy.suites import GROUPS, Suite
 from lfm_deploy.suites.published import average_precision_of_sigmoids, published_table
 from lfm_deploy.verification.comparison import Against, SetResult, SuiteResult
-from lfm_deploy.verification.verification import EngineResult, Verification
+from lfm_deploy.verification.verification_result import EngineResult, Verification
 
 _FORMAT = "lfm-deploy report 3"
 

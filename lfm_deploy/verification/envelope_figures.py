@@ -22,8 +22,8 @@ class SetScores:
     """Logits of one test set after one condition.
 
     Attributes:
-        name: of the test set.
-        labels: ``(N,)``; 0 is real, 1 is fake.
+        name: name of the test set.
+        labels: int64 ``(N,)``; 0 is real, 1 is fake.
         logits: float32 ``(N,)``, finite.
     """
 
@@ -37,12 +37,12 @@ class SetFigures:
     """One test set after one condition; a figure is None where it is undefined.
 
     Attributes:
-        name: of the test set.
-        real, fake: how many pictures of each class were judged.
-        acc: share of right decisions.
-        ap: average precision of the fake class.
-        acc_fake: share of the fakes that are found.
-        fpr: share of the real pictures that are called fake.
+        name: name of the test set.
+        real, fake: number of pictures of each class that were judged.
+        acc: share of right decisions, a fraction.
+        ap: average precision of the fake class, a fraction.
+        acc_fake: share of the fakes that are found, a fraction.
+        fpr: share of the real pictures that are called fake, a fraction.
     """
 
     name: str
@@ -59,9 +59,9 @@ class SuiteFigures:
     """All test sets after one condition; a figure is None where it is undefined.
 
     Attributes:
-        acc, acc_real, acc_fake, ap: means over the test sets that have both classes.
+        acc, acc_real, acc_fake, ap: means, as fractions, over the test sets that have both classes.
         fpr: share of all real pictures that are called fake, those of sets without fakes among them.
-        sets: every test set.
+        sets: figures of every test set.
     """
 
     acc: Estimate | None
@@ -77,10 +77,10 @@ class ConditionResult:
     """How an engine decided after one condition.
 
     Attributes:
-        condition: what happened to the pictures.
-        pictures: how many were judged.
-        reasons: why others were skipped, and how many for each reason.
-        figures: of those that were judged.
+        condition: condition that the pictures were put under.
+        pictures: number of pictures that were judged.
+        reasons: number of pictures that were skipped, by reason.
+        figures: figures of the pictures that were judged.
     """
 
     condition: Condition
@@ -94,10 +94,10 @@ class Envelope:
     """How an engine decided after each condition.
 
     Attributes:
-        engine: its name in reports.
+        engine: name of the engine in reports.
         suites: names of the suites whose pictures were used.
-        conditions: one entry each, in the order asked for.
-        cached: how many logits were known from an earlier run.
+        conditions: results, one a condition, in the order asked for.
+        cached: number of logits that were known from an earlier run.
     """
 
     engine: str
@@ -122,10 +122,10 @@ def estimate_suite(
     """Figures of all test sets after one condition, with intervals.
 
     Args:
-        scores: of every test set; some may have lost a class, or all pictures.
-        threshold: a logit above it is fake.
-        rounds: of the resampling.
-        seed: of the resampling.
+        scores: scores of every test set; some may have lost a class, or all pictures.
+        threshold: logit above which a picture is fake.
+        rounds: number of rounds of the resampling.
+        seed: seed of the resampling.
     """
     judged = [part for part in scores if len(part.labels)]
     if not judged:
