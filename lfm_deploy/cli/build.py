@@ -87,7 +87,7 @@ def command(
 
     findings = None
     if precision == "int8":
-        from lfm_deploy.cli.quantise import quantise
+        from lfm_deploy.cli.int8 import quantise
 
         findings = quantise(workdir, target, budget, layers or "search", images, as_json)
     if target == "cpu":
