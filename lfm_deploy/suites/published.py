@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,36 @@ OWN_METHOD = "LFM"
 _SUMMARY = "3"
 
 Figures = Mapping[str, float | None]
+
+
+class PublishedRowValues(TypedDict):
+    """One method of a published table, as JSON has it.
+
+    Attributes:
+        method: name of the method in the paper.
+        acc: accuracy in per cent, by column; None where the paper has no legible figure.
+        ap: average precision in per cent, by column; None where the paper has no legible figure.
+        notes: sentences about the row.
+    """
+
+    method: str
+    acc: dict[str, float | None]
+    ap: dict[str, float | None]
+    notes: list[str]
+
+
+class PublishedValues(TypedDict):
+    """A published table, as JSON has it.
+
+    Attributes:
+        tables: numbers of the paper's tables that it was put together from.
+        sets: names of the columns: test sets, then ``"mean"``; of a group, its suites.
+        rows: methods; the published LFM is the last.
+    """
+
+    tables: list[str]
+    sets: list[str]
+    rows: list[PublishedRowValues]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +74,7 @@ class PublishedRow:
     ap: Figures
     notes: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PublishedRowValues:
         """Plain values for JSON."""
         return {"method": self.method, "acc": dict(self.acc), "ap": dict(self.ap), "notes": list(self.notes)}
 
@@ -66,7 +96,7 @@ class PublishedTable:
     columns: tuple[str, ...]
     rows: tuple[PublishedRow, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PublishedValues:
         """Plain values for JSON: tables, sets (the columns) and rows."""
         return {
             "tables": list(self.tables),
