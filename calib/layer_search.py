@@ -59,14 +59,9 @@ def search_layers(
     prepared = prepare_graph(reference, base, ranges, store, scorer.parts[CHOOSE], recipe)
     without_int8 = scorer.estimate(base, JUDGE)
     sensitivities = _measure_sensitivities(prepared, config.layers, scorer, on_progress)
-    trials: list[Trial] = []
-    base_broken = without_int8.broken(budget)
-    for index, layers in enumerate(asked if layers_asked == "all" or not base_broken else []):
-        on_progress("trying assignments", index, len(asked))
-        trials.append(_try(prepared, layers, _share(layers, counts), scorer, budget))
-        if not trials[-1].broken:
-            break
-    on_progress("trying assignments", len(asked), len(asked))
+    base_broken = bool(without_int8.broken(budget))
+    promising = asked if layers_asked == "all" or not base_broken else []
+    trials = _try_until_one_holds(promising, counts, prepared, scorer, budget, on_progress)
     held = bool(trials) and not trials[-1].broken and not base_broken
     layers = trials[-1].layers if held or layers_asked == "all" else ()
     model = make_final_graph(prepared, layers) if layers else None
@@ -86,19 +81,7 @@ def search_layers(
         logits=None if model is None else scorer.pairs(prepared, layers),
         model=model,
     )
-    if base_broken and layers_asked != "all":
-        raise BudgetError(
-            f"even the {recipe.base} graph breaks the budget {budget}: {'; '.join(base_broken)}; allow more with "
-            "--budget, or ship FP32",
-            result,
-        )
-    if model is None:
-        raise BudgetError(
-            f"{'no choice of INT8 layers' if layers_asked == 'search' else f'INT8 in {layers_asked} never'} holds the "
-            f"budget {budget} on {without_int8.pictures} pictures that chose nothing; ship FP16, allow more with "
-            "--budget, or calibrate on more pictures",
-            result,
-        )
+    _check_that_one_held(result)
     return result
 
 
@@ -116,6 +99,25 @@ def _measure_sensitivities(
     return found
 
 
+def _try_until_one_holds(
+    asked: Sequence[tuple[str, ...]],
+    counts: dict[str, int],
+    prepared: PreparedGraph,
+    scorer: LayerScorer,
+    budget: Budget,
+    on_progress: Progress,
+) -> list[Trial]:
+    """Trials in their order; the last one holds the budget, or none does."""
+    trials: list[Trial] = []
+    for index, layers in enumerate(asked):
+        on_progress("trying assignments", index, len(asked))
+        trials.append(_try(prepared, layers, _share(layers, counts), scorer, budget))
+        if not trials[-1].broken:
+            break
+    on_progress("trying assignments", len(asked), len(asked))
+    return trials
+
+
 def _try(prepared: PreparedGraph, layers: tuple[str, ...], share: float, scorer: LayerScorer, budget: Budget) -> Trial:
     first = scorer.estimate_layers(prepared, layers, CHOOSE)
     broken = first.broken(budget)
@@ -124,6 +126,24 @@ def _try(prepared: PreparedGraph, layers: tuple[str, ...], share: float, scorer:
         second = scorer.estimate_layers(prepared, layers, JUDGE)
         broken = second.broken(budget)
     return Trial(layers=layers, int8_share=share, chosen_by=first, judged_by=second, broken=tuple(broken))
+
+
+def _check_that_one_held(result: LayerChoice) -> None:
+    """Refuse a search that found nothing, unless every layer was asked for whatever comes out."""
+    budget, asked, base_broken = result.budget, result.layers_asked, result.base.broken(result.budget)
+    if base_broken and asked != "all":
+        raise BudgetError(
+            f"even the {result.recipe.base} graph breaks the budget {budget}: {'; '.join(base_broken)}; allow more "
+            "with --budget, or ship FP32",
+            result,
+        )
+    if result.model is None:
+        raise BudgetError(
+            f"{'no choice of INT8 layers' if asked == 'search' else f'INT8 in {asked} never'} holds the budget "
+            f"{budget} on {result.base.pictures} pictures that chose nothing; ship FP16, allow more with --budget, or "
+            "calibrate on more pictures",
+            result,
+        )
 
 
 def _choices(layers_asked: str, counts: dict[str, int]) -> list[tuple[str, ...]]:

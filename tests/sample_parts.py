@@ -99,6 +99,19 @@ def quantisation(recipe: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def engine_quantisation(recipe: str, within_budget: bool) -> dict[str, Any]:
+    described = quantisation(recipe)
+    return {
+        "recipe": recipe,
+        "layers": {layer: found["precision"] for layer, found in described["layers"].items()},
+        "int8_share": 0.67,
+        "ranges_sha256": "cd" * 32,
+        "budget": described["budget"],
+        "layers_asked": described["layers_asked"],
+        "within_budget": within_budget,
+    }
+
+
 def _flip_estimate(flips: float, views: int = 1, mean_error: float = 0.3) -> dict[str, Any]:
     return {
         "pictures": 64, "views": views, "flips": flips, "flips_error": 0.1, "acc": -0.012, "ap": None, "seen_flips": 0,

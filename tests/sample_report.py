@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sample_parts import envelope, estimate, published, quantisation, speeds
+from sample_parts import engine_quantisation, envelope, estimate, published, quantisation, speeds
 
 NASTY = "<script>alert(1)</script>|`x`\n.png"
 SETS = {
@@ -172,7 +172,9 @@ def _engine(name: str, pictures: list[Any], scores: dict[str, Any]) -> dict[str,
         "sha256": (file.encode().hex() * 8)[:64],
         "precision": precision,
         "place": place,
-        "quantisation": _quantisation(name) if int8 else None,
+        "quantisation": engine_quantisation(name.rpartition(" ")[2], name != "onnxruntime int8 tensorrt")
+        if int8
+        else None,
         "not_run": None if ran else "no CUDA device",
         "cached": len(pictures) if name == "onnxruntime fp32" else 0,
         "memory": {"kind": "host", "mib": 412.5, "what": "resident set of a process that ran batch 32"}
@@ -181,19 +183,6 @@ def _engine(name: str, pictures: list[Any], scores: dict[str, Any]) -> dict[str,
         "suites": suites,
         "gates": [] if kind != "engine" or not ran else _gates(name, suites),
         "speeds": speeds(name) if ran else [],
-    }
-
-
-def _quantisation(name: str) -> dict[str, Any]:
-    described = quantisation(name.rpartition(" ")[2])
-    return {
-        "recipe": described["recipe"],
-        "layers": {layer: found["precision"] for layer, found in described["layers"].items()},
-        "int8_share": 0.67,
-        "ranges_sha256": "cd" * 32,
-        "budget": described["budget"],
-        "layers_asked": described["layers_asked"],
-        "within_budget": name != "onnxruntime int8 tensorrt",
     }
 
 
