@@ -9,7 +9,9 @@ from typing import Any
 import onnx
 
 from calib.calibration import calibration_versions, load_pictures, require_raw_pixels
-from calib.layer_search import SearchResult, search_layers
+from calib.findings_schema import Findings
+from calib.layer_choice import LayerChoice
+from calib.layer_search import search_layers
 from calib.pictures import PictureStore
 from calib.ranges import Ranges, check_ranges, read_ranges
 from calib.search_findings import FINDINGS_FORMAT, read_findings
@@ -37,7 +39,7 @@ class QuantisedGraph:
     """
 
     path: Path
-    findings: dict[str, Any]
+    findings: Findings
     reused: bool
 
 
@@ -98,7 +100,7 @@ def quantise_into(
     return QuantisedGraph(path=path, findings=result.as_dict(), reused=False)
 
 
-def check_kernels(model: onnx.ModelProto, result: SearchResult) -> None:
+def check_kernels(model: onnx.ModelProto, result: LayerChoice) -> None:
     """Check that ONNX Runtime runs every INT8 layer in integers: its optimised graph has no float one too many.
 
     Raises:
@@ -126,7 +128,7 @@ def _search(
     budget: Budget,
     layers_asked: str,
     on_progress: Progress,
-) -> SearchResult:
+) -> LayerChoice:
     reference = onnx.load(workdir.graph(Precision.FP32))
     base = reference
     if recipe is Recipe.TENSORRT:
@@ -157,7 +159,7 @@ def _is_current(path: Path, wanted: GraphInfo, made_of: dict[str, Any]) -> bool:
     return same and replace(found, quantisation=None) == wanted
 
 
-def _describe(result: SearchResult, made_of: dict[str, Any]) -> Quantisation:
+def _describe(result: LayerChoice, made_of: dict[str, Any]) -> Quantisation:
     return Quantisation(
         recipe=result.recipe,
         layers={layer: "int8" if layer in result.layers else result.recipe.base for layer in result.multiply_adds},

@@ -60,14 +60,12 @@ class PreparedGraph:
     Attributes:
         model: computes what the graph computed that it was made from.
         config: what it was prepared by.
-        gains: of the input channels of each equalised layer.
         codes: int8 weights of the layers that have moments.
         scales: of those codes, one for each output channel.
     """
 
     model: onnx.ModelProto
     config: Int8Config
-    gains: dict[str, NDArray[np.float64]]
     codes: dict[str, NDArray[np.int8]]
     scales: dict[str, NDArray[np.floating]]
 
@@ -95,7 +93,7 @@ def prepare_int8(base: onnx.ModelProto, config: Int8Config) -> PreparedGraph:
         # The scale is rounded to the graph's type first, so that codes are chosen for the scale they will meet.
         scales[layer] = choose_scales(weight).astype(weight.dtype)
         codes[layer] = round_weights(weight, scales[layer], config.moments[layer] * np.outer(lift, lift))
-    return PreparedGraph(model=model, config=config, gains=gains, codes=codes, scales=scales)
+    return PreparedGraph(model=model, config=config, codes=codes, scales=scales)
 
 
 def make_int8_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typed_values import find_misfits
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.metrics.estimate import Estimate
@@ -12,6 +13,7 @@ from lfm_deploy.metrics.gate import judge_exactly, judge_interval
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.quantisation import Budget
 from lfm_deploy.report.document import make_report, scores_as_rows
+from lfm_deploy.report.schema import Report, ScoreRow
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import load_suites
 from lfm_deploy.suites.published import average_precision_of_sigmoids
@@ -38,6 +40,7 @@ def report(found):
 
 def test_it_is_json_and_says_where_its_figures_come_from(report):
     values = json.loads(json.dumps(report))
+    assert find_misfits(values, Report) == []
     assert values["environment"]["processor"]
     assert values["environment"]["threads"] >= 1
     assert {"torch", "onnxruntime"} <= set(values["environment"]["libraries"])
@@ -53,6 +56,7 @@ def test_what_was_not_run_is_never_shown_as_run(report, no_gpu):
 
 def test_every_logit_is_a_row(found):
     rows = scores_as_rows(found)
+    assert [misfit for row in rows for misfit in find_misfits(row, ScoreRow)] == []
     assert len(rows) == 3 * 24
     assert {row["label"] for row in rows} == {0, 1}
     assert {row["set"] for row in rows} == {"first", "second"}
@@ -129,6 +133,7 @@ def test_a_logit_that_is_no_number_is_null_in_json():
         gates=gates,
     )
     values = make_report(Verification(engines=(engine,)), device="cpu")
+    assert find_misfits(values, Report) == []
     (written,) = json.loads(json.dumps(values, allow_nan=False))["engines"]
     assert written["suites"][0]["against"]["flipped"][0]["logit"] is None
     assert written["suites"][0]["against"]["logit_error"]["max"] is None
@@ -163,6 +168,7 @@ def test_published_suites_have_the_papers_figures_and_a_group_has_its_own(found)
     assert [suite["published"]["tables"] for suite in values["suites"]] == [["VIII", "3"], ["1", "3"]]
     assert values["group"]["name"] == "gan"
     assert values["group"]["published"]["sets"] == list(names)
+    assert find_misfits(values, Report) == []
     assert make_report(replace(judged, suites=judged.suites[:1]), device="cpu")["group"] is None
 
 

@@ -369,11 +369,3 @@ def test_detectors_are_opened_by_their_files_and_have_names_of_their_own(describ
         open_detectors(paths)
     assert str(caught.value) == (f"{paths[2]}: name is 'first', as in {paths[0]}; give each a name of its own")
     assert open_detectors([]) == []
-
-
-def test_one_line_says_what_it_does(described, tmp_path):
-    Network(2).write(tmp_path / "network.onnx", sides=(40, 40))
-    cropped = {"layout": "NCHW", "dtype": "float32", "colour": "BGR", "fit": "none", "crop": 40, "too_small": "pad"}
-    found = described(cropped, {"meaning": "logits", "fake_index": 0}).describe()
-    assert found == "cropped to 40x40 (smaller ones: pad); float32 NCHW BGR; logits above 0 is fake"
-    assert described(GOOD, {"meaning": "softmax", "fake_index": 0}).describe().startswith("resized to 40x40; float32")

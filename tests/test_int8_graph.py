@@ -35,6 +35,11 @@ def test_a_graph_says_how_it_was_quantised(calibrated, wide_budget, recipe):
     assert info.checkpoint_sha256 == sha256_of_file(calibrated.checkpoint)
 
 
+def test_the_reference_graph_stays_as_it_is(calibrated, small_checkpoint):
+    info = read_graph_info(calibrated.graph(Precision.FP32))
+    assert (info.precision, info.quantisation) == (Precision.FP32, None)
+
+
 @pytest.mark.parametrize("recipe", list(Recipe))
 def test_the_graph_runs_like_any_other(calibrated, recipe):
     tiles = sample_tiles(64, 64, 48)

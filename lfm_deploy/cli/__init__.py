@@ -50,7 +50,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lfm-deploy")
-def cli() -> None:
+def commands() -> None:
     """Take LFM, a detector of generated images, from a checkpoint to engines that are proved to decide alike.
 
     \b
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; errors become one line on stderr and an exit code."""
     try:
-        code: Any = cli.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
+        code: Any = commands.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
     except DeployError as error:
         click.echo(f"Error: {error}", err=True)
         return error.exit_code

@@ -10,6 +10,7 @@ from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
+    from calib.findings_schema import Findings
     from engines.builder import BuildResult
     from engines.cpu_choice import CpuChoice
 
@@ -87,7 +88,7 @@ def command(
 
     findings = None
     if precision == "int8":
-        from lfm_deploy.cli.quantise import quantise
+        from lfm_deploy.cli.int8 import quantise
 
         findings = quantise(workdir, target, budget, layers or "search", images, as_json)
     if target == "cpu":
@@ -117,7 +118,7 @@ def command(
         _print_results(results)
 
 
-def _make_cpu_graph(workdir: Workdir, precision: Any, findings: dict[str, Any] | None, as_json: bool) -> None:
+def _make_cpu_graph(workdir: Workdir, precision: Any, findings: "Findings | None", as_json: bool) -> None:
     """The graph for the CPU, and what runs it fastest here."""
     from engines.cpu_choice import choose_cpu_settings
     from lfm_deploy.deployment.deployment import make_typed_graph

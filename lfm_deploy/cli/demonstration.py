@@ -8,7 +8,7 @@ from typing import Any
 
 from calib.calibration import calibrate_into
 from calib.int8_graph import quantise_into
-from calib.layer_search import BudgetError
+from calib.layer_choice import BudgetError
 from engines.build_progress import BuildProgress
 from engines.builder import BuildConfig, BuildResult
 from export.exporter import ProvedGraph

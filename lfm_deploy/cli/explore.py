@@ -24,6 +24,7 @@ from lfm_deploy.workdir import Workdir
 if TYPE_CHECKING:
     from lfm_deploy.contract import Contract
     from lfm_deploy.exploration.examples import Example
+    from lfm_deploy.report.exploration_schema import ExplorationReport, JudgedCounts
 
 _AUTO = "auto"
 
@@ -110,7 +111,7 @@ def check_output(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be used as a folder for what is drawn: no right to write into {nearest}")
 
 
-def write_exploration(folder: Path, report: dict[str, Any], examples: "list[Example]") -> list[Path]:
+def write_exploration(folder: Path, report: "ExplorationReport", examples: "list[Example]") -> list[Path]:
     """Draw everything, then write all files together.
 
     Raises:
@@ -183,23 +184,30 @@ def _spell(options: dict[str, Any]) -> str:
     return shown(shlex.join(words))
 
 
-def _print_summary(report: dict[str, Any]) -> None:
+def _print_summary(report: "ExplorationReport") -> None:
     from lfm_deploy.report.feature_texts import describe_result
     from lfm_deploy.report.tables import make_table
 
     headline, result = describe_result(report)
     table = make_table(headline, "test set")
-    columns = {"real": "real", "fake": "fake", "unlabelled": "no label", "right": "right", "wrong": "wrong"}
-    if not report["counts"]["unlabelled"]:
-        del columns["unlabelled"]
-    for heading in (*columns.values(), "silhouette"):
+    counts, unlabelled = report["counts"], report["counts"]["unlabelled"]
+    for heading in ("real", "fake", *(["no label"] if unlabelled else []), "right", "wrong", "silhouette"):
         table.add_column(heading, justify="right")
-    rows = report["sets"]
+    rows: list[tuple[str, JudgedCounts, float | None]] = [
+        (part["set"], part, part["silhouette"]) for part in report["sets"]
+    ]
     if len(rows) > 1:
-        rows = [*rows, {"set": "all", "silhouette": report["silhouette"]} | report["counts"]]
-    for row in rows:
-        score = "-" if row["silhouette"] is None else f"{row['silhouette']:.2f}"
-        table.add_row(row["set"], *(str(row[name]) for name in columns), score)
+        rows.append(("all", counts, report["silhouette"]))
+    for name, found, silhouette in rows:
+        figures = [
+            found["real"],
+            found["fake"],
+            *([found["unlabelled"]] if unlabelled else []),
+            found["right"],
+            found["wrong"],
+        ]
+        score = "-" if silhouette is None else f"{silhouette:.2f}"
+        table.add_row(name, *map(str, figures), score)
     table.caption = result
     make_console().print(table)
     if report["no_examples"]:

@@ -19,6 +19,7 @@ from lfm_deploy.workdir import Workdir, remove_reports
 
 if TYPE_CHECKING:
     from lfm_deploy.contract import SizePolicy
+    from lfm_deploy.report.schema import Report
     from lfm_deploy.suites import Suite
     from lfm_deploy.verification.verification_result import Verification
     from lfm_deploy.verification.verify_options import VerifyOptions
@@ -160,7 +161,7 @@ def _warn_of_pairs(found: "Verification") -> None:
         say(f"Warning: … and {len(found.in_both_classes) - _SHOWN_PAIRS} more such pairs, all in the report")
 
 
-def write_report(workdir: Workdir, report: dict[str, Any], found: Any) -> None:
+def write_report(workdir: Workdir, report: "Report", found: Any) -> None:
     """Write report.json, its views report.html, report.md and report.xml, and scores.csv together."""
     from lfm_deploy.atomic import write_together
     from lfm_deploy.report.document import scores_as_rows

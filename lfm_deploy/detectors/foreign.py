@@ -108,20 +108,6 @@ class ForeignDetector:
             found += [score if math.isfinite(score) else _NO_NUMBER for score in scores.tolist()]
         return found
 
-    def describe(self) -> str:
-        """What it does with a picture, in one line."""
-        taken, given = self.contract.input, self.contract.output
-        resized = {"none": "", "square": f"resized to {taken.resize}x{taken.resize}"}.get(
-            taken.fit, f"shorter side resized to {taken.resize}"
-        )
-        small = f" (smaller ones: {taken.too_small})" if taken.too_small else ""
-        cropped = f"cropped to {taken.crop}x{taken.crop}{small}" if taken.crop else ""
-        steps = [step for step in (resized, cropped) if step] or ["as it is"]
-        return (
-            f"{', '.join(steps)}; {taken.dtype} {taken.layout} {taken.colour}; {given.meaning} above "
-            f"{given.threshold:g} is fake"
-        )
-
     def close(self) -> None:
         """Drop the session."""
         self._session = None

@@ -1,6 +1,7 @@
 """A figure with its 95 % interval."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,20 @@ CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
 # Rounds that add the same numbers in another order differ by float64 rounding; that is no width.
 NO_WIDTH = 1e-9
+
+
+class EstimateValues(TypedDict):
+    """A figure as JSON has it.
+
+    Attributes:
+        value: figure, in its own unit.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +38,10 @@ class Estimate:
     def width(self) -> float:
         """Of the interval."""
         return self.high - self.low
+
+    def as_dict(self, factor: float = 1) -> EstimateValues:
+        """Plain values for JSON, times a factor: 100 makes per cent of a share."""
+        return {"value": factor * self.value, "low": factor * self.low, "high": factor * self.high}
 
 
 def resolution(pictures: float) -> float:

@@ -57,11 +57,6 @@ class Gate:
     need: int | None
     text: str
 
-    @property
-    def passed(self) -> bool:
-        """Whether it holds."""
-        return self.outcome is Outcome.HOLDS
-
 
 def judge_exactly(suite: str, name: str, value: float | None, limit: float) -> Gate:
     """A gate about the very pictures that were seen: there is no interval. What does not exist does not hold."""

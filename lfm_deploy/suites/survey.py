@@ -91,18 +91,18 @@ def survey_suites(
     specs = find_specs(str(name))
     if not specs or size is not None:
         return [
-            _survey(suite.name, suite.size, Path(name), None, list(suite.sets), on_progress)
+            _survey_suite(suite.name, suite.size, Path(name), None, list(suite.sets), on_progress)
             for suite in load_suites(name, data, size=size)
         ]
     found = []
     for spec in specs:
         place = data_folder(data) / spec.folder
         sets = [load_set(place / part, part) if (place / part).is_dir() else TestSet(part, ()) for part in spec.sets]
-        found.append(_survey(spec.name, spec.size, place, spec, sets, on_progress))
+        found.append(_survey_suite(spec.name, spec.size, place, spec, sets, on_progress))
     return found
 
 
-def _survey(
+def _survey_suite(
     name: str,
     size: SizePolicy,
     place: Path,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lfm_deploy.errors import MetricError
 from lfm_deploy.metrics.categories import CategoryResult, measure_categories
-from lfm_deploy.metrics.decisions import decisions
+from lfm_deploy.metrics.decisions import decide
 from lfm_deploy.metrics.engine_metrics import Metrics, Rounds
 from lfm_deploy.metrics.estimate import Estimate
 from lfm_deploy.metrics.paired import (
@@ -209,7 +209,7 @@ def compare_suite(
         raise MetricError(f"{suite}: a comparison needs the same pictures in the same order")
     mine = measure_suite(suite, scores, threshold, resampling=reference.resampling)
     labels = np.concatenate([part.labels for _, part in scores])
-    fake, expected = (decisions(_judged(result.logits), result.threshold) for result in (mine, reference))
+    fake, expected = (decide(_judged(result.logits), result.threshold) for result in (mine, reference))
     flips = np.flatnonzero(fake != expected)
     better = int((fake == (labels == 1))[flips].sum())
     return replace(

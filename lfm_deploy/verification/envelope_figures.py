@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lfm_deploy.metrics.engine_metrics import Metrics
-from lfm_deploy.metrics.estimate import Estimate
+from lfm_deploy.metrics.estimate import Estimate, EstimateValues
 from lfm_deploy.metrics.resampling import ROUNDS, SEED
 from lfm_deploy.metrics.summary import make_resampling, summarise
 from lfm_deploy.verification.conditions import Condition, describe_encoders
-
-_SET_FIGURES = ("acc", "ap", "acc_fake", "fpr")
-_FIGURES = ("acc", "acc_real", "acc_fake", "ap", "fpr")
+from lfm_deploy.verification.envelope_values import ConditionValues, EnvelopeValues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +102,7 @@ class Envelope:
     conditions: tuple[ConditionResult, ...]
     cached: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> EnvelopeValues:
         """Plain values for JSON; shares in per cent, null where undefined."""
         return {
             "engine": self.engine,
@@ -168,23 +165,33 @@ def _complement(estimate: Estimate | None) -> Estimate | None:
     return None if estimate is None else Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
 
 
-def _condition_values(result: ConditionResult) -> dict[str, Any]:
+def _condition_values(result: ConditionResult) -> ConditionValues:
+    figures = result.figures
     return {
         "name": result.condition.name,
         "what": result.condition.what,
-        **{name: _percent(getattr(result.figures, name)) for name in _FIGURES},
+        "acc": _percent(figures.acc),
+        "acc_real": _percent(figures.acc_real),
+        "acc_fake": _percent(figures.acc_fake),
+        "ap": _percent(figures.ap),
+        "fpr": _percent(figures.fpr),
         "pictures": result.pictures,
         "skipped": sum(result.reasons.values()),
         "reasons": [{"reason": reason, "pictures": count} for reason, count in result.reasons.items()],
         "sets": [
-            {"set": part.name, "real": part.real, "fake": part.fake}
-            | {name: _percent(getattr(part, name)) for name in _SET_FIGURES}
-            for part in result.figures.sets
+            {
+                "set": part.name,
+                "real": part.real,
+                "fake": part.fake,
+                "acc": _percent(part.acc),
+                "ap": _percent(part.ap),
+                "acc_fake": _percent(part.acc_fake),
+                "fpr": _percent(part.fpr),
+            }
+            for part in figures.sets
         ],
     }
 
 
-def _percent(estimate: Estimate | None) -> dict[str, float] | None:
-    if estimate is None:
-        return None
-    return {name: 100 * getattr(estimate, name) for name in ("value", "low", "high")}
+def _percent(estimate: Estimate | None) -> EstimateValues | None:
+    return None if estimate is None else estimate.as_dict(100)
