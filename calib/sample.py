@@ -26,7 +26,7 @@ def order_pictures(folder: Path, seed: int) -> dict[int | None, list[Sampled]]:
 
     Args:
         folder: flat, with class folders, or with categories.
-        seed: the same seed gives the same order on every machine.
+        seed: seed of the order, which is the same on every machine.
 
     Raises:
         SuiteError: the folder is missing or holds no picture.

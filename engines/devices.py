@@ -31,7 +31,7 @@ def split_devices(device: str) -> list[str]:
     """The devices of ``"cuda:0,cuda:1"``.
 
     Raises:
-        ConfigError: one is empty, or named twice.
+        ConfigError: a device is empty, or named twice.
     """
     devices = [part.strip() for part in device.split(",")]
     if "" in devices or len(set(devices)) != len(devices):

@@ -32,7 +32,13 @@ _SM_OF_CARD = {_normalised(card): sm for sm, cards in _CARDS.items() for card in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU in this machine: CUDA's index, its name, its compute capability such as ``"sm86"``."""
+    """A GPU in this machine: CUDA's index, its name, its compute capability such as ``"sm86"``.
+
+    Attributes:
+        index: CUDA's number of the GPU.
+        name: name of the GPU, such as ``"NVIDIA RTX A6000"``.
+        sm: compute capability, such as ``"sm86"``.
+    """
 
     index: int
     name: str

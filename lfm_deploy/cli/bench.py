@@ -1,4 +1,4 @@
-"""``lfm-deploy bench``."""
+"""``lfm-deploy bench``: how fast every engine is, and how close to the machine's limits."""
 
 import json
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""``lfm-deploy build``."""
+"""``lfm-deploy build``: typed ONNX files and TensorRT engines, or what runs fastest on this CPU."""
 
 from dataclasses import asdict
 from pathlib import Path

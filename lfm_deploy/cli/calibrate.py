@@ -1,4 +1,4 @@
-"""``lfm-deploy calibrate``."""
+"""``lfm-deploy calibrate``: activation ranges from pictures, for INT8."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

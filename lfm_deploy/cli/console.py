@@ -49,7 +49,7 @@ def choose_device(device: str | None, gpus: str | None) -> str | None:
     """The devices of ``--gpus``, else that of ``--device``.
 
     Raises:
-        click.UsageError: both are given.
+        click.UsageError: --gpus and --device are given together.
     """
     if gpus is None:
         return device

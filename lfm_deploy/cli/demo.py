@@ -1,4 +1,4 @@
-"""``lfm-deploy demo``."""
+"""``lfm-deploy demo``: the command's options and its closing table."""
 
 from pathlib import Path
 

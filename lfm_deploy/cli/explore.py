@@ -1,4 +1,4 @@
-"""``lfm-deploy explore``."""
+"""``lfm-deploy explore``: drawings of what the network makes of pictures."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def check_output(folder: Path) -> None:
     """Make sure, before minutes of work, that the folder can be written; nothing is made yet.
 
     Raises:
-        InputError: it is a file, or may not be written.
+        InputError: the folder is a file, or may not be written.
     """
     from lfm_deploy.errors import InputError
 
@@ -114,7 +114,7 @@ def write_exploration(folder: Path, report: dict[str, Any], examples: "list[Exam
     """Draw everything, then write all files together.
 
     Raises:
-        DeployError: they cannot be written; those of an earlier run stay as they were.
+        DeployError: a file cannot be written; the files of an earlier run stay as they were.
     """
     from lfm_deploy.atomic import finish_commits, write_together
     from lfm_deploy.errors import DeployError

@@ -1,4 +1,4 @@
-"""``lfm-deploy export``."""
+"""``lfm-deploy export``: from a checkpoint to an ONNX file that is proved equal to it."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``lfm-deploy inspect``."""
+"""``lfm-deploy inspect``: what a file or a workdir is, what made it, and whether it can run here."""
 
 from pathlib import Path
 

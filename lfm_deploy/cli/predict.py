@@ -1,4 +1,4 @@
-"""``lfm-deploy predict``."""
+"""``lfm-deploy predict``: verdicts on pictures, as a table, CSV or JSON lines."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""``lfm-deploy profile``."""
+"""``lfm-deploy profile``: parameters and multiply-adds, layer by layer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

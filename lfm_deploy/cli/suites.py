@@ -1,4 +1,4 @@
-"""``lfm-deploy suites``."""
+"""``lfm-deploy suites``: the published test suites, and a check of what is there of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""``lfm-deploy train``."""
+"""``lfm-deploy train``: a checkpoint, by the paper's protocol or by a recipe."""
 
 import os
 import signal

@@ -17,14 +17,14 @@ class Candidate:
     """A file that ought to run: the checkpoint, which comes first and is the reference, a graph or an engine.
 
     Attributes:
-        path: of the file.
-        name: in reports, unique in a workdir.
+        path: path of the file.
+        name: name in reports, unique in a workdir.
         place: runtime and device, the same for engines whose speeds can be compared.
-        precision: of its arithmetic.
-        device: where to run it; None leaves it to the kind of file.
-        contract: what pictures it takes; None for the checkpoint, which takes any.
+        precision: arithmetic of the candidate.
+        device: device to run on; None leaves it to the kind of file.
+        contract: contract that says which pictures the candidate takes; None for the checkpoint, which takes any.
         batches: smallest and largest batch of its profile.
-        quantisation: of an INT8 graph or engine.
+        quantisation: ranges, layers and budget of an INT8 graph or engine; None for others.
     """
 
     path: Path
@@ -46,7 +46,7 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
     """The checkpoint, every graph and every engine of a workdir, each checked to be whole and of one origin.
 
     Raises:
-        ArtifactError: one is damaged, foreign, or was made from another checkpoint or another graph.
+        ArtifactError: a file is damaged, foreign, or was made from another checkpoint or another graph.
     """
     found = [
         Candidate(

@@ -40,10 +40,11 @@ def pictures_for_change(change: Estimate, limit: float, pictures: int, effective
     Intervals shrink with the square root of the number of pictures, and what they can resolve with the number.
 
     Args:
-        change: of these pictures, a share.
+        change: share of these pictures that changed.
         limit: allowed, above 0.
-        pictures: how many there are.
-        effective: how many they are worth in the change, where their resolution counts; None where it does not.
+        pictures: number of pictures that were seen.
+        effective: number of pictures that these are worth in the change, where their resolution counts; None where it
+            does not.
 
     Returns:
         The number, at the present mixture of test sets; None where no number of pictures would do.

@@ -18,11 +18,11 @@ def load_suites(name: str | Path, data: Path | str | None = None, *, size: SizeP
     """A published suite, a group of them, or a folder or list of one's own.
 
     Args:
-        name: a suite or group, in any case; or the path of a folder that holds ``0_real`` and ``1_fake``, or whose
-            subfolders do, each a test set; categories may stand between a test set and its classes; or the path of a
-            list, a ``.csv`` file, as of ``load_list``.
-        data: where the published suites lie, as ``<suite>/<test set>/[category/]{0_real,1_fake}/``; None takes the
-            environment variable LFM_DATA, else ``data`` in the current folder.
+        name: name of a suite or group, in upper or lower case; or the path of a folder that holds ``0_real`` and
+            ``1_fake``, or whose subfolders do, each a test set; categories may stand between a test set and its
+            classes; or the path of a list, a ``.csv`` file with the header ``path,label[,set[,category]]``.
+        data: folder of the published suites, which lie there as ``<suite>/<test set>/[category/]{0_real,1_fake}/``;
+            None takes the environment variable LFM_DATA, else ``data`` in the current folder.
         size: size policy of a folder or list of one's own, 256 if None; published suites have their own.
 
     Raises:

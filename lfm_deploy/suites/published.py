@@ -34,8 +34,8 @@ class PublishedRow:
     """One method.
 
     Attributes:
-        method: its name in the paper.
-        acc, ap: per cent by column; None where the paper has no legible figure.
+        method: name of the method in the paper.
+        acc, ap: accuracy and average precision in per cent, by column; None where the paper has no legible figure.
         notes: about the row, each once.
     """
 
@@ -116,7 +116,7 @@ def published_table(suite_name: str) -> PublishedTable | None:
     has methods that the suite's table lacks. Notes say which, and where the two tables print different means.
 
     Args:
-        suite_name: as in ``describe_suites`` or a group.
+        suite_name: name of a suite or of a group.
 
     Returns:
         None where the paper has no such suite.
@@ -135,10 +135,10 @@ def compare_published(table: PublishedTable, own_acc: Figures, own_ap: Figures) 
     A mean over fewer sets than the paper's is another quantity: it is shown, and compared with nothing.
 
     Args:
-        table: from ``published_table``.
+        table: published figures, from ``published_table``.
         own_acc: accuracy in per cent by column, ``"mean"`` among them; for a group the mean of each suite, and
             ``"all"``. What has no column in the table is left out.
-        own_ap: average precision, likewise.
+        own_ap: average precision in per cent, by the same columns.
     """
     published = table.row()
     own = [{column: figures.get(column) for column in table.columns} for figures in (own_acc, own_ap)]
@@ -159,7 +159,7 @@ def average_precision_of_sigmoids(logits: NDArray[np.floating], labels: NDArray[
         A fraction in [0, 1].
 
     Raises:
-        MetricError: as of ``average_precision``.
+        MetricError: the lengths differ, a logit is not finite, or there is no fake to find.
     """
     with np.errstate(over="ignore"):  # far below 0 the exponential is infinite, and the sigmoid 0
         sigmoids = np.float32(1) / (np.float32(1) + np.exp(-logits.astype(np.float32)))
