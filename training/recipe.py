@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lfm_deploy.config import ModelConfig, Pooling
-from lfm_deploy.errors import ConfigError, DeployError
+from lfm_deploy.errors import ConfigError, DeployError, nearest
 from training.augmentation import Augmentation
 from training.regularizers import drop_probabilities
 
@@ -217,7 +217,9 @@ def _read_text(name: str) -> str:
         except UnicodeDecodeError:
             raise ConfigError(f"{name}: not text in UTF-8, so not a recipe; recipes are TOML files") from None
     if name not in list_recipes():
-        raise ConfigError(f"no recipe {name!r}; there are {_known()}, or give a file that ends in .toml")
+        close = nearest(name, list_recipes())
+        hint = f" (did you mean {close}?)" if close else ""
+        raise ConfigError(f"no recipe {name!r}{hint}; there are {_known()}, or give a file that ends in .toml")
     return (resources.files("training") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
 
 

@@ -31,14 +31,24 @@ _AUTO = "auto"
 @click.command("explore")
 @click.argument("pictures", metavar="PICTURES")
 @click.option("--data", type=FOLDER, help="Where the published suites lie.  [default: $LFM_DATA or ./data]")
-@click.option("--checkpoint", type=FILE, metavar="X.pth", help="The network.  [default: that of the workdir]")
+@click.option(
+    "--checkpoint", type=FILE, metavar="X.pth", help="Checkpoint of the network.  [default: that of the workdir]"
+)
 @click.option("--output", type=FOLDER, default=Path("explore"), show_default=True, help="Folder for what is drawn.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=500, show_default=True, help="Most pictures; a balanced sample."
+    "--limit",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Number of pictures at most; of more, a balanced sample is drawn.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of sample and t-SNE.")
-@click.option("--perplexity", default=_AUTO, show_default=True, metavar="auto|NUMBER", help="Of t-SNE.")
-@click.option("--maps", type=click.IntRange(0, 200), default=12, show_default=True, help="Pictures to look at closely.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the sample and of t-SNE."
+)
+@click.option("--perplexity", default=_AUTO, show_default=True, metavar="auto|NUMBER", help="Perplexity of t-SNE.")
+@click.option(
+    "--maps", type=click.IntRange(0, 200), default=12, show_default=True, help="Number of pictures to look at closely."
+)
 @workdir_option
 @json_option
 def command(

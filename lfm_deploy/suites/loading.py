@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from lfm_deploy.contract import SizePolicy
-from lfm_deploy.errors import SuiteError
+from lfm_deploy.errors import SuiteError, nearest
 from lfm_deploy.suites.catalogue import GROUPS, describe_suites, find_specs
 from lfm_deploy.suites.folders import load_folder, load_published
 from lfm_deploy.suites.labelled import Suite
@@ -43,8 +43,12 @@ def load_suites(name: str | Path, data: Path | str | None = None, *, size: SizeP
         return [load_folder(path, size or OWN_SIZE)]
     if path.suffix.lower() == LIST_SUFFIX:
         return [load_list(path, size or OWN_SIZE)]
-    known = ", ".join([spec.name for spec in describe_suites()] + list(GROUPS))
-    raise SuiteError(f"{name}: neither a folder nor a suite nor a list (.csv); suites and groups are {known}")
+    known = [spec.name for spec in describe_suites()] + list(GROUPS)
+    close = nearest(str(name), known)
+    hint = f" (did you mean {close}?)" if close else ""
+    raise SuiteError(
+        f"{name}: neither a folder nor a suite nor a list (.csv){hint}; suites and groups are {', '.join(known)}"
+    )
 
 
 def data_folder(data: Path | str | None) -> Path:
