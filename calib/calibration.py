@@ -49,8 +49,8 @@ def calibrate_into(
 
     Args:
         workdir: a folder that a checkpoint was exported into.
-        images: flat, with ``0_real/`` and ``1_fake/``, or with categories.
-        count: most pictures to take.
+        images: folder of pictures: flat, with ``0_real/`` and ``1_fake/``, or with categories.
+        count: number of pictures to take at most.
         seed: seed of the random sample; the same seed takes the same pictures.
         on_message: function that is given each line of text for people.
         on_progress: function that is given the name of a step, how much of it is done, and of how much.
@@ -100,7 +100,7 @@ def require_raw_pixels(graph: Path, info: GraphInfo) -> None:
     """Refuse a graph of normalised input, whose residuals are no whole grey levels.
 
     Raises:
-        ArtifactError: the message has the command that makes another.
+        ArtifactError: the graph takes normalised input; the message has the command that makes another.
     """
     if info.input is not InputForm.UINT8:
         raise ArtifactError(

@@ -140,7 +140,7 @@ def read_ranges(path: Path) -> Ranges:
     """The ranges of a workdir.
 
     Raises:
-        ArtifactError: there are none, or they are damaged.
+        ArtifactError: the file is missing or damaged.
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file, and INT8 needs it; run 'lfm-deploy calibrate IMAGES' first")

@@ -27,7 +27,7 @@ class CpuSettings:
         runtime: ``"onnxruntime"`` or ``"openvino"``.
         streams: pieces of a batch that run at the same time.
         threads: CPU threads of each session.
-        piece: most pictures in a piece.
+        piece: number of pictures in a piece at most.
         arithmetic: ``"as written"``, or ``"bf16"`` to multiply in bfloat16 what the graph has in floating point.
     """
 

@@ -18,7 +18,7 @@ class Engine(Protocol):
     """A detector that is ready to judge pictures.
 
     Attributes:
-        name: short and unique in a report, such as ``"onnxruntime fp16"``.
+        name: name in reports, short and unique there, such as ``"onnxruntime fp16"``.
         runtime: ``"pytorch"``, ``"onnxruntime"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
         precision: ``"fp32"`` or ``"fp16"``.
         device: ``"cpu"`` or ``"cuda:0"``.

@@ -59,7 +59,7 @@ class PreparedGraph:
     """A typed graph, equalised, with the integers that each layer's weights would become.
 
     Attributes:
-        model: computes what the graph computed that it was made from.
+        model: graph that computes what the graph computed that it was made from.
         config: settings that the graph was prepared with.
         gains: factors of the input channels of each equalised layer, by its name.
         codes: int8 weights of the layers that have moments.

@@ -19,9 +19,9 @@ class Window:
     Attributes:
         name: name of the layer in the exported graph.
         kernel: side.
-        stride: step.
-        padding: zeros at every border.
-        inputs, outputs: channels; 0 for a pooling.
+        stride: step from one window to the next, in positions.
+        padding: number of zeros at every border.
+        inputs, outputs: number of channels in and out; 0 for a pooling.
     """
 
     name: str

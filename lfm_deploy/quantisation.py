@@ -60,7 +60,7 @@ class Budget:
             text: limits as ``"acc=0.2,ap=0.15,flips=0.7%"``; a limit that is left out keeps its default.
 
         Raises:
-            ConfigError: an unknown name, or no number.
+            ConfigError: a name is unknown, or a value is no number.
         """
         values: dict[str, float] = {}
         for item in text.split(","):

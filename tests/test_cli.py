@@ -73,7 +73,7 @@ def test_json_is_all_that_json_prints(call, deployment, pictures, small_checkpoi
     assert (code, len(json.loads(out))) == (0, 5)
     code, out, _ = call("inspect", "--json")
     kinds = [entry["kind"].split()[0] for entry in json.loads(out)["artifacts"]]
-    assert (code, kinds) == (0, ["checkpoint,", "ONNX", "engine"])
+    assert (code, kinds) == (0, ["checkpoint,", "ONNX", "engine", "report"])
 
 
 def test_brackets_stay_text(call):

@@ -32,6 +32,7 @@ _FRAGMENT = {
     *("takes", "take", "holds", "called", "asked", "let", "gives", "given", "means", "waits", "uses", "starts"),
     *("stays", "taken", "made", "is", "are", "was", "has", "can", "may", "naming", "stands", "seeds", "above"),
     *("puts", "queues", "capture", "keep", "add", "between", "not", "whatever", "begin", "judge", "read", "everything"),
+    *("seen", "about", "short", "allowed", "flat", "computes", "most", "all", "own", "one's", "each", "draw", "also"),
 }
 # A reason may open with a clause ("there is no such recipe"), but with nothing that stands for a noun elsewhere.
 _FRAGMENT_REASON = {

@@ -54,7 +54,7 @@ def join_processes(device: str | None) -> Iterator[tuple[Share, torch.device]]:
 
     Raises:
         UnavailableError: CUDA is asked for and not there.
-        ConfigError: the device is none of these.
+        ConfigError: the device is not a known one.
     """
     chosen = _find_device(device)
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():

@@ -56,7 +56,7 @@ def rank_based_linear_dropout(
         p_min: probability of dropping the smallest value.
         p_max: probability of dropping the largest value.
         rescale: whether the values that stay are divided by 1 - mean p, as dropout does.
-        uniforms: ``(N, C, k)`` in [0, 1) in place of draws; a value is dropped where its number is below p_i.
+        uniforms: floats ``(N, C, k)`` in [0, 1) in place of draws; a value is dropped where its number is below p_i.
 
     Returns:
         ``(N, C, k)``, the dtype of the values; a dropped value is 0.
@@ -79,10 +79,10 @@ def sample_random_k(
     """Values at k random positions of each channel, sorted.
 
     Args:
-        maps: ``(N, C, h, w)``.
+        maps: feature maps, floats ``(N, C, h, w)``.
         k: number of positions, all different.
         generator: random generator of the draws, on the device of the maps; None is torch's global one.
-        uniforms: ``(N, C, h * w)`` in place of draws; the positions of the k largest are taken.
+        uniforms: floats ``(N, C, h * w)`` in place of draws; the positions of the k largest are taken.
 
     Returns:
         ``(N, C, k)``, ascending along the last axis.

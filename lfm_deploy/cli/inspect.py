@@ -72,7 +72,7 @@ def inspect_workdir(workdir: Workdir, as_json: bool) -> None:
         InputError: the folder is not a workdir.
         ArtifactError: an artifact is damaged or stale; the table is printed before.
     """
-    from lfm_deploy.cli.overview import CURRENT, list_holdings, suggest_steps
+    from lfm_deploy.cli.overview import CURRENT, STALE, list_holdings, suggest_steps
 
     holdings = list_holdings(workdir)
     steps = suggest_steps(workdir, holdings)
@@ -81,8 +81,8 @@ def inspect_workdir(workdir: Workdir, as_json: bool) -> None:
     else:
         _print_workdir(workdir, holdings, steps)
     # A stale report stops no other command: it is to be made anew, as if it were missing.
-    refused = [holding for holding in holdings if holding.state != CURRENT and holding.kind != "report"]
-    broken = [f"{holding.path.name} is {holding.state}" for holding in refused]
+    fine = {"report": (CURRENT, STALE)}
+    broken = [f"{it.path.name} is {it.state}" for it in holdings if it.state not in fine.get(it.kind, (CURRENT,))]
     if broken:
         raise ArtifactError(f"{workdir.path}: {', '.join(broken)}; run the commands that are named above")
 

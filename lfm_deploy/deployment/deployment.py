@@ -61,7 +61,7 @@ def choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
         library: ``"tensorrt"`` or ``"tensorrt-rtx"``; None to choose.
 
     Raises:
-        UnavailableError: what was asked for cannot be built on this machine.
+        UnavailableError: the GPU or the library that was asked for cannot be built for on this machine.
     """
     try:
         here = find_gpu()

@@ -79,11 +79,11 @@ def choose_examples(
     are often of one set and alike. Of the wrong ones the worst come first, whatever their set.
 
     Args:
-        labels: ``N``; 0 is real, 1 is fake, None is unknown.
-        logits: ``(N,)``.
-        sets: ``N`` names of test sets.
-        threshold: a logit above it is fake.
-        count: most examples.
+        labels: label of each picture, ``N`` of them; 0 is real, 1 is fake, None is unknown.
+        logits: float32 or float64 ``(N,)``.
+        sets: name of each picture's test set, ``N`` of them.
+        threshold: logit above which a picture is fake.
+        count: number of examples at most.
 
     Returns:
         Indices into the list with their kind, kind by kind.

@@ -37,7 +37,7 @@ def accuracy_of_class(
     """Share of right decisions among the pictures of one class, in [0, 1].
 
     Raises:
-        MetricError: there is no picture of this class; else as ``accuracy``.
+        MetricError: there is no picture of this class, lengths differ, or a label is neither 0 nor 1.
     """
     _check(logits, labels)
     chosen = labels == label

@@ -20,8 +20,8 @@ def pictures_for_rate(rate: float, limit: float) -> int | None:
     """Pictures of which a share that is seen at this rate has an exact interval on one side of the limit.
 
     Args:
-        rate: seen, in [0, 1].
-        limit: allowed, in (0, 1).
+        rate: share that was seen, in [0, 1].
+        limit: share that is allowed, in (0, 1).
 
     Returns:
         The number; None where no number of pictures would do.
@@ -41,7 +41,7 @@ def pictures_for_change(change: Estimate, limit: float, pictures: int, effective
 
     Args:
         change: share of these pictures that changed.
-        limit: allowed, above 0.
+        limit: change that is allowed, above 0.
         pictures: number of pictures that were seen.
         effective: number of pictures that these are worth in the change, where their resolution counts; None where it
             does not.

@@ -45,7 +45,7 @@ class ResumableFile:
 
         Args:
             path: path of the file.
-            settings: all that rows depend on apart from the list, as values for JSON.
+            settings: values that rows depend on apart from the list, as JSON takes them.
             header: first bytes of the file.
             overwrite: whether to begin anew, whatever is there.
 

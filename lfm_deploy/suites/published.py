@@ -36,7 +36,7 @@ class PublishedRow:
     Attributes:
         method: name of the method in the paper.
         acc, ap: accuracy and average precision in per cent, by column; None where the paper has no legible figure.
-        notes: about the row, each once.
+        notes: remarks on the row, each once.
     """
 
     method: str
@@ -92,8 +92,10 @@ class PublishedComparison:
     """One's own figures under a published table.
 
     Attributes:
-        own_acc, own_ap: one's own, per cent by column; None for a column that one's run lacks.
-        delta_acc, delta_ap: own minus published LFM, in points; None where one of the two is missing.
+        own_acc, own_ap: accuracy and average precision of one's own run in per cent, by column; None for a column that
+            it lacks.
+        delta_acc, delta_ap: difference of one's own figures to the published LFM's, in points; None where one of the
+            two is missing.
     """
 
     own_acc: Figures
