@@ -18,7 +18,7 @@ class Window:
 
     Attributes:
         name: name of the layer in the exported graph.
-        kernel: side.
+        kernel: side of the kernel, in positions.
         stride: step from one window to the next, in positions.
         padding: number of zeros at every border.
         inputs, outputs: number of channels in and out; 0 for a pooling.
