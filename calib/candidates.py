@@ -18,7 +18,7 @@ def find_candidates(histogram: StreamingHistogram, levels: int) -> dict[str, tup
     """Named ranges ``(low, high)`` of one tensor.
 
     Args:
-        histogram: of its values.
+        histogram: histogram of the tensor's values.
         levels: integer steps between 0 and the largest value that is kept: 127 (int8) or 255 (uint8).
     """
     lowest, highest = min(histogram.lowest, 0.0), max(histogram.highest, 0.0)

@@ -30,7 +30,7 @@ class FlipEstimate:
     """How far an engine is from the float32 reference on some pictures.
 
     Attributes:
-        pictures, views: how many pictures, and how many ways each was looked at.
+        pictures, views: number of pictures, and number of ways in which each was looked at.
         flips: estimated share of changed decisions, in per cent, and ``flips_error``, its standard error.
         acc: estimated change of accuracy in percentage points.
         ap: estimated change of average precision in points; None where only one class is there.
@@ -85,7 +85,7 @@ def estimate_change(
         logits: ``(views, N)``; several views of one picture, such as its mirror image, count as one picture.
         reference: float32 logits of the same views ``(views, N)``.
         labels: ``(N,)``; 0 is real, 1 is fake.
-        threshold: of the contract.
+        threshold: the contract's threshold; a logit above it is fake.
     """
     views, pictures = reference.shape
     errors = (logits - reference).astype(np.float64)

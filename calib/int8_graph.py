@@ -1,4 +1,4 @@
-"""From ranges to an INT8 graph in a workdir: searched, stamped, and written together with what the search found."""
+"""Making the INT8 graph of a workdir from its ranges: layers are searched, and the findings are written beside it."""
 
 import json
 from collections.abc import Callable
@@ -33,8 +33,8 @@ class QuantisedGraph:
     """An INT8 graph in a workdir.
 
     Attributes:
-        path: of the ONNX file.
-        findings: what the search found, as in ``precision.json``.
+        path: path of the ONNX file.
+        findings: findings of the search, as ``precision.json`` holds them.
         reused: whether it was there already, made from the same inputs.
     """
 
@@ -59,12 +59,12 @@ def quantise_into(
 
     Args:
         workdir: a folder with an exported checkpoint and ranges.
-        recipe: for which machine.
-        budget: what must hold.
+        recipe: kind of machine that the graph is for: ``tensorrt`` or ``cpu``.
+        budget: limit that the INT8 graph must keep to.
         layers_asked: ``"search"``, or ``"all"`` for every layer, whatever comes out; such a graph is marked.
-        images: where the calibration pictures are now; None for where they were.
-        on_message: takes lines for people.
-        on_progress: called with what is done, how much, and of how much.
+        images: folder where the calibration pictures lie now; None for the folder that ``ranges.json`` names.
+        on_message: function that is given each line of text for people.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         ArtifactError: nothing was exported here, or the ranges are missing or stale, or a picture has changed.
@@ -104,7 +104,7 @@ def check_kernels(model: onnx.ModelProto, result: LayerChoice) -> None:
     """Check that ONNX Runtime runs every INT8 layer in integers: its optimised graph has no float one too many.
 
     Raises:
-        GateError: it has, so the graph would be slow without a word.
+        GateError: ONNX Runtime lacks an integer kernel for a layer, so the graph would be slow without a word.
     """
     kernels = count_kernels(model)
     in_float = len(result.multiply_adds) - len(result.layers)

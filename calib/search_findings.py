@@ -1,4 +1,4 @@
-"""How the INT8 graphs of a workdir came about, as the search wrote it down; read without loading what searches."""
+"""``precision.json``: what the search for INT8 layers found, read without loading the search itself."""
 
 import json
 from typing import cast

@@ -92,8 +92,11 @@ class Budget:
     def parse(cls, text: str) -> Self:
         """Read ``acc=0.2,ap=0.15,flips=0.7%``; what is not named keeps its default.
 
+        Args:
+            text: limits as ``"acc=0.2,ap=0.15,flips=0.7%"``; a limit that is left out keeps its default.
+
         Raises:
-            ConfigError: an unknown name, or no number.
+            ConfigError: a name is unknown, or a value is no number.
         """
         values: dict[str, float] = {}
         for item in text.split(","):
@@ -116,11 +119,11 @@ class Quantisation:
     """How an INT8 graph came about; inside the ONNX file and in the sidecars of engines built from it.
 
     Attributes:
-        recipe: for which machine.
+        recipe: kind of machine that the graph is for: ``tensorrt`` or ``cpu``.
         layers: precision of every convolution, in order: ``"int8"``, ``"fp16"`` or ``"fp32"``.
         int8_share: share of the convolutions' multiply-adds that are done in INT8, in [0, 1].
-        ranges_sha256: of the ``ranges.json`` that it was made with.
-        budget: what it was held to.
+        ranges_sha256: SHA-256 of the ``ranges.json`` that the graph was made with.
+        budget: limit that the graph was held to.
         layers_asked: ``"search"``, the layers that were asked for, or ``"all"`` where every layer was quantised
             whatever came out.
         within_budget: whether it held the budget on the calibration pictures that judged it.

@@ -72,8 +72,8 @@ def test_json_is_all_that_json_prints(call, deployment, pictures, small_checkpoi
     code, out, _ = call("suites", "--json")
     assert (code, len(json.loads(out))) == (0, 5)
     code, out, _ = call("inspect", "--json")
-    kinds = [entry["kind"].split()[0] for entry in json.loads(out)]
-    assert (code, kinds) == (0, ["checkpoint,", "ONNX", "engine"])
+    kinds = [entry["kind"].split()[0] for entry in json.loads(out)["artifacts"]]
+    assert (code, kinds) == (0, ["checkpoint,", "ONNX", "engine", "report"])
 
 
 def test_brackets_stay_text(call):
@@ -314,3 +314,38 @@ def test_an_interrupt_never_leaves_half_an_engine(deployment, tmp_path):
         sidecars = {path.name.removesuffix(".json") for path in (tmp_path / "deploy").glob("*.engine.json")}
         assert engines == sidecars
     assert interrupted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["exprot"], "No such command 'exprot'. Did you mean 'export'?"),
+        (["toaster"], "No such command 'toaster'."),
+        (["--vresion"], "No such option '--vresion'. Did you mean '--version'?"),
+        (["export", "--evidnce", "x.pth"], "No such option '--evidnce'. Did you mean '--evidence'?"),
+        (["export", "--jsn=1", "x.pth"], "No such option '--jsn'. Did you mean '--json'?"),
+        (["build", "-fp16"], "No such option '-fp16'. Did you mean '--fp16'?"),
+        (["build", "-p"], "No such option '-p'."),
+        (["bench", "--batches", "1"], "No such option '--batches'. Did you mean '--batch'?"),
+        (["predict", "x.png", "--format", "jsn"], "'jsn' is not one of 'table', 'csv', 'jsonl'. Did you mean 'jsonl'?"),
+        (["build", "--target", "toaster"], "'toaster' is not one of 'gpu', 'cpu'."),
+        (["suites", "--size", "nativ"], "'nativ' is not one of '256', 'native'. Did you mean 'native'?"),
+    ],
+)
+def test_a_mistyped_word_is_told_the_nearest(call, arguments, message):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[0].startswith("Usage: lfm-deploy")
+    assert err.splitlines()[-1].endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["suites", "difusion"], "'diffusion'"),
+        (["build", "--fp16", "--gpu", "RTX A600"], "'RTX A6000'"),
+        (["train", "--recipe", "papr"], "'paper'"),
+    ],
+)
+def test_a_mistyped_name_is_told_the_nearest_and_all_there_are(call, arguments, nearest):
+    says(call(*arguments), 2, f"(did you mean {nearest}?)")

@@ -40,13 +40,13 @@ class Demonstration:
     """What the demo made.
 
     Attributes:
-        checkpoint: what was trained, that of the last epoch: one photograph is too few to choose a better one by.
-        graph: the export with its proof.
-        engines: of FP16, and of INT8 where it held its budget.
-        without_int8: for each recipe that gave no INT8, why.
-        verification: over held-out photographs.
-        suite: their name.
-        seconds: that each step took.
+        checkpoint: path of the checkpoint of the last epoch; one photograph is too few to choose a better epoch by.
+        graph: exported graph with its proof.
+        engines: engines in FP16, and in INT8 where it held its budget.
+        without_int8: reason why there is no INT8, by recipe; only recipes that gave none have an entry.
+        verification: verification over held-out photographs.
+        suite: name of the suite that these photographs make.
+        seconds: wall time of each step in seconds, by its name.
     """
 
     checkpoint: Path
@@ -68,10 +68,10 @@ def demonstrate(
     """Make data, train, export, calibrate, build and verify; everything lies in the workdir afterwards.
 
     Args:
-        workdir: a folder of its own.
-        seed: of data and training.
-        on_message: takes lines for people.
-        on_progress: as of ``verify``.
+        workdir: folder of the demo's own.
+        seed: seed of data and training.
+        on_message: function that is given each line of text for people.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         UnavailableError: scikit-image or a library of the chain is not installed.

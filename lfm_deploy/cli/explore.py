@@ -1,4 +1,4 @@
-"""``lfm-deploy explore``."""
+"""``lfm-deploy explore``: drawings of what the network makes of pictures."""
 
 import json
 import os
@@ -32,14 +32,24 @@ _AUTO = "auto"
 @click.command("explore")
 @click.argument("pictures", metavar="PICTURES")
 @click.option("--data", type=FOLDER, help="Where the published suites lie.  [default: $LFM_DATA or ./data]")
-@click.option("--checkpoint", type=FILE, metavar="X.pth", help="The network.  [default: that of the workdir]")
+@click.option(
+    "--checkpoint", type=FILE, metavar="X.pth", help="Checkpoint of the network.  [default: that of the workdir]"
+)
 @click.option("--output", type=FOLDER, default=Path("explore"), show_default=True, help="Folder for what is drawn.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=500, show_default=True, help="Most pictures; a balanced sample."
+    "--limit",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Number of pictures at most; of more, a balanced sample is drawn.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of sample and t-SNE.")
-@click.option("--perplexity", default=_AUTO, show_default=True, metavar="auto|NUMBER", help="Of t-SNE.")
-@click.option("--maps", type=click.IntRange(0, 200), default=12, show_default=True, help="Pictures to look at closely.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the sample and of t-SNE."
+)
+@click.option("--perplexity", default=_AUTO, show_default=True, metavar="auto|NUMBER", help="Perplexity of t-SNE.")
+@click.option(
+    "--maps", type=click.IntRange(0, 200), default=12, show_default=True, help="Number of pictures to look at closely."
+)
 @workdir_option
 @json_option
 def command(
@@ -100,7 +110,7 @@ def check_output(folder: Path) -> None:
     """Make sure, before minutes of work, that the folder can be written; nothing is made yet.
 
     Raises:
-        InputError: it is a file, or may not be written.
+        InputError: the folder is a file, or may not be written.
     """
     from lfm_deploy.errors import InputError
 
@@ -115,7 +125,7 @@ def write_exploration(folder: Path, report: "ExplorationReport", examples: "list
     """Draw everything, then write all files together.
 
     Raises:
-        DeployError: they cannot be written; those of an earlier run stay as they were.
+        DeployError: a file cannot be written; the files of an earlier run stay as they were.
     """
     from lfm_deploy.atomic import finish_commits, write_together
     from lfm_deploy.errors import DeployError

@@ -16,7 +16,7 @@ def quantise(
     """Make the INT8 graph of a target and print what the search found; also where it found nothing.
 
     Raises:
-        BudgetError: after its table.
+        BudgetError: no graph keeps to the budget; the table is printed before.
     """
     from calib.int8_graph import quantise_into
     from calib.layer_choice import BudgetError

@@ -36,6 +36,12 @@ def export_into(
 ) -> ProvedGraph:
     """Export a checkpoint: ``lfm.pth``, its copy, and ``lfm.onnx`` appear together, after the proof.
 
+    Args:
+        workdir: folder of the deployment; made where it is missing.
+        checkpoint: path of the ``.pth`` file.
+        config: size policy, input form and other choices of the export.
+        on_message: function that is given each line of text for people.
+
     Raises:
         CheckpointError: the file is not a checkpoint of LFM.
         BuildError, GateError: the graph is not what it must be; nothing is written.
@@ -55,7 +61,7 @@ def choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
         library: ``"tensorrt"`` or ``"tensorrt-rtx"``; None to choose.
 
     Raises:
-        UnavailableError: what was asked for cannot be built on this machine.
+        UnavailableError: the GPU or the library that was asked for cannot be built for on this machine.
     """
     try:
         here = find_gpu()
@@ -118,11 +124,11 @@ def build_into(
 
     Args:
         workdir: a folder that a checkpoint was exported into.
-        precision: of graph and engines; for INT8 the graph is there already, from ``quantise_into``.
-        target: from ``choose_target``.
+        precision: precision of graph and engines; for INT8 the graph is there already, from ``quantise_into``.
+        target: GPUs and library to build for, from ``choose_target``.
         config: batch profile and limits.
-        on_message: takes lines for people.
-        on_progress: takes the GPU and the step, as a build proceeds.
+        on_message: function that is given each line of text for people.
+        on_progress: function that is given the GPU and the step, as a build proceeds.
     """
     results = []
     workdir.require_checkpoint()

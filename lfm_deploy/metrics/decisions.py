@@ -11,7 +11,7 @@ def decide(logits: NDArray[np.floating], threshold: float = 0.0) -> NDArray[np.b
 
     Args:
         logits: ``(N,)``.
-        threshold: of the contract.
+        threshold: threshold of the contract; a logit above it is fake.
     """
     return np.asarray(logits > threshold)
 
@@ -22,7 +22,7 @@ def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer], threshol
     Args:
         logits: ``(N,)``.
         labels: ``(N,)``; 0 is real, 1 is fake.
-        threshold: of the contract.
+        threshold: threshold of the contract; a logit above it is fake.
 
     Raises:
         MetricError: there is no picture, lengths differ, or a label is neither 0 nor 1.

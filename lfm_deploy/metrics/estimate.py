@@ -50,7 +50,7 @@ def resolution(pictures: float) -> float:
     Were the true share of what was never seen larger, it would have been seen with a chance above 97.5 %.
 
     Args:
-        pictures: how many, or the effective number of a weighted mean; above 0.
+        pictures: number of pictures, or the effective number of a weighted mean; above 0.
     """
     return float(-np.expm1(np.log(_TAIL) / pictures))
 
@@ -59,8 +59,8 @@ def percentile_interval(value: float, rounds: NDArray[np.float64]) -> Estimate:
     """The percentile interval of resampled figures, widened to hold the figure itself where it lies outside.
 
     Args:
-        value: of the sample.
-        rounds: ``(R,)``, of each resampled sample.
+        value: figure of the sample.
+        rounds: float64 ``(R,)``, the figure of each resampled sample.
     """
     low, high = np.quantile(rounds, (_TAIL, 1 - _TAIL))
     return Estimate(value, min(value, float(low)), max(value, float(high)))
@@ -73,9 +73,9 @@ def share_interval(value: float, rounds: NDArray[np.float64], pictures: float) -
     errors are, the number of pictures is not.
 
     Args:
-        value: of the sample.
-        rounds: ``(R,)``, of each resampled sample.
-        pictures: how many it rests on.
+        value: figure of the sample, in [0, 1].
+        rounds: float64 ``(R,)``, the figure of each resampled sample.
+        pictures: number of pictures that the figure rests on.
     """
     found = percentile_interval(value, rounds)
     if found.width > NO_WIDTH:
@@ -90,8 +90,8 @@ def reversed_interval(value: float, rounds: NDArray[np.float64]) -> Estimate:
     lies above the truth. The calibration error is such a figure: noise in a bin counts as error whatever its sign.
 
     Args:
-        value: of the sample, 0 or above.
-        rounds: ``(R,)``, of each resampled sample.
+        value: figure of the sample, 0 or above.
+        rounds: float64 ``(R,)``, the figure of each resampled sample.
     """
     low, high = np.quantile(rounds, (_TAIL, 1 - _TAIL))
     return Estimate(value, max(0.0, min(value, float(2 * value - high))), max(value, float(2 * value - low)))

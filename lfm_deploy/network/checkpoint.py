@@ -27,11 +27,11 @@ class _PublishedLayout:
     """The keys of a network in the files that its authors publish.
 
     Attributes:
-        title: of the network.
-        config: its architecture; that LFM's values come in descending order is a fact of its file.
-        prefixes: of the keys there, with ours; the first that fits counts.
+        title: name of the network, for people.
+        config: architecture of the network; that LFM's values come in descending order is a fact of its file.
+        prefixes: prefixes of the keys in the file, with ours; the first that fits counts.
         kernels: whether NPR is in the file too, as one-hot convolutions.
-        example: a few keys, for messages.
+        example: some keys of the file, for messages.
     """
 
     title: str
@@ -75,12 +75,12 @@ class Checkpoint:
     """A trained network and what is known about it.
 
     Attributes:
-        config: the architecture.
+        config: architecture of the network.
         state: state dict of ``LFM(config)``, float32 on the CPU.
         layout: ``"published"`` or ``"lfm-deploy"``.
-        sha256: of the file that it was read from.
-        recipe: how it was trained, as far as it says.
-        metrics: what it reached in training, as far as it says.
+        sha256: SHA-256 of the file that was read.
+        recipe: values of the training recipe, as far as the file has them.
+        metrics: figures that were reached in training, as far as the file has them.
     """
 
     config: ModelConfig
@@ -100,6 +100,9 @@ class Checkpoint:
 def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read a ``.pth`` file with ``weights_only=True``.
 
+    Args:
+        path: path of the ``.pth`` file.
+
     Raises:
         CheckpointError: the file is missing, empty, damaged, holds code, or is of another network; the
             message names the keys that are missing, unexpected or misshapen.
@@ -116,7 +119,14 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
 def write_checkpoint(
     path: Path | str, model: LFM, *, recipe: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
 ) -> None:
-    """Write our own layout, whole or not at all; ``recipe`` and ``metrics`` hold plain values."""
+    """Write a ``.pth`` file in our own layout, whole or not at all.
+
+    Args:
+        path: path of the file; a file there is overwritten.
+        model: network whose weights and architecture are written.
+        recipe: training recipe as plain values; None leaves it out.
+        metrics: figures reached in training as plain values; None leaves them out.
+    """
     content = {
         "format": FORMAT,
         "config": model.config.as_dict(),

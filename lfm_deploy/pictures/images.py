@@ -28,7 +28,7 @@ class ImageBatch:
     """Pictures of one size, in the order of the list that they come from.
 
     Attributes:
-        indices: of the pictures in that list.
+        indices: positions of the pictures in that list.
         images: uint8 ``(N, H, W, 3)``, RGB; N may be 0 where all were skipped.
         skipped: pictures near these in the list that could not be judged.
     """
@@ -50,15 +50,15 @@ def read_image(path: Path | str, size: SizePolicy = 256, config: ModelConfig | N
     counts.
 
     Args:
-        path: of the file.
+        path: path of the file.
         size: side in pixels to resize to, or ``"native"`` for the picture as it is.
-        config: of the network, for the smallest native size; the default is the published one.
+        config: architecture of the network, for the smallest native size; None is the published one.
 
     Returns:
         uint8 ``(H, W, 3)``.
 
     Raises:
-        ImageError: it cannot be read, or cannot be judged at this size; the message has path and reason.
+        ImageError: the file cannot be read, or cannot be judged at this size; the message has path and reason.
     """
     path = Path(path)
     try:
@@ -83,12 +83,12 @@ def read_batches(
     three batches are held, however long the list is.
 
     Args:
-        paths: of the pictures.
-        size: as of ``read_image``.
-        batch: most pictures in a batch.
-        config: as of ``read_image``.
-        workers: threads; None is one for each core.
-        to_source: what is decoded for a path, by the same name; the default is the file.
+        paths: paths of the pictures.
+        size: side in pixels to resize to, or ``"native"`` for the pictures as they are.
+        batch: number of pictures in a batch at most.
+        config: architecture of the network, for the smallest native size; None is the published one.
+        workers: decoding threads; None is one for each core.
+        to_source: function that returns the source to decode for a path, by the same name; the default is the file.
         decode: decoder of other pictures than LFM's, of this size; None is ``decode_picture``.
     """
     sources = map(to_source, paths)

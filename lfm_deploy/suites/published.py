@@ -64,9 +64,9 @@ class PublishedRow:
     """One method.
 
     Attributes:
-        method: its name in the paper.
-        acc, ap: per cent by column; None where the paper has no legible figure.
-        notes: about the row, each once.
+        method: name of the method in the paper.
+        acc, ap: accuracy and average precision in per cent, by column; None where the paper has no legible figure.
+        notes: remarks on the row, each once.
     """
 
     method: str
@@ -112,7 +112,7 @@ def published_table(suite_name: str) -> PublishedTable | None:
     has methods that the suite's table lacks. Notes say which, and where the two tables print different means.
 
     Args:
-        suite_name: as in ``describe_suites`` or a group.
+        suite_name: name of a suite or of a group.
 
     Returns:
         None where the paper has no such suite.
@@ -138,7 +138,7 @@ def average_precision_of_sigmoids(logits: NDArray[np.floating], labels: NDArray[
         A fraction in [0, 1].
 
     Raises:
-        MetricError: as of ``average_precision``.
+        MetricError: the lengths differ, a logit is not finite, or there is no fake to find.
     """
     with np.errstate(over="ignore"):  # far below 0 the exponential is infinite, and the sigmoid 0
         sigmoids = np.float32(1) / (np.float32(1) + np.exp(-logits.astype(np.float32)))
