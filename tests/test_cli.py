@@ -82,8 +82,8 @@ def test_brackets_stay_text(call):
     assert "<test set>/[category/]{0_real,1_fake}/" in out
 
 
-def test_the_target_cpu_is_the_typed_graph_alone(call, small_checkpoint, tmp_path):
-    call("export", small_checkpoint)
+@pytest.mark.usefixtures("own_tile_workdir", "quick_choice")
+def test_the_target_cpu_is_the_typed_graph_alone(call, tmp_path):
     code, out, _ = call("build", "--fp16", "--target", "cpu")
     assert (code, "lfm.fp16.onnx" in out) == (0, True)
     assert not list((tmp_path / "deploy").glob("*.engine"))
@@ -191,8 +191,8 @@ def test_inspect_says_whether_it_can_run_here(call, deployment, no_gpu, tmp_path
 
 
 @pytest.fixture
-def exported(call, small_checkpoint):
-    assert call("export", small_checkpoint, "--size", "64")[0] == 0
+def exported(own_tile_workdir, quick_choice):
+    """What 'export CHECKPOINT --size 64' made, in the folder ``deploy``."""
 
 
 WIDE = ("--budget", "acc=5,ap=5,flips=5%")
@@ -236,17 +236,19 @@ def test_a_budget_that_nothing_meets_is_exit_1_with_the_table_and_no_file(call, 
     assert (code, out) == (1, "")
 
 
-def test_int8_outside_its_budget_is_marked_and_verify_fails_it(call, exported, calibration_folder, tmp_path, no_gpu):
+def test_int8_outside_its_budget_is_marked_and_verify_fails_it(
+    call, small_workdir, calibration_folder, tmp_path, no_gpu
+):
     from PIL import Image
 
     from lfm_deploy.pictures.photographs import sample_tiles
 
+    shutil.copytree(small_workdir.path, tmp_path / "deploy")  # of 256 pixels, as verify needs it
     for index, tile in enumerate(sample_tiles(256, 256, 4)):
         home = tmp_path / "suite" / ("0_real", "1_fake")[index % 2]
         home.mkdir(parents=True, exist_ok=True)
         Image.fromarray(tile).save(home / f"{index}.png")
-    call("export", tmp_path / "deploy" / "lfm.pth")
-    call("calibrate", calibration_folder)
+    call("calibrate", calibration_folder, "--count", "32")
     budget = ("--layers", "all", "--budget", "acc=0,ap=0,flips=0")
     code, out, err = call("build", "--int8", "--gpu", "sm86", *budget)
     assert code == 0
@@ -261,9 +263,9 @@ def test_int8_outside_its_budget_is_marked_and_verify_fails_it(call, exported, c
     assert "OUTSIDE its budget" in " ".join(call("inspect")[1].split())
 
 
-def test_stale_ranges_are_exit_2_with_the_command(call, exported, calibration_folder, official_checkpoint):
+def test_stale_ranges_are_exit_2_with_the_command(call, exported, calibration_folder, other_checkpoint):
     call("calibrate", calibration_folder, "--count", "40", "--seed", "3")
-    call("export", official_checkpoint, "--size", "64")
+    assert call("export", other_checkpoint, "--size", "64")[0] == 0
     says(
         call("build", "--int8"),
         2,

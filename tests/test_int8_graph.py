@@ -76,10 +76,10 @@ def test_damaged_findings_are_made_anew(own_calibrated, wide_budget):
     json.loads(own_calibrated.precisions.read_text(), parse_constant=pytest.fail)
 
 
-def test_stale_ranges_are_refused_with_the_command(own_calibrated, official_checkpoint, wide_budget):
+def test_stale_ranges_are_refused_with_the_command(own_calibrated, other_checkpoint, wide_budget):
     from export.graph import ExportConfig
 
-    export_into(own_calibrated, official_checkpoint, ExportConfig(size=64), lambda _: None)
+    export_into(own_calibrated, other_checkpoint, ExportConfig(size=64), lambda _: None)
     with pytest.raises(
         ArtifactError, match=r"ranges.json: stale: they were measured with another checkpoint; run 'lfm"
     ):
