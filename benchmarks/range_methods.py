@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from calib.calibration import load_pictures
-from calib.layer_search import prepare
+from calib.graph_preparation import prepare_graph
 from calib.pictures import PictureStore
 from calib.ranges import CHOOSE, Ranges, read_ranges
 from calib.scoring import score_graph
@@ -91,7 +91,7 @@ def main(workdir: Path, suite: Path, images: Path | None) -> None:
             plain = prepare_int8(base, Int8Config(recipe=recipe, ranges=chosen))
             _add(table, recipe, method, "plain", judge.judge(make_int8_graph(plain, info.config.layers)))
             chooses = [index for index, picture in enumerate(ranges.pictures) if picture.part == CHOOSE]
-            prepared = prepare(reference, base, _only(ranges, recipe, method), calibration, chooses, recipe)
+            prepared = prepare_graph(reference, base, _only(ranges, recipe, method), calibration, chooses, recipe)
             _add(table, recipe, method, "prepared", judge.judge(make_int8_graph(prepared, info.config.layers)))
         for recipe in Recipe:
             graph = folder.graph(Precision.INT8, recipe)

@@ -37,7 +37,7 @@ class ActivationReader:
 
         Args:
             model: a graph that takes raw pixels.
-            tensors: names of what to read.
+            tensors: names of the inner tensors to read.
 
         Raises:
             UnavailableError: ONNX Runtime is not installed.
@@ -63,11 +63,12 @@ def collect_moments(
     """Mean of x x^T over input patches x of convolutions, each tensor clipped to its range.
 
     Args:
-        reader: of the inputs of the convolutions.
-        batches: pictures.
-        taps: side of the kernel that reads each tensor.
-        ranges: what of each tensor is kept; the upper end for each channel ``(C, 1, 1)``, or for all ``(1, 1, 1)``.
-        seed: patches are drawn at random.
+        reader: graph that gives the inputs of the convolutions.
+        batches: batches of pictures, uint8 ``(N, H, W, 3)``.
+        taps: side of the kernel that reads each tensor, in values, by the tensor's name.
+        ranges: lower and upper end to which each tensor is clipped, by its name; the upper end is one for each channel,
+            ``(C, 1, 1)``, or one for all, ``(1, 1, 1)``.
+        seed: seed of the random patches.
 
     Returns:
         By tensor, float64 ``(K, K)`` with K = channels x taps x taps, in the order of a convolution's weight.

@@ -49,11 +49,11 @@ def calibrate_into(
 
     Args:
         workdir: a folder that a checkpoint was exported into.
-        images: flat, with ``0_real/`` and ``1_fake/``, or with categories.
-        count: most pictures to take.
-        seed: of the sample.
-        on_message: takes lines for people.
-        on_progress: called with what is done, how much, and of how much.
+        images: folder of pictures: flat, with ``0_real/`` and ``1_fake/``, or with categories.
+        count: number of pictures to take at most.
+        seed: seed of the random sample; the same seed takes the same pictures.
+        on_message: function that is given each line of text for people.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         ArtifactError: nothing was exported here, or the graph takes normalised input.
@@ -100,7 +100,7 @@ def require_raw_pixels(graph: Path, info: GraphInfo) -> None:
     """Refuse a graph of normalised input, whose residuals are no whole grey levels.
 
     Raises:
-        ArtifactError: the message has the command that makes another.
+        ArtifactError: the graph takes normalised input; the message has the command that makes another.
     """
     if info.input is not InputForm.UINT8:
         raise ArtifactError(
@@ -113,7 +113,7 @@ def load_pictures(ranges: Ranges, folder: Path, config: ModelConfig, store: Pict
     """Read the pictures of a calibration again, in their order.
 
     Raises:
-        ArtifactError: one is missing, or its pixels are not those that were measured.
+        ArtifactError: a picture is missing, or its pixels are not those that were measured.
     """
     for picture in ranges.pictures:
         try:

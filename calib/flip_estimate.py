@@ -11,12 +11,12 @@ with label y, because an error towards "fake" helps fakes and hurts real picture
 the spread within a class. Average precision is estimated by giving each picture the errors of its neighbours in turn.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.findings_schema import FlipEstimateValues
 from lfm_deploy.metrics.decisions import average_precision, decision_flips
 from lfm_deploy.quantisation import Budget
 
@@ -30,7 +30,7 @@ class FlipEstimate:
     """How far an engine is from the float32 reference on some pictures.
 
     Attributes:
-        pictures, views: how many pictures, and how many ways each was looked at.
+        pictures, views: number of pictures, and number of ways in which each was looked at.
         flips: estimated share of changed decisions, in per cent, and ``flips_error``, its standard error.
         acc: estimated change of accuracy in percentage points.
         ap: estimated change of average precision in points; None where only one class is there.
@@ -62,21 +62,30 @@ class FlipEstimate:
         # Written so that NaN breaks the budget.
         return [f"{text} (allowed {limit:g} {unit})" for value, limit, text, unit in checks if not value <= limit]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> FlipEstimateValues:
         """Plain values for JSON; what is no number is None."""
-        return {name: as_number(value) for name, value in asdict(self).items()}
+        return {
+            "pictures": self.pictures,
+            "views": self.views,
+            "flips": as_number(self.flips),
+            "flips_error": as_number(self.flips_error),
+            "acc": as_number(self.acc),
+            "ap": as_number(self.ap),
+            "seen_flips": self.seen_flips,
+            "mean_error": as_number(self.mean_error),
+        }
 
 
 def estimate_change(
     logits: NDArray[np.floating], reference: NDArray[np.floating], labels: NDArray[np.integer], threshold: float
 ) -> FlipEstimate:
-    """FlipEstimate what an engine changes.
+    """Estimate what an engine changes.
 
     Args:
         logits: ``(views, N)``; several views of one picture, such as its mirror image, count as one picture.
         reference: float32 logits of the same views ``(views, N)``.
         labels: ``(N,)``; 0 is real, 1 is fake.
-        threshold: of the contract.
+        threshold: the contract's threshold; a logit above it is fake.
     """
     views, pictures = reference.shape
     errors = (logits - reference).astype(np.float64)

@@ -1,4 +1,4 @@
-"""From ranges to an INT8 graph in a workdir: searched, stamped, and written together with what the search found."""
+"""Making the INT8 graph of a workdir from its ranges: layers are searched, and the findings are written beside it."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,9 @@ from typing import Any
 import onnx
 
 from calib.calibration import calibration_versions, load_pictures, require_raw_pixels
-from calib.layer_search import SearchResult, search_layers
+from calib.findings_schema import Findings
+from calib.layer_choice import LayerChoice
+from calib.layer_search import search_layers
 from calib.pictures import PictureStore
 from calib.ranges import Ranges, check_ranges, read_ranges
 from calib.search_findings import FINDINGS_FORMAT, read_findings
@@ -32,13 +34,13 @@ class QuantisedGraph:
     """An INT8 graph in a workdir.
 
     Attributes:
-        path: of the ONNX file.
-        findings: what the search found, as in ``precision.json``.
+        path: path of the ONNX file.
+        findings: findings of the search, as ``precision.json`` holds them.
         reused: whether it was there already, made from the same inputs.
     """
 
     path: Path
-    findings: dict[str, Any]
+    findings: Findings
     reused: bool
 
 
@@ -58,12 +60,12 @@ def quantise_into(
 
     Args:
         workdir: a folder with an exported checkpoint and ranges.
-        recipe: for which machine.
-        budget: what must hold.
+        recipe: kind of machine that the graph is for: ``tensorrt`` or ``cpu``.
+        budget: limit that the INT8 graph must keep to.
         layers_asked: ``"search"``, or ``"all"`` for every layer, whatever comes out; such a graph is marked.
-        images: where the calibration pictures are now; None for where they were.
-        on_message: takes lines for people.
-        on_progress: called with what is done, how much, and of how much.
+        images: folder where the calibration pictures lie now; None for the folder that ``ranges.json`` names.
+        on_message: function that is given each line of text for people.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         ArtifactError: nothing was exported here, or the ranges are missing or stale, or a picture has changed.
@@ -99,11 +101,11 @@ def quantise_into(
     return QuantisedGraph(path=path, findings=result.as_dict(), reused=False)
 
 
-def check_kernels(model: onnx.ModelProto, result: SearchResult) -> None:
+def check_kernels(model: onnx.ModelProto, result: LayerChoice) -> None:
     """Check that ONNX Runtime runs every INT8 layer in integers: its optimised graph has no float one too many.
 
     Raises:
-        GateError: it has, so the graph would be slow without a word.
+        GateError: ONNX Runtime lacks an integer kernel for a layer, so the graph would be slow without a word.
     """
     kernels = count_kernels(model)
     in_float = len(result.multiply_adds) - len(result.layers)
@@ -127,7 +129,7 @@ def _search(
     budget: Budget,
     layers_asked: str,
     on_progress: Progress,
-) -> SearchResult:
+) -> LayerChoice:
     reference = onnx.load(workdir.graph(Precision.FP32))
     base = reference
     if recipe is Recipe.TENSORRT:
@@ -158,7 +160,7 @@ def _is_current(path: Path, wanted: GraphInfo, made_of: dict[str, Any]) -> bool:
     return same and replace(found, quantisation=None) == wanted
 
 
-def _describe(result: SearchResult, made_of: dict[str, Any]) -> Quantisation:
+def _describe(result: LayerChoice, made_of: dict[str, Any]) -> Quantisation:
     return Quantisation(
         recipe=result.recipe,
         layers={layer: "int8" if layer in result.layers else result.recipe.base for layer in result.multiply_adds},

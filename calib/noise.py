@@ -17,10 +17,10 @@ def measure_snr(
     """Signal-to-noise ratio in dB of what each layer reads, with everything in front of it quantised.
 
     Args:
-        prepared: from ``prepare_int8``.
+        prepared: graph from ``prepare_int8``.
         layers_in_int8: names of the convolutions that are.
         store: calibration pictures.
-        indices: those to measure on.
+        indices: positions in the store of the pictures to measure on.
 
     Returns:
         By layer; infinite where not one value changes.

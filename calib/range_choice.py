@@ -65,8 +65,8 @@ def measure_tensors(
         base: the float32 graph.
         config: the architecture.
         store: the pictures of a calibration.
-        chooses: those of them that choose.
-        on_progress: called with what is done, how much, and of how much.
+        chooses: positions in the store of the pictures that choose.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Returns:
         By name, in the order of the network.

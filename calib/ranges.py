@@ -22,9 +22,9 @@ class CalibrationPicture:
     """One picture that took part.
 
     Attributes:
-        path: below the folder of pictures, with forward slashes.
-        sha256: of its pixels under the contract, uint8 in C order.
-        label: 0 is real, 1 is fake; None where the folders do not say.
+        path: path below the folder of pictures, with forward slashes.
+        sha256: SHA-256 of the picture's pixels under the contract, uint8 in C order.
+        label: label of the picture: 0 is real, 1 is fake; None where the folders do not say.
         part: ``"choose"`` or ``"judge"``.
     """
 
@@ -39,15 +39,17 @@ class TensorRange:
     """What one tensor did on the pictures that choose.
 
     Attributes:
-        lowest, highest: its extreme values.
+        lowest, highest: smallest and largest value that the tensor took.
         channel_highest: largest value of each channel.
         histogram: counts in equal bins from ``histogram_low`` to ``histogram_high``.
         histogram_low, histogram_high: outer edges of the histogram.
-        candidates: for each recipe the ranges that were tried, by name.
-        errors: for each recipe and candidate the mean |Δlogit| when this tensor alone is quantised so.
-        choice: for each recipe the name of the candidate with the smallest error.
-        parts: for each recipe that writes loud channels in parts, in how many each channel is written.
-        channel_ranges: for each recipe that gives every channel a range of its own, these ``(C, 2)``.
+        candidates: ranges that were tried, by recipe and by the candidate's name.
+        errors: mean |Δlogit| when this tensor alone is quantised so, by recipe and candidate.
+        choice: name of the candidate with the smallest error, by recipe.
+        parts: number of parts in which each channel is written ``(C,)``, by recipe; only recipes that write loud
+            channels in parts have an entry.
+        channel_ranges: lower and upper end of each channel ``(C, 2)``, by recipe; only recipes that give every channel
+            a range of its own have an entry.
     """
 
     lowest: float
@@ -72,15 +74,15 @@ class Ranges:
     """Activation ranges with provenance.
 
     Attributes:
-        onnx_sha256: of the ``lfm.onnx`` whose tensors these are.
-        checkpoint_sha256: of the checkpoint behind it.
-        contract: under which pictures were read.
-        contract_sha256: of the contract as JSON.
+        onnx_sha256: SHA-256 of the ``lfm.onnx`` whose tensors were measured.
+        checkpoint_sha256: SHA-256 of the checkpoint that was exported to that graph.
+        contract: contract under which the pictures were read.
+        contract_sha256: SHA-256 of the contract written as JSON.
         images: the folder of pictures, as it was given.
-        count, seed: as they were given.
-        pictures: what took part, in order.
-        tensors: by name, in the order of the network.
-        versions: of this project and the libraries that the values depend on.
+        count, seed: number of pictures that was asked for, and seed of the sample.
+        pictures: pictures that took part, in order.
+        tensors: range of each tensor, by its name, in the order of the network.
+        versions: versions of this project and of the libraries that the values depend on.
     """
 
     onnx_sha256: str
@@ -116,7 +118,7 @@ class Ranges:
         """Read what ``to_json`` wrote.
 
         Raises:
-            ArtifactError: it is damaged or of another format.
+            ArtifactError: the text is damaged or of another format.
         """
         try:
             values: Any = json.loads(text)
@@ -138,7 +140,7 @@ def read_ranges(path: Path) -> Ranges:
     """The ranges of a workdir.
 
     Raises:
-        ArtifactError: there are none, or they are damaged.
+        ArtifactError: the file is missing or damaged.
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file, and INT8 needs it; run 'lfm-deploy calibrate IMAGES' first")
@@ -149,14 +151,14 @@ def check_ranges(ranges: Ranges, path: Path, graph: Path, info: GraphInfo, versi
     """Refuse ranges that belong to another model, contract or version.
 
     Args:
-        ranges: what was read.
-        path: where from, for the message.
+        ranges: ranges that were read from a file.
+        path: path of that file, for the message.
         graph: the ``lfm.onnx`` that is about to be quantised.
-        info: what that graph says of itself.
-        versions: what ``Ranges.versions`` would be now.
+        info: metadata of the graph that is to be quantised.
+        versions: versions of the libraries now, as ``Ranges.versions`` keeps them.
 
     Raises:
-        ArtifactError: they are stale; the message has the command that renews them.
+        ArtifactError: the ranges are stale; the message has the command that renews them.
     """
     reasons = []
     if ranges.checkpoint_sha256 != info.checkpoint_sha256:

@@ -25,8 +25,8 @@ def order_pictures(folder: Path, seed: int) -> dict[int | None, list[Sampled]]:
     label, categories (the folders that pictures lie in) take turns, and inside a category the order is random.
 
     Args:
-        folder: flat, with class folders, or with categories.
-        seed: the same seed gives the same order on every machine.
+        folder: folder of pictures: flat, with class folders, or with categories.
+        seed: seed of the order, which is the same on every machine.
 
     Raises:
         SuiteError: the folder is missing or holds no picture.

@@ -22,10 +22,10 @@ def score_graph(
 
     Args:
         model: a graph that takes raw pixels.
-        pictures: under the graph's contract.
-        indices: which pictures.
-        mirrored: judge them mirrored left to right.
-        fuse_integers: as of ``open_session``.
+        pictures: store of pictures, read under the graph's contract.
+        indices: positions in the store of the pictures to judge.
+        mirrored: whether the pictures are judged mirrored left to right.
+        fuse_integers: whether ONNX Runtime looks for integer kernels; see ``open_session``.
 
     Raises:
         UnavailableError: ONNX Runtime is not installed.

@@ -12,8 +12,8 @@ class BuildProgress:
 
     Attributes:
         phase: the library's name for what it does.
-        nested: how many phases this one is inside of; 0 for the whole build.
-        done, steps: of this phase.
+        nested: number of phases that this one is inside of; 0 for the whole build.
+        done, steps: steps of this phase that are done, and all of its steps.
     """
 
     phase: str

@@ -52,7 +52,14 @@ class BuildConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """What a build made: engine, sidecar and log, and what the sidecar says."""
+    """What a build made: engine, sidecar and log, and what the sidecar says.
+
+    Attributes:
+        engine: path of the engine file.
+        sidecar: path of the JSON file beside it.
+        log: path of the build log.
+        info: contents of the sidecar.
+    """
 
     engine: Path
     sidecar: Path
@@ -75,11 +82,11 @@ def build_engine(
     Args:
         graph: typed ONNX file made by lfm-deploy.
         output: the engine file to write.
-        library: from ``load_library``.
+        library: library that builds, from ``load_library``.
         gpu: compute capability such as ``"sm86"``; for tensorrt it must be this machine's.
-        config: profile and limits.
+        config: batch profile and limits; None for the defaults of ``BuildConfig``.
         timing_cache: file of TensorRT's timing cache; tensorrt-rtx has none.
-        on_progress: called as the build proceeds, also from the library's own threads.
+        on_progress: function that is given each step as the build proceeds, also from the library's own threads.
 
     Raises:
         ArtifactError: the ONNX file is not ours.

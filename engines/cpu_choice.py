@@ -52,11 +52,11 @@ class Trial:
     """One way to run a graph, and how it did.
 
     Attributes:
-        settings: the way.
-        fps: pictures a second, the median of the rounds; None where it was not timed.
-        ratio, ratio_quartile: to the default of the same round, median and lower quartile.
-        max_error: largest |Δlogit| to the default.
-        rejected: why it was not timed, or not chosen; None for the choice.
+        settings: threads and streams that were tried.
+        fps: speed in pictures a second, the median of the rounds; None where it was not timed.
+        ratio, ratio_quartile: speed over that of the default settings in the same round, as median and lower quartile.
+        max_error: largest |Δlogit| to the default settings.
+        rejected: reason why these settings were not timed, or not chosen; None for the choice.
     """
 
     settings: CpuSettings
@@ -74,7 +74,14 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class CpuChoice:
-    """What was chosen for a graph, and everything that was tried."""
+    """What was chosen for a graph, and everything that was tried.
+
+    Attributes:
+        graph: path of the ONNX file.
+        chosen: settings that were chosen.
+        why: reason for the choice, in words.
+        tried: results of all settings that were tried.
+    """
 
     graph: Path
     chosen: CpuSettings
@@ -93,11 +100,11 @@ def choose_cpu_settings(
     """Measure the candidates for a graph and write the choice into ``cpu.json`` of the workdir.
 
     Args:
-        workdir: holds the graph; nobody else may write there meanwhile (``Workdir.lock``).
+        workdir: workdir that holds the graph; nobody else may write there meanwhile (``Workdir.lock``).
         graph: an ONNX file of this project.
-        rounds: how often each candidate has its turn.
-        seconds: least time of a turn.
-        on_progress: called with what is done, how much, and of how much.
+        rounds: number of turns that each candidate has.
+        seconds: least time of a turn, in seconds.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         ArtifactError: the graph, or a ``cpu.json`` that is there, is damaged.
@@ -170,7 +177,14 @@ def _open_candidates(
 def find_fault(
     logits: NDArray[np.floating], reference: NDArray[np.floating], precision: Precision, threshold: float
 ) -> str | None:
-    """Why logits ``(N,)`` are not exact enough to stand for the reference's; None where they are."""
+    """Why logits ``(N,)`` are not exact enough to stand for the reference's; None where they are.
+
+    Args:
+        logits: logits to judge, float32 or float64 ``(N,)``.
+        reference: logits of the default settings, float32 or float64 ``(N,)``.
+        precision: precision of the graph, which sets the tolerance.
+        threshold: threshold of the contract; a logit above it is fake.
+    """
     largest = float(np.abs(logits - reference).max())
     flips = len(decision_flips(logits, reference, threshold))
     # Written so that NaN is too far.

@@ -26,8 +26,8 @@ class CpuSettings:
     Attributes:
         runtime: ``"onnxruntime"`` or ``"openvino"``.
         streams: pieces of a batch that run at the same time.
-        threads: for each of them.
-        piece: most pictures in a piece.
+        threads: CPU threads of each session.
+        piece: number of pictures in a piece at most.
         arithmetic: ``"as written"``, or ``"bf16"`` to multiply in bfloat16 what the graph has in floating point.
     """
 
@@ -93,7 +93,7 @@ def read_choices(folder: Path) -> dict[str, Any] | None:
     """``cpu.json`` of a folder as plain values; None where there is none.
 
     Raises:
-        ArtifactError: it is damaged, or of another version.
+        ArtifactError: ``cpu.json`` is damaged, or of another version.
     """
     path = folder / FILE_NAME
     if not path.is_file():

@@ -19,7 +19,13 @@ LARGEST_CACHE = 32
 
 @dataclass(frozen=True, slots=True)
 class GraphKey:
-    """What is baked into a graph: shape of the input, addresses of input and output in GPU memory."""
+    """What is baked into a graph: shape of the input, addresses of input and output in GPU memory.
+
+    Attributes:
+        shape: shape of the input.
+        image_address: address of the input in GPU memory.
+        logit_address: address of the output in GPU memory.
+    """
 
     shape: tuple[int, ...]
     image_address: int
@@ -37,8 +43,8 @@ class GraphCache(Generic[Entry]):
         """An empty cache.
 
         Args:
-            largest: how many graphs are kept, and how many keys are remembered that have none yet.
-            discard: called with each graph that leaves.
+            largest: number of graphs that are kept at most, and of keys that are remembered without a graph.
+            discard: function that is given each graph that leaves the cache.
         """
         self._largest = largest
         self._discard = discard
@@ -98,7 +104,7 @@ class CapturedGraph:
     Attributes:
         runtime: cuda-python's runtime module.
         handle: CUDA's executable graph.
-        owner: what the graph was captured from; it must live, untouched, as long as the graph.
+        owner: object that the graph was captured from; it must live, untouched, as long as the graph.
     """
 
     runtime: Any
@@ -118,10 +124,10 @@ def capture_graph(runtime: Any, stream: Stream, work: Callable[[], bool], owner:
     """Capture what ``work`` queues on a stream, without running it.
 
     Args:
-        runtime: from ``load_runtime``.
-        stream: with nothing left to do.
-        work: queues on that stream alone, and says whether it could.
-        owner: what ``work`` uses and changes; the graph keeps it.
+        runtime: cuda-python's runtime module, from ``load_runtime``.
+        stream: CUDA stream with nothing left to do.
+        work: function that queues work on that stream alone, and returns whether it could.
+        owner: object whose memory ``work`` uses and changes; the graph keeps it alive.
 
     Raises:
         CaptureError: something in ``work`` cannot be captured; the stream is as before.

@@ -19,9 +19,9 @@ class MemoryPlan:
     """GPU memory of one engine at its largest batch, in bytes.
 
     Attributes:
-        weights: of the network.
-        activations: between its layers, for the largest batch and side of its profile.
-        buffers: for pictures and results, in all slots.
+        weights: bytes of the network's weights.
+        activations: bytes of the values between the layers, for the largest batch and side of the profile.
+        buffers: bytes of the buffers for pictures and results, in all slots.
     """
 
     weights: int
@@ -48,7 +48,7 @@ def plan_memory(info: EngineInfo, *, activations: int | None = None, weights: in
     """What an engine needs at its largest batch.
 
     Args:
-        info: its sidecar.
+        info: contents of the engine's sidecar.
         activations: bytes, as the loaded engine states them; None takes what the build log stated, or 0 if it did not.
         weights: bytes still to come; None takes what the build log stated, or else the size of the plan, which
             holds them.
@@ -74,15 +74,15 @@ def check_memory(path: Path, info: EngineInfo, plan: MemoryPlan, gpu: Gpu, free:
     """Refuse an engine that does not fit.
 
     Args:
-        path: of the engine.
-        info: its sidecar.
-        plan: from ``plan_memory``.
-        gpu: where it is to run.
+        path: path of the engine, for the message.
+        info: contents of the engine's sidecar.
+        plan: memory that the engine needs, from ``plan_memory``.
+        gpu: GPU that the engine is to run on.
         free: bytes of that GPU that nobody holds.
         total: bytes that it has.
 
     Raises:
-        UnavailableError: it does not fit; the message has the figures and what to do.
+        UnavailableError: the engine does not fit; the message has the figures and what to do.
     """
     if plan.total <= free:
         return

@@ -7,7 +7,7 @@ def parse_device(device: str) -> tuple[str, int]:
     """Kind and index of a device: ``("cpu", 0)``, or ``("cuda", N)``, where ``"cuda"`` is the first GPU.
 
     Raises:
-        ConfigError: the name is none of these.
+        ConfigError: the name is not that of a device.
     """
     kind, colon, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not index.isdecimal())):
@@ -19,7 +19,7 @@ def parse_gpu(device: str) -> int:
     """The index in ``"cuda"`` or ``"cuda:N"``.
 
     Raises:
-        ConfigError: the name is neither.
+        ConfigError: the name is not that of a GPU.
     """
     kind, index = parse_device(device)
     if kind != "cuda":
@@ -31,7 +31,7 @@ def split_devices(device: str) -> list[str]:
     """The devices of ``"cuda:0,cuda:1"``.
 
     Raises:
-        ConfigError: one is empty, or named twice.
+        ConfigError: a device is empty, or named twice.
     """
     devices = [part.strip() for part in device.split(",")]
     if "" in devices or len(set(devices)) != len(devices):

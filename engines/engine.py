@@ -18,13 +18,13 @@ class Engine(Protocol):
     """A detector that is ready to judge pictures.
 
     Attributes:
-        name: short and unique in a report, such as ``"onnxruntime fp16"``.
+        name: name in reports, short and unique there, such as ``"onnxruntime fp16"``.
         runtime: ``"pytorch"``, ``"onnxruntime"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
         precision: ``"fp32"`` or ``"fp16"``.
         device: ``"cpu"`` or ``"cuda:0"``.
         batch_range: smallest and largest batch that runs in one go; ``logits`` splits and takes any number.
-        contract: what pictures it takes and what its logit means.
-        config: the architecture.
+        contract: contract that says which pictures the engine takes and what its logit means.
+        config: architecture of the network.
     """
 
     @property
@@ -43,7 +43,13 @@ class Engine(Protocol):
     def config(self) -> ModelConfig: ...  # noqa: D102
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 ``(N,)`` of pictures uint8 ``(N, H, W, 3)``; above the threshold is fake.
+        """Logits of pictures; a logit above the contract's threshold is fake.
+
+        Args:
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; N may exceed the largest batch.
+
+        Returns:
+            float32 ``(N,)``, in the order of the pictures.
 
         Raises:
             ShapeError: the pictures are not what the contract says.
@@ -60,8 +66,10 @@ class PhaseTimes:
     """Where the time of one batch went on a GPU, in milliseconds.
 
     Attributes:
-        host_to_device_ms, compute_ms, device_to_host_ms: by CUDA events, one after the other, nothing overlapped.
-        enqueue_ms: of the host, to hand the work to the GPU; above the compute time, launching is the limit.
+        host_to_device_ms, compute_ms, device_to_host_ms: milliseconds of each phase, by CUDA events, one after the
+            other, nothing overlapped.
+        enqueue_ms: milliseconds that the host takes to hand the work to the GPU; above the compute time, launching is
+            the limit.
     """
 
     host_to_device_ms: float
@@ -75,10 +83,13 @@ class PhasedEngine(Protocol):
     """An engine that can say where its time goes: copies apart from compute."""
 
     def time_phases(self, images: NDArray[np.uint8]) -> PhaseTimes:
-        """Run pictures uint8 ``(N, H, W, 3)`` that fit one run, once, with an event between the phases.
+        """Run pictures once, with an event between the phases.
+
+        Args:
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; N must fit one run.
 
         Raises:
-            ShapeError: more pictures than the largest batch.
+            ShapeError: there are more pictures than the largest batch.
         """
         ...
 
@@ -89,6 +100,11 @@ class BatchSlice:
 
     ``run_as`` is larger than ``count`` only where a runtime cannot run fewer; the logits of the filling never
     leave the engine.
+
+    Attributes:
+        start: index in the batch of the first picture.
+        count: number of pictures.
+        run_as: number of pictures that the runtime is given; larger than ``count`` only where it cannot run fewer.
     """
 
     start: int
@@ -100,6 +116,11 @@ def split_batch(pictures: int, smallest: int, largest: int) -> list[BatchSlice]:
     """Split any number of pictures into runs that a runtime's batch range allows.
 
     Parts are as equal as they can be, so that none is below the smallest batch while the whole is not.
+
+    Args:
+        pictures: number of pictures, at least 1.
+        smallest: smallest batch that the runtime takes.
+        largest: largest batch that the runtime takes.
     """
     parts = -(-pictures // largest)
     bounds = [pictures * part // parts for part in range(parts + 1)]
@@ -107,7 +128,15 @@ def split_batch(pictures: int, smallest: int, largest: int) -> list[BatchSlice]:
 
 
 def fill_batch(images: NDArray[np.uint8], part: BatchSlice) -> NDArray[np.uint8]:
-    """The pictures of one part, filled up with copies of its last one where the runtime needs more."""
+    """The pictures of one part, filled up with copies of its last one where the runtime needs more.
+
+    Args:
+        images: pictures of the whole batch, uint8 ``(N, H, W, 3)``.
+        part: part of the batch that runs next.
+
+    Returns:
+        uint8 ``(part.run_as, H, W, 3)``.
+    """
     chosen = images[part.start : part.start + part.count]
     if part.run_as == part.count:
         return chosen
@@ -117,9 +146,16 @@ def fill_batch(images: NDArray[np.uint8], part: BatchSlice) -> NDArray[np.uint8]
 def check_images(shape: Sequence[int], dtype: str, contract: Contract, config: ModelConfig, where: str) -> None:
     """Refuse pictures that an engine was not made for.
 
+    Args:
+        shape: shape of the pictures.
+        dtype: name of their dtype, such as ``"uint8"``.
+        contract: contract of the engine.
+        config: architecture of the network, for the smallest native size.
+        where: name of the engine, for the message.
+
     Raises:
-        ShapeError: not uint8 ``(N, H, W, 3)``, or not of the size that the contract names, or at native size
-            odd or too small.
+        ShapeError: the pictures are not uint8 ``(N, H, W, 3)``, or not of the size that the contract names, or at
+            native size odd or too small.
     """
     side = contract.size
     wanted = "(N, H, W, 3) with even H and W" if side == "native" else f"(N, {side}, {side}, 3)"
@@ -146,6 +182,12 @@ def normalise_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """ToTensor and ImageNet normalisation in NumPy: uint8 ``(N, H, W, 3)`` -> float32 ``(N, 3, H, W)``.
 
     For graphs exported with ``--input float``.
+
+    Args:
+        images: pictures, RGB, uint8 ``(N, H, W, 3)``.
+
+    Returns:
+        float32 ``(N, 3, H, W)``.
     """
     mean = np.array(IMAGENET_MEAN, dtype=np.float32)
     std = np.array(IMAGENET_STD, dtype=np.float32)
@@ -154,5 +196,13 @@ def normalise_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def to_graph_input(images: NDArray[np.uint8], form: InputForm) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Pictures in the form that a graph takes."""
+    """Pictures in the form that a graph takes.
+
+    Args:
+        images: pictures, RGB, uint8 ``(N, H, W, 3)``.
+        form: form of the graph's input.
+
+    Returns:
+        uint8 ``(N, H, W, 3)``, the same array, or float32 ``(N, 3, H, W)``.
+    """
     return images if form is InputForm.UINT8 else normalise_pixels(images)

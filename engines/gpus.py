@@ -2,10 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from engines.memory import check, describe_error, load_runtime
-from lfm_deploy.errors import ConfigError, UnavailableError
+from lfm_deploy.errors import ConfigError, UnavailableError, nearest
 
 # Compute capabilities as NVIDIA lists them (developer.nvidia.com/cuda-gpus), without "NVIDIA" and "GeForce".
 _CARDS = {
@@ -32,7 +31,13 @@ _SM_OF_CARD = {_normalised(card): sm for sm, cards in _CARDS.items() for card in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU in this machine: CUDA's index, its name, its compute capability such as ``"sm86"``."""
+    """A GPU in this machine: CUDA's index, its name, its compute capability such as ``"sm86"``.
+
+    Attributes:
+        index: CUDA's number of the GPU.
+        name: name of the GPU, such as ``"NVIDIA RTX A6000"``.
+        sm: compute capability, such as ``"sm86"``.
+    """
 
     index: int
     name: str
@@ -50,9 +55,8 @@ def parse_gpus(text: str) -> list[str]:
         number = re.fullmatch(r"(?:sm_?)?(\d{2,3}|\d{1,2}\.\d)", part, re.IGNORECASE)
         sm = f"sm{number[1].replace('.', '')}" if number else _SM_OF_CARD.get(_normalised(part))
         if sm is None:
-            close = get_close_matches(_normalised(part), _SM_OF_CARD, n=1)
-            known = {_normalised(card): card for cards in _CARDS.values() for card in cards.split(", ")}
-            hint = f" (did you mean {known[close[0]]!r}?)" if close else ""
+            close = nearest(part, [*_CARDS, *(card for cards in _CARDS.values() for card in cards.split(", "))])
+            hint = f" (did you mean {close}?)" if close else ""
             raise ConfigError(
                 f"--gpu {part!r} is no GPU that is known here{hint}; give its compute capability, such as sm86"
             )

@@ -1,4 +1,4 @@
-"""Host memory: keep what layers free for the layers that follow.
+"""Host memory: what one layer frees is kept for the next, instead of being given back to the system.
 
 A layer of LFM fills buffers of tens of megabytes. The C library hands such buffers back to the system when they
 are freed and maps them in anew, page by page, for the next batch; on two cores of an AMD EPYC that took half of the

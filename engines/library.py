@@ -17,7 +17,12 @@ _EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One message of the library: severity such as ``"WARNING"``, and its text."""
+    """One message of the library: severity such as ``"WARNING"``, and its text.
+
+    Attributes:
+        severity: severity, such as ``"WARNING"``.
+        text: text of the message.
+    """
 
     severity: str
     text: str
@@ -25,7 +30,11 @@ class LogLine:
 
 @dataclass(slots=True)
 class LogSink:
-    """Where the library's messages go at present."""
+    """Where the library's messages go at present.
+
+    Attributes:
+        lines: messages so far, in order.
+    """
 
     lines: list[LogLine] = field(default_factory=list)
 
@@ -36,10 +45,10 @@ class Library:
 
     Attributes:
         name: ``"tensorrt"`` or ``"tensorrt-rtx"``.
-        version: of the library.
-        module: its Python module.
+        version: version of the library, such as ``"11.4.0"``.
+        module: Python module of the library.
         logger: the one logger of this process; the library keeps the first that it is given.
-        sink: where that logger writes; clear ``sink.lines`` before a build.
+        sink: object that the logger writes to; clear ``sink.lines`` before a build.
     """
 
     name: str
@@ -58,8 +67,11 @@ class Library:
 def load_library(name: str) -> Library:
     """Import one of the two libraries.
 
+    Args:
+        name: name of the library: ``"tensorrt"`` or ``"tensorrt-rtx"``.
+
     Raises:
-        UnavailableError: it is not installed, is too old, or its shared objects cannot be loaded.
+        UnavailableError: the library is not installed, is too old, or its shared objects cannot be loaded.
     """
     install = f"run 'pip install lfm-deploy[{_EXTRAS[name]}]'"
     try:

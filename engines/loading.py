@@ -21,21 +21,21 @@ def load_engine(
     """Open a checkpoint (``.pth``), a graph (``.onnx``) or a TensorRT engine (``.engine``).
 
     Args:
-        path: the file.
+        path: path of the checkpoint (.pth), graph (.onnx) or engine (.engine).
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None is the CPU for checkpoints and graphs, and the first
             GPU for TensorRT engines. An engine that cannot run there is an error, never moved elsewhere. With several,
             such as ``"cuda:0,cuda:1"``, each takes an equal share of every batch.
         threads: CPU threads for PyTorch (the whole process) and ONNX Runtime; None is one for each core.
-        spin: let idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
-        precision: of a checkpoint in PyTorch: ``"fp32"``, which None is too, or ``"fp16"``. Graphs and engines have
-            theirs built in.
-        compiled: of a checkpoint: let ``torch.compile`` make the kernels.
-        cuda_graphs: of a TensorRT engine: capture what runs more than once.
+        spin: whether idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
+        precision: arithmetic of a checkpoint in PyTorch: ``"fp32"``, which None is too, or ``"fp16"``. Graphs and
+            engines have theirs built in.
+        compiled: whether ``torch.compile`` makes the kernels; for checkpoints alone.
+        cuda_graphs: whether work that runs more than once is captured into CUDA graphs; for TensorRT engines alone.
 
     Raises:
         InputError: the file is of no known kind, damaged or foreign.
         ConfigError: an option does not belong to this kind of file.
-        UnavailableError: it cannot run on this machine.
+        UnavailableError: the file cannot run on this machine.
     """
     path = Path(path)
     if path.suffix not in (".onnx", ".engine") and not is_checkpoint(path):

@@ -167,7 +167,14 @@ class DeviceBuffer:
 
 @dataclass(frozen=True, slots=True)
 class DeviceArray:
-    """An array of another library in GPU memory: address, shape, dtype name, and the stream that it is ready on."""
+    """An array of another library in GPU memory: address, shape, dtype name, and the stream that it is ready on.
+
+    Attributes:
+        address: address in GPU memory.
+        shape: shape of the array.
+        dtype: name of the dtype, such as ``"uint8"``.
+        stream: handle of the CUDA stream that the array is ready on; None where there is none to wait for.
+    """
 
     address: int
     shape: tuple[int, ...]

@@ -60,7 +60,17 @@ class OpenVinoEngine:
         return str(self.settings)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``."""
+        """Logits of pictures; a logit above the contract's threshold is fake.
+
+        Args:
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; any number.
+
+        Returns:
+            float32 ``(N,)``, in the order of the pictures.
+
+        Raises:
+            ShapeError: the pictures are not what the contract says.
+        """
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
         (logits,) = self._pool.run(to_graph_input(images, self._form))
         return logits
@@ -74,7 +84,7 @@ def load_core() -> Any:
     """OpenVINO's core object.
 
     Raises:
-        UnavailableError: it is not installed.
+        UnavailableError: OpenVINO is not installed.
     """
     try:
         import openvino
@@ -89,7 +99,7 @@ def has_bfloat16() -> bool:
     """Whether OpenVINO multiplies in bfloat16 on this processor.
 
     Raises:
-        UnavailableError: it is not installed.
+        UnavailableError: OpenVINO is not installed.
     """
     return "BF16" in load_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 

@@ -40,7 +40,7 @@ class OrtEngine:
             path: the ONNX file.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
             settings: threads and streams; None is one stream with a thread for each core.
-            spin: let idle threads wait for work at full speed; False where other engines work beside this one.
+            spin: whether idle threads wait for work at full speed; False where other engines work beside this one.
 
         Raises:
             ArtifactError: the file is damaged or not ours.
@@ -85,15 +85,29 @@ class OrtEngine:
         return str(self.settings)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``."""
+        """Logits of pictures; a logit above the contract's threshold is fake.
+
+        Args:
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; any number.
+
+        Returns:
+            float32 ``(N,)``, in the order of the pictures.
+
+        Raises:
+            ShapeError: the pictures are not what the contract says.
+        """
         logits: NDArray[np.float32] = self._run(images)[0]
         return logits
 
     def evidence(self, images: NDArray[np.uint8]) -> Evidence:
         """Logits with the selected values and their positions.
 
+        Args:
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; any number.
+
         Raises:
-            ArtifactError: the graph was exported without them.
+            ArtifactError: the graph was exported without evidence outputs.
+            ShapeError: the pictures are not what the contract says.
         """
         if len(self._outputs) == 1:
             raise ArtifactError(f"{self._path}: has no evidence outputs; make them with 'lfm-deploy export --evidence'")
@@ -127,20 +141,20 @@ def open_session(
 
     Args:
         source: an ONNX file, or its content.
-        name: for messages.
+        name: name of the graph, for messages.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         threads: CPU threads for one operator; None is one for each core.
-        spin: let idle threads wait for work at full speed; False where other sessions work beside this one.
-        fuse_integers: let it look for integer kernels; False for a graph that it has none for, where looking costs
-            two fifths of the speed and changes no logit.
-        exact_integers: add products of integers in 32 bits on every processor. Without VNNI, ONNX Runtime adds pairs of
-            them in 16 bits, which is faster and saturates; the published checkpoint's INT8 logits move by 0.035 on
-            average there, a tenth of what INT8 does to them.
-        save_optimised: where to write the graph as ONNX Runtime will run it.
-        remedy: what to do where it cannot be loaded, for the message.
+        spin: whether idle threads wait for work at full speed; False where other sessions work beside this one.
+        fuse_integers: whether ONNX Runtime looks for integer kernels; False for a graph that it has none for, where
+            looking costs two fifths of the speed and changes no logit.
+        exact_integers: whether products of integers are added in 32 bits on every processor. Without VNNI, ONNX Runtime
+            adds pairs of them in 16 bits, which is faster and saturates; the published checkpoint's INT8 logits move by
+            0.035 on average there, a tenth of what INT8 does to them.
+        save_optimised: path of an ONNX file to write, which holds the graph as ONNX Runtime will run it.
+        remedy: advice for the message where the graph cannot be loaded.
 
     Raises:
-        ArtifactError: it cannot be loaded.
+        ArtifactError: the graph cannot be loaded.
         UnavailableError: ONNX Runtime, or its provider for this device, is missing or fell back.
     """
     try:

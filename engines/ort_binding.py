@@ -22,8 +22,8 @@ class BoundSession:
         """Bind nothing yet.
 
         Args:
-            session: an ``onnxruntime.InferenceSession``.
-            device: where it runs: ``"cuda"`` or ``"cuda:N"``; ``"cpu"`` works too, and gains nothing.
+            session: session of ONNX Runtime, an ``onnxruntime.InferenceSession``.
+            device: device of the session: ``"cuda"`` or ``"cuda:N"``; ``"cpu"`` works too, and gains nothing.
 
         Raises:
             UnavailableError: cuda-python is not installed.
@@ -38,8 +38,12 @@ class BoundSession:
         """Outputs of the graph for one input.
 
         Args:
-            outputs: their names.
-            pixels: the input, in the graph's own form.
+            outputs: names of the outputs that are wanted.
+            pixels: input of the graph: uint8 ``(N, H, W, 3)``, or float32 ``(N, 3, H, W)`` for a graph made with
+                ``--input float``.
+
+        Returns:
+            Arrays in the order of ``outputs``, each float32 or int32 ``(N, ...)``.
 
         Raises:
             CudaError: there is no memory left to pin.

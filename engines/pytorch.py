@@ -44,15 +44,15 @@ class PyTorchEngine:
         """Put the network on a device.
 
         Args:
-            checkpoint: from ``read_checkpoint``.
+            checkpoint: checkpoint from ``read_checkpoint``.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
             precision: ``"fp32"`` or ``"fp16"``.
-            channels_last: keep the channels of a pixel together in memory, as tensor cores want them; None does so
-                for all but plain FP32, which stays as published.
-            compiled: let ``torch.compile`` make the kernels at the first run; on a CPU this takes a C++ compiler.
+            channels_last: whether the channels of a pixel lie together in memory, as tensor cores want them; None does
+                so for all but plain FP32, which stays as published.
+            compiled: whether ``torch.compile`` makes the kernels at the first run; on a CPU this takes a C++ compiler.
 
         Raises:
-            ConfigError: of no such device or precision.
+            ConfigError: the device or the precision is not a known one.
             UnavailableError: there is no GPU.
         """
         kind, _ = parse_device(device)
@@ -79,7 +79,14 @@ class PyTorchEngine:
     def from_file(
         cls, path: Path, *, device: str = "cpu", precision: str = Precision.FP32, compiled: bool = False
     ) -> Self:
-        """Read a ``.pth`` file; errors as of ``read_checkpoint``."""
+        """Read a ``.pth`` file; errors as of ``read_checkpoint``.
+
+        Args:
+            path: path of the ``.pth`` file.
+            device: device to run on: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            precision: arithmetic: ``"fp32"`` or ``"fp16"``.
+            compiled: whether ``torch.compile`` makes the kernels at the first run.
+        """
         return cls(read_checkpoint(path), device=device, precision=precision, compiled=compiled)
 
     @property
@@ -88,7 +95,13 @@ class PyTorchEngine:
         return f"pytorch {self.precision}{' compiled' if self._compiled else ''}"
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``.
+        """Logits of pictures; a logit above the contract's threshold is fake.
+
+        Args:
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; any number.
+
+        Returns:
+            float32 ``(N,)``, in the order of the pictures.
 
         Raises:
             ShapeError: the pictures are not what the contract says.

@@ -28,8 +28,8 @@ class Runner:
     """One plan, ready on the calling thread's GPU.
 
     Attributes:
-        memory: what it takes of the GPU at its largest batch.
-        why_no_graphs: why its work is not captured into CUDA graphs; None while it is.
+        memory: memory that the engine takes of the GPU at its largest batch.
+        why_no_graphs: reason why work is not captured into CUDA graphs; None while it is.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Runner:
 
         Args:
             path: the ``.engine`` file, whole and of this library's version.
-            info: its sidecar.
-            library: that built it.
-            cuda: from ``load_runtime``.
-            gpu: the calling thread's.
-            cuda_graphs: capture what runs more than once.
+            info: contents of the engine's sidecar.
+            library: library that built the engine.
+            cuda: cuda-python's runtime module, from ``load_runtime``.
+            gpu: GPU to run on; the calling thread has selected it.
+            cuda_graphs: whether work that runs more than once is captured into CUDA graphs.
 
         Raises:
-            ArtifactError: the library cannot load it.
+            ArtifactError: the library cannot load the engine.
             UnavailableError: the GPU has too little free memory.
         """
         self._path = path
@@ -80,7 +80,7 @@ class Runner:
 
         Raises:
             ShapeError: the plan does not take this shape.
-            CudaError: the library refused to run it.
+            CudaError: the library refused to run the engine.
         """
         graph = self._graphs.find(key)
         if graph is not None:

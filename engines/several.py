@@ -28,8 +28,8 @@ def name_devices(gpus: str) -> str:
     """The device list for ``--gpus``: ``"0,2"`` is ``"cuda:0,cuda:2"``, and ``"all"`` is every GPU here.
 
     Raises:
-        ConfigError: it is neither.
-        UnavailableError: ``"all"``, and there is none.
+        ConfigError: the text is neither ``"all"`` nor a list of devices.
+        UnavailableError: ``"all"`` was asked for, and there is no GPU.
     """
     if gpus.strip() == "all":
         return ",".join(f"cuda:{index}" for index in range(count_gpus()))
@@ -52,10 +52,10 @@ class SeveralEngines:
         """Open every member.
 
         Args:
-            openers: each opens one member.
+            openers: functions without arguments, each of which opens one member.
 
         Raises:
-            ConfigError: there is none, or they judge differently.
+            ConfigError: there is no member, or the members judge differently.
             DeployError: a member cannot be opened; the others are closed again.
         """
         if not openers:
@@ -83,7 +83,13 @@ class SeveralEngines:
         self.config = first.config
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``, in the order of the pictures.
+        """Logits of pictures; a logit above the contract's threshold is fake.
+
+        Args:
+            images: pictures in host memory, RGB, uint8 ``(N, H, W, 3)``; any number.
+
+        Returns:
+            float32 ``(N,)``, in the order of the pictures.
 
         Raises:
             ShapeError: the pictures are not what the contract says, or lie on one of the GPUs.

@@ -26,12 +26,13 @@ def take_turns(
     """Take parts of a batch through slots, each slot holding one part at a time.
 
     Args:
-        parts: of a batch, in order.
-        slots: taken in turns.
-        fill: puts a part's pictures into the slot's memory on the host, while the part before it in this slot may
-            still be computed.
-        start: queues copying and computing, and does not wait for them.
-        finish: waits for a part's logits and takes them out of the slot; called in the order of the parts.
+        parts: parts of a batch, in order.
+        slots: slots, used in turns.
+        fill: function that puts a part's pictures into the slot's memory on the host, while the part before it in this
+            slot may still be computed.
+        start: function that queues copying and computing of a part, and does not wait for them.
+        finish: function that waits for a part's logits and takes them out of the slot; called in the order of the
+            parts.
     """
     for index, part in enumerate(parts):
         slot = slots[index % len(slots)]
@@ -54,10 +55,10 @@ class Slot:
         """A slot with room for some pictures.
 
         Args:
-            runtime: from ``load_runtime``.
-            nbytes: of pictures, to begin with; see ``reserve``.
-            largest_batch: how many logits it must hold.
-            on_free: called with each device buffer that is about to be freed.
+            runtime: cuda-python's runtime module, from ``load_runtime``.
+            nbytes: bytes of pictures that the slot has room for to begin with; see ``reserve``.
+            largest_batch: number of logits that the slot must hold.
+            on_free: function that is given each device buffer that is about to be freed.
         """
         self._runtime = runtime
         self._on_free = on_free
@@ -83,7 +84,12 @@ class Slot:
         self.image = DeviceBuffer(self._runtime, nbytes)
 
     def fill(self, pixels: NDArray[Any]) -> None:
-        """Put pixels into pinned memory, once the copy of what it held before is done."""
+        """Put pixels into pinned memory, once the copy of what it held before is done.
+
+        Args:
+            pixels: input of the graph: uint8 ``(N, H, W, 3)``, or float32 ``(N, 3, H, W)`` for a graph that takes
+                floats.
+        """
         self._copied.synchronize()
         view = self._pinned_image.array[: pixels.nbytes].view(pixels.dtype)
         np.copyto(view.reshape(pixels.shape), pixels)
@@ -106,7 +112,11 @@ class Slot:
         self._returned.record(stream)
 
     def collect(self, into: NDArray[np.float32]) -> None:
-        """Wait for the logits and copy as many as ``into`` takes."""
+        """Wait for the logits and copy as many as ``into`` takes.
+
+        Args:
+            into: array to copy the logits into, float32 ``(N,)``.
+        """
         self._returned.synchronize()
         into[:] = self._pinned_logit.array[: len(into)]
 

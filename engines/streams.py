@@ -1,4 +1,4 @@
-"""A batch in pieces that run at the same time: what many cores do better than all of them on one piece.
+"""A batch cut into pieces that run at the same time on a CPU, which is faster than all cores on one piece.
 
 Threads on one small convolution wait for each other; a session with one or a few threads for each piece does not. A
 batch with fewer pieces than streams would leave cores idle, so that one goes to a session that has all of them.
@@ -25,9 +25,9 @@ class StreamPool:
         """Take runners.
 
         Args:
-            wide: uses all threads; runs piece after piece where there are fewer pieces than streams.
-            narrow: one for each stream, which run beside each other; empty for none.
-            piece: most pictures that run in one go.
+            wide: runner that uses all threads; it runs piece after piece where there are fewer pieces than streams.
+            narrow: runners that work beside each other, one for each stream; empty for none.
+            piece: number of pictures that run in one go at most.
         """
         self._wide, self._piece = wide, piece
         self._streams = len(narrow)
@@ -37,7 +37,15 @@ class StreamPool:
         self._workers = ThreadPoolExecutor(self._streams, thread_name_prefix="stream") if narrow else None
 
     def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
-        """Each output over all pictures ``(N, ...)``, in their order."""
+        """Each output over all pictures ``(N, ...)``, in their order.
+
+        Args:
+            images: input of the graph: uint8 ``(N, H, W, 3)``, or float32 ``(N, 3, H, W)`` for a graph that takes
+                floats.
+
+        Returns:
+            Each output of the graph over all pictures, float32 or int32 ``(N, ...)``, in their order.
+        """
         pieces = [images[part.start : part.start + part.count] for part in split_batch(len(images), 1, self._piece)]
         if self._workers is None or len(pieces) < self._streams:
             found = [self._wide(piece) for piece in pieces]

@@ -1,4 +1,4 @@
-"""Engines of tensorrt and tensorrt-rtx on a GPU.
+"""TensorRT engines on a GPU, of ``tensorrt`` and of ``tensorrt-rtx``.
 
 Everything that can be refused without touching the GPU is refused first: a plan that its sidecar does not
 describe, a library of another version, a GPU that the plan was not built for.
@@ -40,7 +40,7 @@ def check_version(path: Path, info: EngineInfo, library: Library) -> None:
     """Refuse a plan of another version of its library; this needs no GPU.
 
     Raises:
-        ArtifactError: the message has the remedy.
+        ArtifactError: the engine was built by another version of the library; the message has the remedy.
     """
     if info.library_version != library.version:
         raise ArtifactError(
@@ -54,7 +54,7 @@ def check_gpu(path: Path, info: EngineInfo, gpu: Gpu) -> None:
     """Refuse a plan that was built for another GPU.
 
     Raises:
-        OtherGpuError: the message has the remedy.
+        OtherGpuError: the engine was built for another GPU; the message has the remedy.
     """
     if info.gpu != gpu.sm:
         raise OtherGpuError(
@@ -75,11 +75,12 @@ class TensorRTEngine:
         Args:
             path: the ``.engine`` file; its sidecar stands beside it.
             device: CUDA's index of the GPU.
-            cuda_graphs: capture what runs more than once; False runs everything call by call.
+            cuda_graphs: whether work that runs more than once is captured into CUDA graphs; False runs everything call
+                by call.
 
         Raises:
             ArtifactError: engine or sidecar is damaged or foreign.
-            UnavailableError: no driver, no GPU, too little free memory, or the library is not installed.
+            UnavailableError: there is no driver, no GPU or too little free memory, or the library is not installed.
         """
         info = read_engine_info(path)
         library = load_library(info.runtime)
@@ -124,11 +125,15 @@ class TensorRTEngine:
         return self._runner.graphs
 
     def logits(self, images: NDArray[np.uint8] | Any) -> NDArray[np.float32]:
-        """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``.
+        """Logits of pictures; a logit above the contract's threshold is fake.
 
         Args:
-            images: a NumPy array, or any array with ``__cuda_array_interface__``, which is not copied (a graph
-                made with ``--input float`` takes those as normalised float32 ``(N, 3, H, W)``).
+            images: pictures, uint8 ``(N, H, W, 3)``: a NumPy array, or any array with ``__cuda_array_interface__``,
+                which is not copied. A graph made with ``--input float`` takes the latter as normalised float32
+                ``(N, 3, H, W)``.
+
+        Returns:
+            float32 ``(N,)``, in the order of the pictures.
 
         Raises:
             ShapeError: the pictures are not what the contract says.
@@ -161,8 +166,11 @@ class TensorRTEngine:
 
         The first two runs of a batch size warm up and capture: call ``logits`` with it first, three times.
 
+        Args:
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; N must fit one run.
+
         Raises:
-            ShapeError: more pictures than the largest batch, or not what the contract says.
+            ShapeError: there are more pictures than the largest batch, or they are not what the contract says.
             CudaError: the GPU failed.
         """
         select_device(self._cuda, self._index)

@@ -16,10 +16,10 @@ class ProvedGraph:
 
     Attributes:
         content: the ONNX file's bytes.
-        sha256: of the content.
-        opset: of ONNX.
-        nodes: how many operators it has.
-        proof: what was compared, and how far apart it was.
+        sha256: SHA-256 of the ONNX file.
+        opset: version of ONNX's operator set.
+        nodes: number of operators in the graph.
+        proof: comparison with the checkpoint, a row for each size and batch.
     """
 
     content: bytes

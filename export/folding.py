@@ -20,9 +20,9 @@ def fold_backbone(backbone: nn.Module, gains: Tensor, dtype: torch.dtype) -> nn.
     """A backbone that does in evaluation what another one does to ``gains`` times its input.
 
     Args:
-        backbone: in evaluation mode; stays as it is.
+        backbone: backbone in evaluation mode; it stays as it is.
         gains: float64 ``(3,)``, a factor for each input channel.
-        dtype: of all weights.
+        dtype: dtype of all folded weights.
     """
     if isinstance(backbone, SNet):
         return _fold_snet(backbone, gains, dtype)

@@ -39,7 +39,7 @@ class ExportConfig:
     Attributes:
         size: side of the square input in pixels, or ``"native"`` for dynamic even height and width.
         input: raw uint8 pixels, or normalised float32 ones.
-        evidence: also give the pooled values and their positions.
+        evidence: whether the graph also gives the pooled values and their positions.
         precision: arithmetic from NPR to the pooling; FP32 or FP16.
     """
 
@@ -98,7 +98,7 @@ def check_graph(model: onnx.ModelProto, precision: Precision, config: ModelConfi
     """Check an exported graph: valid, no training left in it, pooled as the architecture says, typed as asked.
 
     Raises:
-        BuildError: naming what is wrong.
+        BuildError: the graph is not what it must be; the message says what is wrong.
     """
     try:
         onnx.checker.check_model(model, full_check=True)

@@ -35,7 +35,7 @@ def name_layers(model: onnx.ModelProto, config: ModelConfig) -> None:
     """Give an exported graph the names above, in place.
 
     Raises:
-        BuildError: it does not have one convolution for each layer.
+        BuildError: the graph does not have one convolution for each layer.
     """
     convolutions = find_convolutions(model)
     if len(convolutions) != len(config.layers):

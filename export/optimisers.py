@@ -1,4 +1,4 @@
-"""What ONNX Runtime's optimisers would do to an INT8 graph without a word, and graphs written so that they do not.
+"""Writing INT8 graphs so that ONNX Runtime's optimisers do not change their arithmetic without a word.
 
 Both are about WeightBiasQuantization (ONNX Runtime 1.32), which turns weights and biases of convolutions into integers
 where it thinks that a graph's author forgot to.
@@ -21,7 +21,7 @@ def keep_in_float(model: onnx.ModelProto, layers: Sequence[str]) -> None:
 
     Args:
         model: a float32 graph with the names of ``export.names``.
-        layers: those that become INT8.
+        layers: names of the layers that become INT8.
     """
     graph = model.graph
     readers = {name: node for node in graph.node for name in node.input}
@@ -43,7 +43,7 @@ def split_biases(model: onnx.ModelProto, layers: Sequence[str]) -> None:
 
     Args:
         model: a quantised float16 graph with the names of ``export.names``.
-        layers: those in INT8.
+        layers: names of the layers that are in INT8.
     """
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}

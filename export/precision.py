@@ -35,10 +35,11 @@ class Int8Config:
     """How the convolutions of a graph are quantised, whichever of them are.
 
     Attributes:
-        recipe: for which machine.
+        recipe: kind of machine that the graph is for: ``tensorrt`` or ``cpu``.
         ranges: lowest and highest value that each quantised tensor keeps; what lies outside is clipped.
         channel_highest: largest value of each channel of the inner tensors ``(C,)``; where given, they are equalised.
-        parts: in how many parts each channel of a tensor is written ``(C,)``; see ``export.splitting``.
+        parts: number of parts in which each channel of a tensor is written ``(C,)``, by tensor; see
+            ``export.splitting``.
         channel_ranges: lowest and highest value that each channel of the projection's output keeps ``(C, 2)``; see
             ``export.levelling``. None for one range for all, which ``ranges`` has.
         moments: mean of x x^T over each layer's input patches ``(K, K)``; where given, weights are rounded by them
@@ -58,16 +59,14 @@ class PreparedGraph:
     """A typed graph, equalised, with the integers that each layer's weights would become.
 
     Attributes:
-        model: computes what the graph computed that it was made from.
-        config: what it was prepared by.
-        gains: of the input channels of each equalised layer.
+        model: graph that computes what the graph computed that it was made from.
+        config: settings that the graph was prepared with.
         codes: int8 weights of the layers that have moments.
-        scales: of those codes, one for each output channel.
+        scales: scales of those codes, one for each output channel.
     """
 
     model: onnx.ModelProto
     config: Int8Config
-    gains: dict[str, NDArray[np.float64]]
     codes: dict[str, NDArray[np.int8]]
     scales: dict[str, NDArray[np.floating]]
 
@@ -77,7 +76,7 @@ def prepare_int8(base: onnx.ModelProto, config: Int8Config) -> PreparedGraph:
 
     Args:
         base: a float16 graph for the TensorRT recipe, a float32 graph for the CPU recipe; it is left as it is.
-        config: how to quantise.
+        config: settings of the quantisation.
     """
     model = onnx.shape_inference.infer_shapes(base)
     gains = _equalise(model, config)
@@ -95,14 +94,14 @@ def prepare_int8(base: onnx.ModelProto, config: Int8Config) -> PreparedGraph:
         # The scale is rounded to the graph's type first, so that codes are chosen for the scale they will meet.
         scales[layer] = choose_scales(weight).astype(weight.dtype)
         codes[layer] = round_weights(weight, scales[layer], config.moments[layer] * np.outer(lift, lift))
-    return PreparedGraph(model=model, config=config, gains=gains, codes=codes, scales=scales)
+    return PreparedGraph(model=model, config=config, codes=codes, scales=scales)
 
 
 def make_int8_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.ModelProto:
     """Quantise chosen convolutions of a typed graph with explicit Q/DQ.
 
     Args:
-        prepared: from ``prepare_int8``.
+        prepared: graph from ``prepare_int8``.
         layers: names of the convolutions that become INT8.
 
     Raises:

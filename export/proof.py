@@ -40,10 +40,11 @@ class ProofRow:
 
     Attributes:
         size: height and width of the tiles.
-        batch: how many pictures went in at a time.
-        pictures: how many pictures were compared.
-        max_error, mean_error: of |logit - published logit|.
-        max_relative_error: of the same, over the sum of the sizes of the terms that make up the logit.
+        batch: number of pictures that went in at a time.
+        pictures: number of pictures that were compared.
+        max_error, mean_error: largest and mean |logit - published logit|.
+        max_relative_error: largest |logit - published logit| over the sum of the sizes of the terms that make up the
+            logit.
         flips: pictures whose decision differs.
     """
 

@@ -45,7 +45,7 @@ def simulate_tensor(base: onnx.ModelProto, config: Int8Config, tensor: str) -> o
 
     Args:
         base: a float32 graph with inferred shapes; it is left as it is.
-        config: how to quantise; the tensor is equalised, written in parts or levelled if it says so.
+        config: settings of the quantisation; the tensor is equalised, written in parts or levelled if they say so.
         tensor: name of the activation, which becomes the only input, float32 ``(N, C, H, W)``.
     """
     model: onnx.ModelProto = onnx.utils.Extractor(base).extract_model([tensor], ["logit"])

@@ -50,7 +50,7 @@ def split_channels(model: onnx.ModelProto, layer: str, parts: NDArray[np.int64],
     Args:
         model: a typed graph with the names of ``export.names``.
         layer: a convolution that has another one in front of it.
-        parts: of each of its input channels ``(C,)``.
+        parts: number of parts of each input channel ``(C,)``.
         high: largest value that one part keeps, which the tensor's scale must saturate at.
 
     Returns:

@@ -41,10 +41,10 @@ def unfold_first_layer(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph with its first layer as above; nothing behind its pooling changes.
 
     Args:
-        model: from ``make_int8_graph`` for the CPU; it is left as it is. See ``can_unfold``.
+        model: graph from ``make_int8_graph`` for the CPU; it is left as it is. See ``can_unfold``.
 
     Raises:
-        BuildError: its first layer is not what that function makes.
+        BuildError: the first layer is not what ``make_int8_graph`` makes.
     """
     from onnxruntime.quantization.onnx_model import ONNXModel
 

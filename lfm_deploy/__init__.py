@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from lfm_deploy.prediction.rows import Prediction
     from lfm_deploy.quantisation import Budget, Recipe
     from lfm_deploy.suites import load_suites
-    from lfm_deploy.verification.verification import Verification, verify
+    from lfm_deploy.verification.verification import verify
+    from lfm_deploy.verification.verification_result import Verification
+    from lfm_deploy.verification.verify_options import VerifyOptions
     from lfm_deploy.workdir import Workdir
 
 _SOURCES = {
@@ -60,7 +62,9 @@ _SOURCES = {
     "lfm_deploy.prediction.rows": ("Prediction",),
     "lfm_deploy.exploration.specimens": ("draw_sample", "find_specimens"),
     "lfm_deploy.suites": ("load_suites",),
-    "lfm_deploy.verification.verification": ("Verification", "verify"),
+    "lfm_deploy.verification.verify_options": ("VerifyOptions",),
+    "lfm_deploy.verification.verification_result": ("Verification",),
+    "lfm_deploy.verification.verification": ("verify",),
     "lfm_deploy.workdir": ("Workdir",),
 }
 _WHERE = {name: module for module, names in _SOURCES.items() for name in names}
@@ -82,6 +86,7 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Verification",
+    "VerifyOptions",
     "Workdir",
     "__version__",
     "build_engine",

@@ -49,14 +49,14 @@ class GraphInfo:
     """Contract and provenance of an ONNX graph.
 
     Attributes:
-        contract: what pictures it takes and what its logit means.
-        config: the architecture.
-        precision: its arithmetic.
-        input: the form of its input.
-        evidence: whether it also gives the pooled values and their positions.
-        checkpoint_sha256: of the checkpoint that it was made from.
-        versions: of this project and of the libraries that made it.
-        quantisation: how an INT8 graph came about; None for the others.
+        contract: contract that says which pictures the graph takes and what its logit means.
+        config: architecture of the network.
+        precision: arithmetic of the graph.
+        input: form of the graph's input: raw pixels in uint8, or normalised float32.
+        evidence: whether the graph also gives the pooled values and their positions.
+        checkpoint_sha256: SHA-256 of the checkpoint that the graph was made from.
+        versions: versions of this project and of the libraries that made the graph, by name.
+        quantisation: ranges, layers and budget of an INT8 graph; None for other precisions.
     """
 
     contract: Contract
@@ -78,7 +78,7 @@ class GraphInfo:
         """Read what ``to_json`` wrote.
 
         Raises:
-            ArtifactError: it is of another format, or a value makes no sense.
+            ArtifactError: the text is of another format, or a value makes no sense.
         """
         return cls(**_parsed(text, cls, _GRAPH_FORMAT, where))
 
@@ -89,21 +89,21 @@ class EngineInfo:
 
     Attributes:
         runtime: ``"tensorrt"`` or ``"tensorrt-rtx"``.
-        library_version: of that library; plans load only in the version that made them.
-        gpu: compute capability it was built for, such as ``"sm86"``.
+        library_version: version of the library; plans load only in the version that made them.
+        gpu: compute capability that the engine was built for, such as ``"sm86"``.
         batch: smallest, optimal and largest batch of the profile.
         sides: smallest, optimal and largest side in pixels, where the graph takes native sizes; else None.
-        precision, input, evidence, contract, config, checkpoint_sha256, quantisation: as in the graph it was built
-            from.
-        onnx_sha256: of that graph's file.
-        fingerprint: of everything that went in (graph, library, GPU, settings): equal fingerprints mean
-            equal engines, although the bytes of two builds differ.
-        plan_sha256, plan_bytes: of the plan that this sidecar belongs to.
-        weights_bytes: device memory of the weights, as the build log states it; None where it does not.
-        activation_bytes: device memory that one execution context needs for the largest batch, as the build
+        precision, input, evidence, contract, config, checkpoint_sha256, quantisation: values of the graph that the
+            engine was built from; see ``GraphInfo``.
+        onnx_sha256: SHA-256 of that graph's file.
+        fingerprint: SHA-256 over everything that went in (graph, library, GPU, settings): equal fingerprints mean equal
+            engines, although the bytes of two builds differ.
+        plan_sha256, plan_bytes: SHA-256 and size in bytes of the engine file that this sidecar belongs to.
+        weights_bytes: device memory of the weights in bytes, as the build log states it; None where it does not.
+        activation_bytes: device memory in bytes that one execution context needs for the largest batch, as the build
             log states it; None where the log does not.
-        workspace_mib: limit on scratch memory; 0 is the library's own limit.
-        build_seconds: wall time of the build.
+        workspace_mib: limit on scratch memory in MiB; 0 is the library's own limit.
+        build_seconds: wall time of the build in seconds.
     """
 
     runtime: str
@@ -136,7 +136,7 @@ class EngineInfo:
         """Read what ``to_json`` wrote.
 
         Raises:
-            ArtifactError: it is of another format, or a value makes no sense.
+            ArtifactError: the text is of another format, or a value makes no sense.
         """
         return cls(**_parsed(text, cls, _ENGINE_FORMAT, where))
 
@@ -159,6 +159,9 @@ def build_command(precision: str, gpu: str | None = None, recipe: Recipe | None 
 
 def read_graph_info(path: Path | str) -> GraphInfo:
     """Contract and provenance of an ONNX file.
+
+    Args:
+        path: path of the ``.onnx`` file.
 
     Raises:
         ArtifactError: the file is missing, empty, damaged, changed since it was made, or not made by lfm-deploy.
@@ -202,6 +205,9 @@ def read_graph_info_if_whole(path: Path) -> GraphInfo | None:
 def read_engine_info(path: Path | str) -> EngineInfo:
     """The sidecar of an engine, after checking that it belongs to the plan.
 
+    Args:
+        path: path of the ``.engine`` file; its sidecar stands beside it.
+
     Raises:
         ArtifactError: engine or sidecar is missing or damaged, or they do not belong together.
     """
@@ -236,7 +242,7 @@ def _read_metadata(content: bytes) -> dict[str, str]:
     Importing ``onnx`` takes four times as long, which every command that looks at a graph would wait for.
 
     Raises:
-        DecodeError: it is not whole.
+        DecodeError: the file is not a whole ONNX model.
     """
     message = _metadata_class()()
     message.ParseFromString(content)

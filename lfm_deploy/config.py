@@ -70,16 +70,15 @@ class ModelConfig:
     it, depth 7 would leave fewer than 16 positions.
 
     Attributes:
-        widths: of SNet, output channels of its 2x2 convolutions, first to last. Of ResNet-50, channels inside the
-            bottlenecks of its first two layers, which give 4 times as many; those of further layers are dropped, as the
-            layers are.
+        widths: output channels of SNet's 2x2 convolutions, first to last. For ResNet-50, channels inside the
+            bottlenecks of its first two layers, which give 4 times as many; layers beyond these two are left out.
         projection: output channels of the 1x1 convolution before the pooling; 0 for none.
-        k: how many of each channel's largest values Top-K pooling hands to the linear layer.
-        order: the order of those values.
+        k: number of each channel's largest values that Top-K pooling hands to the linear layer.
+        order: order of those values.
         backbone: the network between residual and projection.
-        residual: what it sees of the picture.
-        pooling: what the linear layer sees of each channel.
-        pools: how many of SNet's first stages end in a max pooling; the last never does.
+        residual: kind of residual that the backbone sees: |NPR|, or NPR with its sign times 2/3.
+        pooling: values that are kept of each channel for the linear layer.
+        pools: number of SNet's first stages that end in a max pooling; the last never does.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
@@ -153,6 +152,10 @@ class ModelConfig:
         """Multiply-adds of each convolution for one picture of ``height`` x ``width`` pixels; LFM's 1.58 G at 256.
 
         The linear layer's few thousand are left out.
+
+        Args:
+            height: height of the picture in pixels.
+            width: width of the picture in pixels.
         """
         counts: dict[str, int] = {}
         for window in self.windows:
@@ -172,7 +175,12 @@ class ModelConfig:
         return receptive_field(self.windows)[0]
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the feature map for a picture of ``height`` x ``width`` pixels."""
+        """Height and width of the feature map for a picture of ``height`` x ``width`` pixels.
+
+        Args:
+            height: height of the picture in pixels.
+            width: width of the picture in pixels.
+        """
         for window in self.windows:
             height, width = window.shrink(height), window.shrink(width)
         return height, width
@@ -193,6 +201,9 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Read what ``as_dict`` wrote, also before there were other architectures than LFM's.
+
+        Args:
+            values: plain values, as JSON gives them.
 
         Raises:
             ConfigError: a key is missing or unknown, or a value is out of range.
@@ -239,7 +250,7 @@ def check_explainable(config: ModelConfig, where: str) -> None:
     """Refuse evidence of a network whose decisions are not sums over positions that were selected.
 
     Raises:
-        ConfigError: naming what to do instead.
+        ConfigError: the network has no evidence; the message says what to do instead.
     """
     if config.pooling is not Pooling.TOPK or config.backbone is not Backbone.SNET:
         raise ConfigError(
@@ -251,7 +262,7 @@ def check_quantisable(config: ModelConfig, where: str) -> None:
     """Refuse INT8 for a network that its ranges and its search for layers are not made for.
 
     Raises:
-        ConfigError: naming what to do instead.
+        ConfigError: the network cannot be quantised; the message says what to do instead.
     """
     lfm = config.pooling is Pooling.TOPK and config.backbone is Backbone.SNET and config.projection
     if not lfm or config.residual is not Residual.ABSOLUTE:

@@ -26,7 +26,7 @@ class Contract:
         colour: order of the channels; EXIF orientation and colour profiles are not applied, as in the
             authors' protocol.
         resize: the filter, Pillow's antialiased bilinear.
-        threshold: a logit above this is the decision "fake".
+        threshold: logit above which the decision is "fake".
         labels: meaning of the labels 0 and 1.
     """
 
@@ -49,8 +49,11 @@ class Contract:
     def from_dict(cls, values: Any) -> Self:
         """Read what ``as_dict`` wrote.
 
+        Args:
+            values: plain values, as JSON gives them.
+
         Raises:
-            ContractError: it is not a contract that this version knows.
+            ContractError: the values are not a contract that this version knows.
         """
         known = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or set(values) != known:
@@ -73,12 +76,12 @@ def check_contract(made_for: Contract, asked: Contract, where: str) -> None:
     """Refuse to judge pictures under a contract that the artifact was not made for.
 
     Args:
-        made_for: the artifact's contract.
-        asked: the contract of the job.
-        where: the artifact's name, for the message.
+        made_for: contract of the artifact.
+        asked: contract of the job.
+        where: name of the artifact, for the message.
 
     Raises:
-        ContractError: they differ; the message names each difference.
+        ContractError: the contracts differ; the message names each difference.
     """
     differences = [
         f"{f.name} is {getattr(made_for, f.name)!r}, asked for {getattr(asked, f.name)!r}"

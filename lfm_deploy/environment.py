@@ -2,7 +2,7 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TypedDict
 
 from lfm_deploy.machine import count_cores, read_processor
 from lfm_deploy.version import __version__
@@ -20,7 +20,23 @@ _LIBRARIES = (
 )
 
 
-def describe_environment() -> dict[str, Any]:
+# Written as a call, for a name with a hyphen: ``lfm-deploy`` is this package's version, ``processor`` the processor's
+# name, ``threads`` the number of cores that this process may use, ``system`` the operating system, ``python`` its
+# version, and ``libraries`` has the versions of those that are installed, by distribution.
+EnvironmentValues = TypedDict(
+    "EnvironmentValues",
+    {
+        "lfm-deploy": str,
+        "processor": str,
+        "threads": int,
+        "system": str,
+        "python": str,
+        "libraries": dict[str, str],
+    },
+)
+
+
+def describe_environment() -> EnvironmentValues:
     """What a figure depends on: processor, threads, system and library versions."""
     return {
         "lfm-deploy": __version__,

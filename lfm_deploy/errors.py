@@ -4,11 +4,33 @@ A message says what is wrong, where, and what to do next, on one line. The comma
 exits with ``exit_code``; nothing else in the project calls ``sys.exit``.
 """
 
+from collections.abc import Iterable
+from difflib import SequenceMatcher, get_close_matches
+
 
 def first_line(error: Exception) -> str:
     """The first line of what a library's error says, or its class where it says nothing; for messages of one line."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known names that are closest to a mistyped one, for "did you mean ...?".
+
+    Args:
+        name: name as it was typed; upper and lower case count as equal.
+        known: names that exist.
+
+    Returns:
+        ``'a'``, or ``'a' or 'b'`` where several are equally close, quoted; empty where none is close.
+    """
+    spelled = {option.lower(): option for option in known}
+    typed = name.lower()
+    close = get_close_matches(typed, spelled, n=3)
+    likeness = {option: SequenceMatcher(None, option, typed).ratio() for option in close}
+    most = max(likeness.values(), default=0.0)
+    best = [repr(spelled[option]) for option in spelled if likeness.get(option) == most]
+    return " or ".join(filter(None, [", ".join(best[:-1]), *best[-1:]]))
 
 
 class DeployError(Exception):

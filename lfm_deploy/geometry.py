@@ -17,11 +17,11 @@ class Window:
     """A square window that slides over a map: a convolution, or a max pooling where it has no channels.
 
     Attributes:
-        name: as in the exported graph.
-        kernel: side.
-        stride: step.
-        padding: zeros at every border.
-        inputs, outputs: channels; 0 for a pooling.
+        name: name of the layer in the exported graph.
+        kernel: side of the kernel, in positions.
+        stride: step from one window to the next, in positions.
+        padding: number of zeros at every border.
+        inputs, outputs: number of channels in and out; 0 for a pooling.
     """
 
     name: str
@@ -55,7 +55,7 @@ def resnet_windows(widths: Sequence[int]) -> Iterator[Window]:
     """The truncated ResNet-50: a 3x3 stem of stride 2, 3x3 max pooling of stride 2, then bottlenecks.
 
     Args:
-        widths: of the bottlenecks of each layer; the stem is as wide as the first.
+        widths: channels inside the bottlenecks of each layer; the stem is as wide as the first.
     """
     yield Window("conv1", 3, stride=2, padding=1, inputs=3, outputs=widths[0])
     yield Window("conv1.pool", 3, stride=2, padding=1)

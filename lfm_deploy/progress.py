@@ -1,4 +1,4 @@
-"""How long steps tell how far they are."""
+"""The function through which a long step says how much of it is done."""
 
 from collections.abc import Callable
 

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from lfm_deploy.errors import ConfigError
 
@@ -28,6 +28,42 @@ class Recipe(StrEnum):
     def levels(self) -> int:
         """Steps between 0 and the largest value; symmetric int8 spends half of its codes on negative values."""
         return 127 if self is Recipe.TENSORRT else 255
+
+
+class BudgetValues(TypedDict):
+    """A budget as JSON has it.
+
+    Attributes:
+        acc: largest change of accuracy, in percentage points.
+        ap: largest change of average precision, in percentage points.
+        flips: largest share of changed decisions, in per cent.
+    """
+
+    acc: float
+    ap: float
+    flips: float
+
+
+class QuantisationValues(TypedDict):
+    """How an INT8 graph came about, as JSON has it; the fields are those of ``Quantisation``.
+
+    Attributes:
+        recipe: machine that it is for, ``"tensorrt"`` or ``"cpu"``.
+        layers: precision of every convolution by name, in order: ``"int8"``, ``"fp16"`` or ``"fp32"``.
+        int8_share: share of the convolutions' multiply-adds that are done in INT8, in [0, 1].
+        ranges_sha256: SHA-256 of the ``ranges.json`` that it was made with, in hexadecimal.
+        budget: allowance that it was held to.
+        layers_asked: ``"search"``, ``"all"``, or names of layers with commas.
+        within_budget: whether it held the budget on the calibration pictures that judged it.
+    """
+
+    recipe: str
+    layers: dict[str, str]
+    int8_share: float
+    ranges_sha256: str
+    budget: BudgetValues
+    layers_asked: str
+    within_budget: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +92,11 @@ class Budget:
     def parse(cls, text: str) -> Self:
         """Read ``acc=0.2,ap=0.15,flips=0.7%``; what is not named keeps its default.
 
+        Args:
+            text: limits as ``"acc=0.2,ap=0.15,flips=0.7%"``; a limit that is left out keeps its default.
+
         Raises:
-            ConfigError: an unknown name, or no number.
+            ConfigError: a name is unknown, or a value is no number.
         """
         values: dict[str, float] = {}
         for item in text.split(","):
@@ -70,9 +109,9 @@ class Budget:
             values[match[1]] = float(match[2])
         return cls(**values)
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> BudgetValues:
         """Plain values for JSON."""
-        return asdict(self)
+        return {"acc": self.acc, "ap": self.ap, "flips": self.flips}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +119,11 @@ class Quantisation:
     """How an INT8 graph came about; inside the ONNX file and in the sidecars of engines built from it.
 
     Attributes:
-        recipe: for which machine.
+        recipe: kind of machine that the graph is for: ``tensorrt`` or ``cpu``.
         layers: precision of every convolution, in order: ``"int8"``, ``"fp16"`` or ``"fp32"``.
         int8_share: share of the convolutions' multiply-adds that are done in INT8, in [0, 1].
-        ranges_sha256: of the ``ranges.json`` that it was made with.
-        budget: what it was held to.
+        ranges_sha256: SHA-256 of the ``ranges.json`` that the graph was made with.
+        budget: limit that the graph was held to.
         layers_asked: ``"search"``, the layers that were asked for, or ``"all"`` where every layer was quantised
             whatever came out.
         within_budget: whether it held the budget on the calibration pictures that judged it.
@@ -98,9 +137,17 @@ class Quantisation:
     layers_asked: str
     within_budget: bool
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> QuantisationValues:
         """Plain values for JSON."""
-        return asdict(self) | {"recipe": str(self.recipe)}
+        return {
+            "recipe": str(self.recipe),
+            "layers": dict(self.layers),
+            "int8_share": self.int8_share,
+            "ranges_sha256": self.ranges_sha256,
+            "budget": self.budget.as_dict(),
+            "layers_asked": self.layers_asked,
+            "within_budget": self.within_budget,
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> Self | None:

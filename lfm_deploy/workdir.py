@@ -22,6 +22,9 @@ class Workdir:
     (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar and build log,
     ``ranges.json``, ``precision.json``, ``report.json`` with ``report.html``, ``report.md`` and ``report.xml``,
     ``scores.csv``, and ``scores.sqlite``, which remembers logits from one verification to the next.
+
+    Attributes:
+        path: path of the folder.
     """
 
     path: Path
@@ -92,14 +95,24 @@ class Workdir:
         return self.path / "tensorrt.timing-cache"
 
     def graph(self, precision: Precision, recipe: Recipe = Recipe.TENSORRT) -> Path:
-        """The ONNX file of a precision; INT8 has one for each recipe."""
+        """The ONNX file of a precision; INT8 has one for each recipe.
+
+        Args:
+            precision: arithmetic of the graph.
+            recipe: kind of machine that an INT8 graph is for; other precisions have one graph for all.
+        """
         if precision is Precision.FP32:
             return self.path / "lfm.onnx"
         of_cpu = precision is Precision.INT8 and recipe is Recipe.CPU
         return self.path / f"lfm.{precision}{'.cpu' if of_cpu else ''}.onnx"
 
     def engine(self, precision: Precision, gpu: str) -> Path:
-        """The engine of a precision for a GPU such as ``"sm86"``."""
+        """The engine of a precision for a GPU such as ``"sm86"``.
+
+        Args:
+            precision: arithmetic of the engine.
+            gpu: compute capability, such as ``"sm86"``.
+        """
         return self.path / f"lfm.{precision}.{gpu}.engine"
 
     def graphs(self) -> list[Path]:
@@ -132,6 +145,9 @@ class Workdir:
 
         The lock is the kernel's, so it ends with its process, however that ends. What a dead writer left
         behind is finished or removed first.
+
+        Args:
+            on_wait: function that is given a line of text when another process holds the workdir.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -158,8 +174,8 @@ def remove_reports(workdir: Workdir, on_wait: Callable[[str], None]) -> None:
     """Remove what an earlier verification wrote, so that one that is cut short leaves none that looks finished.
 
     Args:
-        workdir: where they are.
-        on_wait: as of ``Workdir.lock``.
+        workdir: workdir of the reports.
+        on_wait: function that is given a line of text when another process holds the workdir.
     """
     with workdir.lock(on_wait):
         for path in workdir.reports:
@@ -170,7 +186,7 @@ def check_origin(path: Path, checkpoint_sha256: str, workdir: Workdir, remedy: s
     """Refuse an artifact that was made from another checkpoint than the one beside it; in production there may be none.
 
     Raises:
-        ArtifactError: it is stale; the message has the remedy.
+        ArtifactError: the artifact is stale; the message has the remedy.
     """
     if workdir.checkpoint.is_file() and checkpoint_sha256 != sha256_of_file(workdir.checkpoint):
         raise ArtifactError(

@@ -1,7 +1,13 @@
 """What several test files share. Tests that need a folder ``shared`` beside the checkout skip where it is missing."""
 
+import fcntl
+import functools
+import os
 import shutil
 import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +27,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Ctrl-C is tested: a run in the background of a shell inherits that it is ignored, and so would its processes."""
+    """Give this process its share of the cores, and Ctrl-C back to it.
+
+    Ctrl-C is tested: a run in the background of a shell inherits that it is ignored, and so would its processes.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        take_cores(int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+
+
+def take_cores(worker: int, workers: int) -> None:
+    """Every n-th core, for this process and those that it starts.
+
+    Each of several test processes would otherwise start a thread for every core, and threads that wait for each other
+    at full speed while another process has the core take half of the time.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[worker % len(cores) :: workers])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files go first, so that two processes finish together."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def _read_operators_once() -> None:
+    """The exporter of PyTorch parses the source of all operators for each graph, two fifths of the time it takes."""
+    registration = sys.modules.get("torch.onnx._internal.exporter._registration")
+    operators = getattr(registration, "onnxscript_apis", None)
+    if operators is not None and not hasattr(operators.get_torchlib_ops, "cache_info"):
+        operators.get_torchlib_ops = functools.cache(operators.get_torchlib_ops)
 
 
 @pytest.fixture(scope="session")
@@ -89,10 +120,48 @@ def write_random_checkpoint(config: ModelConfig, path: Path, side: int = 256) ->
     return path
 
 
+MakeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def small_checkpoint(small_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Makes a folder of a name once for all test processes; who comes later waits, and reads what is there."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # that of the process that started this one
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, whole = root / name, root / f"{name}.whole"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # another process failed at it
+                folder.mkdir()
+                fill(folder)
+                whole.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(small_config: ModelConfig, make_once: MakeOnce) -> Path:
     """A random checkpoint of the small network."""
-    return write_random_checkpoint(small_config, tmp_path_factory.mktemp("checkpoint") / "small.pth")
+
+    def fill(folder: Path) -> None:
+        write_random_checkpoint(small_config, folder / "small.pth")
+
+    return make_once("checkpoint", fill) / "small.pth"
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(small_config: ModelConfig, make_once: MakeOnce) -> Path:
+    """A checkpoint of another small network."""
+
+    def fill(folder: Path) -> None:
+        write_random_checkpoint(replace(small_config, k=2), folder / "other.pth", 64)
+
+    return make_once("other", fill) / "other.pth"
 
 
 @pytest.fixture
@@ -128,42 +197,48 @@ def browser(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="session")
-def small_graph(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_graph(small_checkpoint: Path, make_once: MakeOnce) -> Path:
     """An FP32 graph of the small network, proved."""
-    from export.exporter import export_onnx
 
-    path = tmp_path_factory.mktemp("graph") / "lfm.onnx"
-    export_onnx(small_checkpoint, path)
-    return path
+    def fill(folder: Path) -> None:
+        from export.exporter import export_onnx
+
+        export_onnx(small_checkpoint, folder / "lfm.onnx")
+
+    return make_once("graph", fill) / "lfm.onnx"
 
 
 @pytest.fixture(scope="session")
-def small_workdir(small_checkpoint: Path, small_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
+def small_workdir(small_checkpoint: Path, small_graph: Path, make_once: MakeOnce) -> Workdir:
     """A workdir with the small network, just exported. Do not write."""
-    from lfm_deploy.artifacts import Precision
 
-    workdir = Workdir(tmp_path_factory.mktemp("small") / "deploy")
-    workdir.path.mkdir()
-    shutil.copy(small_checkpoint, workdir.checkpoint)
-    shutil.copy(small_graph, workdir.graph(Precision.FP32))
-    return workdir
+    def fill(folder: Path) -> None:
+        from lfm_deploy.artifacts import Precision
+
+        shutil.copy(small_checkpoint, Workdir(folder).checkpoint)
+        shutil.copy(small_graph, Workdir(folder).graph(Precision.FP32))
+
+    return Workdir(make_once("small", fill))
 
 
 @pytest.fixture(scope="session")
-def deployment(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
+def deployment(small_checkpoint: Path, make_once: MakeOnce) -> Workdir:
     """A workdir with the small network: FP32 and FP16 graphs, and engines of tensorrt-rtx for sm86. Do not write."""
-    from engines.builder import BuildConfig
-    from engines.library import load_library
-    from export.graph import ExportConfig
-    from lfm_deploy.artifacts import Precision
-    from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into
 
-    workdir = Workdir(tmp_path_factory.mktemp("deployment") / "deploy")
-    export_into(workdir, small_checkpoint, ExportConfig(), lambda _: None)
-    target = BuildTarget(load_library("tensorrt-rtx"), ("sm86",), "for the tests")
-    for precision in (Precision.FP32, Precision.FP16):
-        build_into(workdir, precision, target, BuildConfig(batch=(1, 4, 8)), on_message=lambda _: None)
-    return workdir
+    def fill(folder: Path) -> None:
+        from engines.builder import BuildConfig
+        from engines.library import load_library
+        from export.graph import ExportConfig
+        from lfm_deploy.artifacts import Precision
+        from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into
+
+        workdir = Workdir(folder)
+        export_into(workdir, small_checkpoint, ExportConfig(), lambda _: None)
+        target = BuildTarget(load_library("tensorrt-rtx"), ("sm86",), "for the tests")
+        for precision in (Precision.FP32, Precision.FP16):
+            build_into(workdir, precision, target, BuildConfig(batch=(1, 4, 8)), on_message=lambda _: None)
+
+    return Workdir(make_once("deployment", fill))
 
 
 @pytest.fixture
@@ -187,33 +262,37 @@ def no_gpu() -> None:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures(make_once: MakeOnce) -> Path:
     """A folder of two test sets, ``first`` and ``second``, 6 real and 6 fake pictures in each."""
-    from PIL import Image
 
-    from lfm_deploy.pictures.photographs import sample_tiles
+    def fill(folder: Path) -> None:
+        from PIL import Image
 
-    folder = tmp_path_factory.mktemp("pictures") / "suite"
-    for index, tile in enumerate(sample_tiles(256, 256, 24)):
-        home = folder / ("first", "second")[index % 2] / ("0_real", "1_fake")[index // 2 % 2]
-        home.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(tile).save(home / f"{index:02}.png")
-    return folder
+        from lfm_deploy.pictures.photographs import sample_tiles
+
+        for index, tile in enumerate(sample_tiles(256, 256, 24)):
+            home = folder / ("first", "second")[index % 2] / ("0_real", "1_fake")[index // 2 % 2]
+            home.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(tile).save(home / f"{index:02}.png")
+
+    return make_once("suite", fill)
 
 
 @pytest.fixture(scope="session")
-def calibration_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibration_folder(make_once: MakeOnce) -> Path:
     """96 small pictures, 48 of each class, spread over two categories."""
-    from PIL import Image
 
-    from lfm_deploy.pictures.photographs import sample_tiles
+    def fill(folder: Path) -> None:
+        from PIL import Image
 
-    folder = tmp_path_factory.mktemp("calibration") / "pictures"
-    for index, tile in enumerate(sample_tiles(64, 64, 96)):
-        home = folder / ("cats", "dogs")[index // 2 % 2] / ("0_real", "1_fake")[index % 2]
-        home.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(tile).save(home / f"{index:02}.png")
-    return folder
+        from lfm_deploy.pictures.photographs import sample_tiles
+
+        for index, tile in enumerate(sample_tiles(64, 64, 96)):
+            home = folder / ("cats", "dogs")[index // 2 % 2] / ("0_real", "1_fake")[index % 2]
+            home.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(tile).save(home / f"{index:02}.png")
+
+    return make_once("calibration", fill)
 
 
 @pytest.fixture(scope="session")
@@ -225,22 +304,40 @@ def wide_budget() -> Any:
 
 
 @pytest.fixture(scope="session")
-def calibrated(
-    small_checkpoint: Path, calibration_folder: Path, wide_budget: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Workdir:
-    """A workdir with the small network for 64x64 pixels: FP32, ranges, INT8 graphs of both recipes. Do not write."""
-    from calib.calibration import calibrate_into
-    from calib.int8_graph import quantise_into
-    from export.graph import ExportConfig
-    from lfm_deploy.deployment.deployment import export_into
-    from lfm_deploy.quantisation import Recipe
+def tile_workdir(small_checkpoint: Path, make_once: MakeOnce) -> Workdir:
+    """A workdir with the small network for 64x64 pixels, just exported. Do not write."""
 
-    workdir = Workdir(tmp_path_factory.mktemp("calibrated") / "deploy")
-    export_into(workdir, small_checkpoint, ExportConfig(size=64), lambda _: None)
-    calibrate_into(workdir, calibration_folder)
-    for recipe in Recipe:
-        quantise_into(workdir, recipe, wide_budget)
-    return workdir
+    def fill(folder: Path) -> None:
+        from export.graph import ExportConfig
+        from lfm_deploy.deployment.deployment import export_into
+
+        export_into(Workdir(folder), small_checkpoint, ExportConfig(size=64), lambda _: None)
+
+    return Workdir(make_once("tiles", fill))
+
+
+@pytest.fixture
+def own_tile_workdir(tile_workdir: Workdir, tmp_path: Path) -> Workdir:
+    """A copy of it that a test may change."""
+    shutil.copytree(tile_workdir.path, tmp_path / "deploy")
+    return Workdir(tmp_path / "deploy")
+
+
+@pytest.fixture(scope="session")
+def calibrated(tile_workdir: Workdir, calibration_folder: Path, wide_budget: Any, make_once: MakeOnce) -> Workdir:
+    """A workdir with the small network for 64x64 pixels: FP32, ranges, INT8 graphs of both recipes. Do not write."""
+
+    def fill(folder: Path) -> None:
+        from calib.calibration import calibrate_into
+        from calib.int8_graph import quantise_into
+        from lfm_deploy.quantisation import Recipe
+
+        shutil.copytree(tile_workdir.path, folder, dirs_exist_ok=True)
+        calibrate_into(Workdir(folder), calibration_folder)
+        for recipe in Recipe:
+            quantise_into(Workdir(folder), recipe, wide_budget)
+
+    return Workdir(make_once("calibrated", fill))
 
 
 @pytest.fixture
@@ -248,3 +345,12 @@ def own_calibrated(calibrated: Workdir, tmp_path: Path) -> Workdir:
     """A copy of the calibrated workdir that a test may change."""
     shutil.copytree(calibrated.path, tmp_path / "deploy")
     return Workdir(tmp_path / "deploy")
+
+
+@pytest.fixture
+def quick_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``build --target cpu`` measures next to nothing: for tests that are not about what it chooses."""
+    from engines.cpu_choice import choose_cpu_settings
+
+    monkeypatch.setitem(choose_cpu_settings.__kwdefaults__, "rounds", 1)
+    monkeypatch.setitem(choose_cpu_settings.__kwdefaults__, "seconds", 0.001)

@@ -55,20 +55,23 @@ def envelope(pictures: int) -> dict[str, Any]:
             "pictures": pictures, "skipped": 3 if name == "crop 256" else 0, "sets": [],
             "reasons": [{"reason": "smaller than 256x256 pixels", "pictures": 3}] if name == "crop 256" else [],
         })  # fmt: skip
-    return {"engine": "onnxruntime fp32", "suite": "mine", "conditions": conditions}
+    encoders = {"pillow": "12.0.0", "libjpeg-turbo": "3.1.0", "libjpeg": None, "libwebp": "1.6.0"}
+    return {
+        "engine": "onnxruntime fp32", "suite": "mine", "encoders": encoders, "cached": 0, "conditions": conditions,
+    }  # fmt: skip
 
 
 def quantisation(recipe: str) -> dict[str, Any]:
     layers, tensors = {}, {}
     for index, name in enumerate(("conv1", "conv2", "conv3", "conv4", "projection")):
         precision = "int8" if index != 1 or recipe == "cpu" else "fp16"
-        only = {"flips": 0.1 + 0.2 * (index == 1), "mean_error": 0.2}
+        only = _flip_estimate(0.1 + 0.2 * (index == 1), mean_error=0.2)
         layers[name] = {
             "precision": precision,
             "why": "carries its share" if precision == "int8" else "alone it spends the budget",
             "multiply_adds": 10**7 * (index + 1),
             "only": only,
-            "without": {"flips": 0.3, "mean_error": 0.4},
+            "without": _flip_estimate(0.3, mean_error=0.4),
             "snr_db": 38.0 + index,
         }
         counts = [int(5000 * math.exp(-bin / 12)) for bin in range(128)]
@@ -84,8 +87,35 @@ def quantisation(recipe: str) -> dict[str, Any]:
     return {
         "recipe": recipe, "budget": {"acc": 0.2, "ap": 0.15, "flips": 0.7}, "layers_asked": "search",
         "within_budget": recipe == "cpu", "int8_share": 0.67 if recipe == "tensorrt" else 1.0, "layers": layers,
-        "trials": [{"judged_by": {"pictures": 64, "flips": 0.2, "flips_error": 0.1, "acc": -0.012, "ap": None}}],
-        "tensors": tensors,
+        "base": _flip_estimate(0.01, views=2),
+        "trials": [
+            {
+                "layers": [name for name, layer in layers.items() if layer["precision"] == "int8"],
+                "int8_share": 0.67, "chosen_by": _flip_estimate(0.2), "judged_by": _flip_estimate(0.2, views=2),
+                "broken": [],
+            }
+        ],
+        "logits": {"reference": [-3.5, 8.25], "int8": [-3.25, 8.0], "labels": [0, 1]}, "tensors": tensors,
+    }  # fmt: skip
+
+
+def engine_quantisation(recipe: str, within_budget: bool) -> dict[str, Any]:
+    described = quantisation(recipe)
+    return {
+        "recipe": recipe,
+        "layers": {layer: found["precision"] for layer, found in described["layers"].items()},
+        "int8_share": 0.67,
+        "ranges_sha256": "cd" * 32,
+        "budget": described["budget"],
+        "layers_asked": described["layers_asked"],
+        "within_budget": within_budget,
+    }
+
+
+def _flip_estimate(flips: float, views: int = 1, mean_error: float = 0.3) -> dict[str, Any]:
+    return {
+        "pictures": 64, "views": views, "flips": flips, "flips_error": 0.1, "acc": -0.012, "ap": None, "seen_flips": 0,
+        "mean_error": mean_error,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sample_parts import envelope, estimate, published, quantisation, speeds
+from sample_parts import engine_quantisation, envelope, estimate, published, quantisation, speeds
 
 NASTY = "<script>alert(1)</script>|`x`\n.png"
 SETS = {
@@ -146,7 +146,7 @@ def _metrics(logits: Any, labels: Any) -> dict[str, Any]:
 def _mean(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """The mean over sets, of those that have it."""
     complete = [part for part in parts if part["ap"] is not None]
-    found = dict(complete[0])
+    found = {name: value for name, value in complete[0].items() if name not in ("set", "real", "fake", "categories")}
     for name in ("acc", "acc_real", "acc_fake", "balanced_acc", "ap", "auc", "ece"):
         values = [part[name]["value"] for part in complete]
         found[name] = estimate(float(np.mean(values)), 1.6)
@@ -172,7 +172,9 @@ def _engine(name: str, pictures: list[Any], scores: dict[str, Any]) -> dict[str,
         "sha256": (file.encode().hex() * 8)[:64],
         "precision": precision,
         "place": place,
-        "quantisation": {"within_budget": name != "onnxruntime int8 tensorrt", "int8_share": 0.67} if int8 else None,
+        "quantisation": engine_quantisation(name.rpartition(" ")[2], name != "onnxruntime int8 tensorrt")
+        if int8
+        else None,
         "not_run": None if ran else "no CUDA device",
         "cached": len(pictures) if name == "onnxruntime fp32" else 0,
         "memory": {"kind": "host", "mib": 412.5, "what": "resident set of a process that ran batch 32"}

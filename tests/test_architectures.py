@@ -20,6 +20,7 @@ from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_int
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 SIDE = 64
@@ -70,7 +71,7 @@ def test_its_graph_has_what_its_config_says(exported):
 
 
 def test_every_engine_of_it_decides_alike(exported, pictures, no_gpu):
-    found = verify(exported.workdir, load_suites(pictures, size=SIDE), speed_seconds=0)
+    found = verify(exported.workdir, load_suites(pictures, size=SIDE), VerifyOptions(speed_seconds=0))
     assert [(one.name, one.not_run is None) for one in found.engines] == [
         ("pytorch fp32", True),
         ("onnxruntime fp32", True),

@@ -6,6 +6,7 @@ from lfm_deploy.artifacts import Precision
 from lfm_deploy.benchmark.benchmark import Benchmark, BenchSettings
 from lfm_deploy.benchmark.ceilings import Ceiling
 from lfm_deploy.benchmark.file_rates import FileFigures
+from lfm_deploy.benchmark.roofline_shares import find_work
 from lfm_deploy.benchmark.rounds import Effort
 from lfm_deploy.benchmark.sweep import Point, Sweep
 from lfm_deploy.deployment.lineup import find_candidates
@@ -18,26 +19,36 @@ def ceiling(kind, *rounds):
     return Ceiling(kind=kind, library="a BLAS", what="large", rounds=rounds, others={})
 
 
-@pytest.fixture
-def found(deployment):
-    """The FP32 graph with made-up times: 8 pictures in 2 s in the first round, and in 1 s in the second."""
-    (fp32,) = [one for one in find_candidates(deployment, "cpu") if one.path.name == "lfm.onnx"]
-    point = Point(times=[[2.0, 2.0], [1.0, 1.0]], peak_memory_mib=100.0)
-    sweep = Sweep(about={fp32.name: ABOUT}, points={(fp32.name, 8): point})
-    sweep.ceilings["cpu"] = {"fp32": ceiling("fp32", 1e9, 2e9), "bandwidth": ceiling("bandwidth", 1e12, 1e12)}
+def as_found(candidate, sweep, *, files=(), load=None):
     return Benchmark(
-        candidates=(fp32,),
+        candidates=(candidate,),
         settings=BenchSettings(effort=Effort(seconds=3, rounds=2)),
         threads=2,
         sweep=sweep,
-        files={},
+        work=find_work([candidate], sweep),
+        files=dict(files),
         pictures=None,
-        load=None,
+        load=load,
     )
 
 
-def test_shares_are_taken_round_by_round(found, deployment, small_config):
-    report = make_bench_report(found)
+@pytest.fixture
+def fp32(deployment):
+    (found,) = [one for one in find_candidates(deployment, "cpu") if one.path.name == "lfm.onnx"]
+    return found
+
+
+@pytest.fixture
+def sweep(fp32):
+    """The FP32 graph with made-up times: 8 pictures in 2 s in the first round, and in 1 s in the second."""
+    point = Point(times=[[2.0, 2.0], [1.0, 1.0]], peak_memory_mib=100.0)
+    sweep = Sweep(about={fp32.name: ABOUT}, points={(fp32.name, 8): point})
+    sweep.ceilings["cpu"] = {"fp32": ceiling("fp32", 1e9, 2e9), "bandwidth": ceiling("bandwidth", 1e12, 1e12)}
+    return sweep
+
+
+def test_shares_are_taken_round_by_round(fp32, sweep, small_config):
+    report = make_bench_report(as_found(fp32, sweep))
     (point,) = report["engines"][0]["points"]
     operations = 2 * sum(small_config.multiply_adds(256, 256).values())
     # The machine doubled its speed between the rounds, and the engine its own: the share stayed what it was.
@@ -50,45 +61,40 @@ def test_shares_are_taken_round_by_round(found, deployment, small_config):
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_more_than_the_roofline_is_shown_as_it_is(found, deployment):
-    found.sweep.ceilings["cpu"]["fp32"] = ceiling("fp32", 1e6, 1e6)
-    report = make_bench_report(found)
+def test_more_than_the_roofline_is_shown_as_it_is(fp32, sweep):
+    sweep.ceilings["cpu"]["fp32"] = ceiling("fp32", 1e6, 1e6)
+    report = make_bench_report(as_found(fp32, sweep))
     assert report["engines"][0]["points"][0]["roofline"]["share"] > 1
     assert any("above 100 % of a roofline" in note for note in report["notes"])
 
 
-def test_without_a_ceiling_there_is_no_share_but_a_reason(found, deployment):
-    del found.sweep.ceilings["cpu"]["bandwidth"]
-    (point,) = make_bench_report(found)["engines"][0]["points"]
+def test_without_a_ceiling_there_is_no_share_but_a_reason(fp32, sweep):
+    del sweep.ceilings["cpu"]["bandwidth"]
+    (point,) = make_bench_report(as_found(fp32, sweep))["engines"][0]["points"]
     assert (point["roofline"], point["no_roofline"]) == (None, "no ceiling was measured for bandwidth")
-    found.sweep.ceilings.clear()
-    (point,) = make_bench_report(found)["engines"][0]["points"]
+    sweep.ceilings.clear()
+    (point,) = make_bench_report(as_found(fp32, sweep))["engines"][0]["points"]
     assert point["no_roofline"] == "no ceiling was measured for fp32, bandwidth"
 
 
-def test_an_engine_whose_graph_is_gone_has_figures_without_a_roofline(found, own_deployment):
+def test_an_engine_whose_graph_is_gone_has_figures_without_a_roofline(own_deployment):
     own_deployment.graph(Precision.FP32).unlink()
     (candidate,) = [one for one in find_candidates(own_deployment, "cpu") if one.path.suffix == ".pth"]
     sweep = Sweep(
         about={candidate.name: ABOUT | {"runtime": "pytorch"}},
         points={(candidate.name, 8): Point(times=[[1.0], [1.0]])},
     )
-    settings = BenchSettings(effort=Effort(seconds=3, rounds=2))
-    bench = Benchmark(
-        candidates=(candidate,), settings=settings, threads=2, sweep=sweep, files={}, pictures=None, load="busy"
-    )
-    report = make_bench_report(bench)
+    report = make_bench_report(as_found(candidate, sweep, load="busy"))
     (point,) = report["engines"][0]["points"]
     assert point["fps"] == 8
     assert point["no_roofline"] == "its work is counted from lfm.onnx, which is not in the workdir"
     assert "busy" in report["notes"]
 
 
-def test_failures_stand_where_figures_would(found, deployment):
-    name = found.candidates[0].name
-    found.sweep.points[name, 16] = Point(failure="its process was killed by SIGKILL")
-    found.files[name] = FileFigures(batch=8, failure="none of the files could be judged")
-    (engine,) = make_bench_report(found)["engines"]
+def test_failures_stand_where_figures_would(fp32, sweep):
+    sweep.points[fp32.name, 16] = Point(failure="its process was killed by SIGKILL")
+    files = {fp32.name: FileFigures(batch=8, failure="none of the files could be judged")}
+    (engine,) = make_bench_report(as_found(fp32, sweep, files=files))["engines"]
     assert [point["not_run"] for point in engine["points"]] == [None, "its process was killed by SIGKILL"]
     assert engine["files"] == {"batch": 8, "not_run": "none of the files could be judged"}
     assert engine["failed"]
@@ -106,10 +112,9 @@ def test_phases_say_what_a_gpu_waits_for(copy_in, compute, copy_out, enqueue, bo
     assert bound_of(None) is None
 
 
-def test_phases_are_medians_of_their_runs(found, deployment):
-    name = found.candidates[0].name
-    found.sweep.points[name, 8].phases = [[1.0, 9.0, 1.0, 2.0], [3.0, 7.0, 1.0, 2.0], [2.0, 8.0, 4.0, 9.0]]
-    (point,) = make_bench_report(found)["engines"][0]["points"]
+def test_phases_are_medians_of_their_runs(fp32, sweep):
+    sweep.points[fp32.name, 8].phases = [[1.0, 9.0, 1.0, 2.0], [3.0, 7.0, 1.0, 2.0], [2.0, 8.0, 4.0, 9.0]]
+    (point,) = make_bench_report(as_found(fp32, sweep))["engines"][0]["points"]
     assert point["phases"] == {
         "host_to_device_ms": 2.0, "compute_ms": 8.0, "device_to_host_ms": 1.0, "enqueue_ms": 2.0,
     }  # fmt: skip

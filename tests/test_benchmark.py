@@ -93,7 +93,7 @@ def test_files_are_read_at_the_fastest_batch_size(deployment, pictures, tmp_path
                     return {"pictures": request["pictures"], "seconds": 1.0} | own
                 return {"times": [{1: 1.0, 4: 2.0, 8: 5.0}[request.get("batch", 1)]]} | own
 
-            return {"device": "cpu"}, work
+            return {"device": "cpu", "runtime": "onnxruntime", "precision": "fp32"}, work
 
         serve(open_job)
     """)

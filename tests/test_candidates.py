@@ -67,6 +67,25 @@ def test_entropy_cuts_a_long_tail(activations):
     assert np.quantile(activations, 0.9) < high < activations.max()
 
 
+@pytest.mark.parametrize("tail", [0.3, 1, 4, 1000])
+@pytest.mark.parametrize("both_signs", [False, True])
+def test_entropy_is_onnx_runtimes(tail, both_signs):
+    from onnxruntime.quantization.calibrate import CalibrationMethod, HistogramCollector
+
+    generator = np.random.default_rng(0)
+    values = np.append(generator.gamma(tail, size=3000), generator.gamma(tail, 5, 20))
+    histogram = histogram_of(values - values.max() / 3 if both_signs else values)
+    centres, width = (histogram.edges[:-1] + histogram.edges[1:]) / 2, max(-histogram.lowest, histogram.highest)
+    half, _ = np.histogram(np.abs(centres), 512, (0, width), weights=histogram.counts)
+    edges = np.linspace(-width, width, 1025).astype(np.float32)
+    collector = HistogramCollector(CalibrationMethod.Entropy, True, 1024, 255, 99.999, "same")
+    counts = np.concatenate([half[::-1], half]).astype(np.int64)
+    _, expected = collector.get_entropy_threshold((counts, edges, np.float32(-width), np.float32(width)), 255)
+    low, high = find_candidates(histogram, 255)["entropy"]
+    assert high == min(float(expected), histogram.highest)
+    assert low == (max(-float(expected), histogram.lowest) if both_signs else 0)
+
+
 def test_no_candidate_reaches_beyond_what_was_seen(activations):
     for low, high in find_candidates(histogram_of(activations), 127).values():
         assert 0 <= low <= high <= activations.max()

@@ -73,8 +73,8 @@ def test_json_is_all_that_json_prints(call, deployment, pictures, small_checkpoi
     code, out, _ = call("suites", "--json")
     assert (code, len(json.loads(out))) == (0, 5)
     code, out, _ = call("inspect", "--json")
-    kinds = [entry["kind"].split()[0] for entry in json.loads(out)]
-    assert (code, kinds) == (0, ["checkpoint,", "ONNX", "engine"])
+    kinds = [entry["kind"].split()[0] for entry in json.loads(out)["artifacts"]]
+    assert (code, kinds) == (0, ["checkpoint,", "ONNX", "engine", "report"])
 
 
 def test_brackets_stay_text(call):
@@ -83,8 +83,8 @@ def test_brackets_stay_text(call):
     assert "<test set>/[category/]{0_real,1_fake}/" in out
 
 
-def test_the_target_cpu_is_the_typed_graph_alone(call, small_checkpoint, tmp_path):
-    call("export", small_checkpoint)
+@pytest.mark.usefixtures("own_tile_workdir", "quick_choice")
+def test_the_target_cpu_is_the_typed_graph_alone(call, tmp_path):
     code, out, _ = call("build", "--fp16", "--target", "cpu")
     assert (code, "lfm.fp16.onnx" in out) == (0, True)
     assert not list((tmp_path / "deploy").glob("*.engine"))
@@ -192,8 +192,8 @@ def test_inspect_says_whether_it_can_run_here(call, deployment, no_gpu, tmp_path
 
 
 @pytest.fixture
-def exported(call, small_checkpoint):
-    assert call("export", small_checkpoint, "--size", "64")[0] == 0
+def exported(own_tile_workdir, quick_choice):
+    """What 'export CHECKPOINT --size 64' made, in the folder ``deploy``."""
 
 
 WIDE = ("--budget", "acc=5,ap=5,flips=5%")
@@ -237,17 +237,19 @@ def test_a_budget_that_nothing_meets_is_exit_1_with_the_table_and_no_file(call, 
     assert (code, out) == (1, "")
 
 
-def test_int8_outside_its_budget_is_marked_and_verify_fails_it(call, exported, calibration_folder, tmp_path, no_gpu):
+def test_int8_outside_its_budget_is_marked_and_verify_fails_it(
+    call, small_workdir, calibration_folder, tmp_path, no_gpu
+):
     from PIL import Image
 
     from lfm_deploy.pictures.photographs import sample_tiles
 
+    shutil.copytree(small_workdir.path, tmp_path / "deploy")  # of 256 pixels, as verify needs it
     for index, tile in enumerate(sample_tiles(256, 256, 4)):
         home = tmp_path / "suite" / ("0_real", "1_fake")[index % 2]
         home.mkdir(parents=True, exist_ok=True)
         Image.fromarray(tile).save(home / f"{index}.png")
-    call("export", tmp_path / "deploy" / "lfm.pth")
-    call("calibrate", calibration_folder)
+    call("calibrate", calibration_folder, "--count", "32")
     budget = ("--layers", "all", "--budget", "acc=0,ap=0,flips=0")
     code, out, err = call("build", "--int8", "--gpu", "sm86", *budget)
     assert code == 0
@@ -262,9 +264,9 @@ def test_int8_outside_its_budget_is_marked_and_verify_fails_it(call, exported, c
     assert "OUTSIDE its budget" in " ".join(call("inspect")[1].split())
 
 
-def test_stale_ranges_are_exit_2_with_the_command(call, exported, calibration_folder, official_checkpoint):
+def test_stale_ranges_are_exit_2_with_the_command(call, exported, calibration_folder, other_checkpoint):
     call("calibrate", calibration_folder, "--count", "40", "--seed", "3")
-    call("export", official_checkpoint, "--size", "64")
+    assert call("export", other_checkpoint, "--size", "64")[0] == 0
     says(
         call("build", "--int8"),
         2,
@@ -315,3 +317,38 @@ def test_an_interrupt_never_leaves_half_an_engine(deployment, tmp_path):
         sidecars = {path.name.removesuffix(".json") for path in (tmp_path / "deploy").glob("*.engine.json")}
         assert engines == sidecars
     assert interrupted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["exprot"], "No such command 'exprot'. Did you mean 'export'?"),
+        (["toaster"], "No such command 'toaster'."),
+        (["--vresion"], "No such option '--vresion'. Did you mean '--version'?"),
+        (["export", "--evidnce", "x.pth"], "No such option '--evidnce'. Did you mean '--evidence'?"),
+        (["export", "--jsn=1", "x.pth"], "No such option '--jsn'. Did you mean '--json'?"),
+        (["build", "-fp16"], "No such option '-fp16'. Did you mean '--fp16'?"),
+        (["build", "-p"], "No such option '-p'."),
+        (["bench", "--batches", "1"], "No such option '--batches'. Did you mean '--batch'?"),
+        (["predict", "x.png", "--format", "jsn"], "'jsn' is not one of 'table', 'csv', 'jsonl'. Did you mean 'jsonl'?"),
+        (["build", "--target", "toaster"], "'toaster' is not one of 'gpu', 'cpu'."),
+        (["suites", "--size", "nativ"], "'nativ' is not one of '256', 'native'. Did you mean 'native'?"),
+    ],
+)
+def test_a_mistyped_word_is_told_the_nearest(call, arguments, message):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[0].startswith("Usage: lfm-deploy")
+    assert err.splitlines()[-1].endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["suites", "difusion"], "'diffusion'"),
+        (["build", "--fp16", "--gpu", "RTX A600"], "'RTX A6000'"),
+        (["train", "--recipe", "papr"], "'paper'"),
+    ],
+)
+def test_a_mistyped_name_is_told_the_nearest_and_all_there_are(call, arguments, nearest):
+    says(call(*arguments), 2, f"(did you mean {nearest}?)")

@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 from PIL import Image
+from typed_values import find_misfits
 
 from lfm_deploy.cli import explore as module
 from lfm_deploy.cli import run
 from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.report.exploration_schema import ExplorationReport
 
 FILES = ["evidence.png", "explore.html", "explore.json", "tsne.png"]
 
@@ -48,6 +50,7 @@ def explore_small(folder, small_checkpoint, tmp_path):
 def test_all_files_are_there_and_the_values_belong_together(made, small_checkpoint):
     assert sorted(path.name for path in made.iterdir()) == FILES
     report = json.loads((made / "explore.json").read_text())
+    assert find_misfits(report, ExplorationReport) == []
     assert report["format"] == "lfm-deploy exploration 1"
     assert report["checkpoint"]["sha256"] == hashlib.sha256(small_checkpoint.read_bytes()).hexdigest()
     counts = report["counts"]

@@ -18,6 +18,7 @@ from lfm_deploy.cli import run
 from lfm_deploy.scoring.scorers import published_reading
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
@@ -73,7 +74,7 @@ def test_an_interrupted_run_costs_only_what_is_new_and_leaves_no_report(own_smal
     assert not any(path.exists() for path in own_small.reports)
     kept = count_kept(own_small.score_cache)
     assert 20 <= kept < 2 * 192
-    found = verify(own_small, load_suites(many), speed_seconds=0)
+    found = verify(own_small, load_suites(many), VerifyOptions(speed_seconds=0))
     assert sum(engine.cached for engine in found.engines) == kept
     assert found.passed
 
@@ -83,11 +84,12 @@ import json, sys
 from pathlib import Path
 from lfm_deploy.cli import run
 from lfm_deploy.suites import load_suites
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.verification.verification import verify
 from lfm_deploy.workdir import Workdir
 
 workdir, pictures = sys.argv[1:]
-found = verify(Workdir(Path(workdir)), load_suites(pictures), speed_seconds=0.01)
+found = verify(Workdir(Path(workdir)), load_suites(pictures), VerifyOptions(speed_seconds=0.01))
 code = run(["verify", "--suite", pictures, "--workdir", workdir, "--no-speed"])
 heavy = [name for name in ("torch", "onnxruntime", "onnx", "openvino", "matplotlib", "sklearn") if name in sys.modules]
 speeds = [speed.measured_at for engine in found.engines for speed in engine.speeds]
@@ -96,7 +98,7 @@ print(json.dumps({"code": code, "heavy": heavy, "speeds": speeds, "cached": [e.c
 
 
 def test_a_second_run_loads_no_engine(own_small, pictures):
-    first = verify(own_small, load_suites(pictures), speed_seconds=0.01)
+    first = verify(own_small, load_suites(pictures), VerifyOptions(speed_seconds=0.01))
     assert run(["verify", "--suite", str(pictures), "--workdir", str(own_small.path), "--no-speed"]) == 0
     finished = subprocess.run(
         [sys.executable, "-c", SECOND_RUN, own_small.path, pictures],

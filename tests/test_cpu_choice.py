@@ -58,7 +58,7 @@ def test_a_way_must_be_exact_enough(change, precision, fault):
 
 def test_the_choice_is_written_down_with_all_that_was_tried(own_deployment):
     graph = own_deployment.graph(Precision.FP32)
-    choice = choose_cpu_settings(own_deployment, graph, rounds=2, seconds=0.01)
+    choice = choose_cpu_settings(own_deployment, graph, rounds=2, seconds=0.001)
     assert find_settings(graph) == choice.chosen
     values = json.loads((own_deployment.path / "cpu.json").read_text())
     entry = values["graphs"]["lfm.onnx"]
@@ -67,11 +67,11 @@ def test_the_choice_is_written_down_with_all_that_was_tried(own_deployment):
     timed = [row for row in entry["tried"] if row["fps"] is not None]
     assert timed
     assert all(row["fps"] > 0 and row["max_error"] <= 1e-3 for row in timed)
-    choose_cpu_settings(own_deployment, own_deployment.graph(Precision.FP16), rounds=1, seconds=0.01)
+    choose_cpu_settings(own_deployment, own_deployment.graph(Precision.FP16), rounds=1, seconds=0.001)
     assert set(json.loads((own_deployment.path / "cpu.json").read_text())["graphs"]) == {"lfm.onnx", "lfm.fp16.onnx"}
 
 
-def test_build_for_the_cpu_says_what_it_chose_and_why(own_deployment, capsys):
+def test_build_for_the_cpu_says_what_it_chose_and_why(own_deployment, capsys, quick_choice):
     assert run(["build", "--fp32", "--target", "cpu", "--workdir", str(own_deployment.path)]) == 0
     shown = capsys.readouterr().out
     assert "chosen: " in shown

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from lfm_deploy.errors import MetricError
-from lfm_deploy.metrics.decisions import accuracy, accuracy_of_class, average_precision, decision_flips
+from lfm_deploy.metrics.decisions import accuracy, average_precision, decision_flips
 
 
 def average_precision_by_definition(scores, labels):
@@ -57,8 +57,6 @@ def test_accuracies_by_hand():
     logits, labels = np.array([-1.0, 0.0, 1.0, 2.0]), np.array([0, 0, 0, 1])
     assert accuracy(logits, labels) == 0.75
     assert accuracy(logits, labels, threshold=1.5) == 1
-    assert accuracy_of_class(logits, labels, 0) == pytest.approx(2 / 3)
-    assert accuracy_of_class(logits, labels, 1) == 1
 
 
 def test_flips():
@@ -83,5 +81,3 @@ def test_what_has_no_average_precision(scores, labels, complaint):
 def test_lengths_and_classes_of_the_others():
     with pytest.raises(MetricError, match="same pictures"):
         decision_flips(np.zeros(2), np.zeros(3))
-    with pytest.raises(MetricError, match="class 1 is undefined"):
-        accuracy_of_class(np.zeros(2), np.zeros(2, dtype=int), 1)

@@ -1,5 +1,4 @@
 import multiprocessing
-import time
 
 import pytest
 import torch
@@ -24,6 +23,12 @@ from lfm_deploy.workdir import Workdir
 
 def ignore(message):
     pass
+
+
+@pytest.fixture
+def one_size(monkeypatch):
+    """Graphs of native size are proved at one small size; the proof has tests of its own."""
+    monkeypatch.setattr("export.proof._native_sizes", lambda config: [(64, 96)])
 
 
 def test_export_keeps_the_checkpoint_byte_for_byte(deployment, small_checkpoint):
@@ -60,7 +65,7 @@ def test_a_failed_export_changes_nothing(own_deployment, tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in own_deployment.path.iterdir()} == before
 
 
-def test_the_typed_graph_is_the_variant_that_was_exported(small_checkpoint, tmp_path):
+def test_the_typed_graph_is_the_variant_that_was_exported(small_checkpoint, tmp_path, one_size):
     workdir = Workdir(tmp_path)
     export_into(workdir, small_checkpoint, ExportConfig(size="native", input=InputForm.FLOAT, evidence=True), ignore)
     info = read_graph_info(make_typed_graph(workdir, Precision.FP16, ignore))
@@ -71,7 +76,7 @@ def test_a_typed_graph_is_reused_until_it_is_stale(own_deployment, small_checkpo
     messages = []
     path = make_typed_graph(own_deployment, Precision.FP16, messages.append)
     assert messages == []
-    export_into(own_deployment, small_checkpoint, ExportConfig(evidence=True), ignore)
+    export_into(own_deployment, small_checkpoint, ExportConfig(size=64, evidence=True), ignore)
     assert read_graph_info(make_typed_graph(own_deployment, Precision.FP16, messages.append)).evidence
     assert "proved" in messages[0]
     path.write_bytes(path.read_bytes()[:-9])
@@ -86,13 +91,13 @@ def test_building_before_exporting_names_the_command(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_graph_of_another_checkpoint_is_not_built(own_deployment, official_checkpoint):
-    own_deployment.checkpoint.write_bytes(official_checkpoint.read_bytes())
+def test_a_graph_of_another_checkpoint_is_not_built(own_deployment, other_checkpoint):
+    own_deployment.checkpoint.write_bytes(other_checkpoint.read_bytes())
     with pytest.raises(ArtifactError, match="another checkpoint"):
         make_typed_graph(own_deployment, Precision.FP16, ignore)
 
 
-def test_native_engines_know_their_largest_side(small_checkpoint, tmp_path):
+def test_native_engines_know_their_largest_side(small_checkpoint, tmp_path, one_size):
     workdir = Workdir(tmp_path)
     export_into(workdir, small_checkpoint, ExportConfig(size="native"), ignore)
     target = BuildTarget(load_library("tensorrt-rtx"), ("sm89",), "")
@@ -113,22 +118,26 @@ def test_without_a_gpu_tensorrt_itself_cannot_build(no_gpu):
         choose_target(None, "tensorrt")
 
 
-def build_slowly(path, started):
-    workdir = Workdir(path)
-    with workdir.lock(ignore):
+def build_until(path, started, enough):
+    with Workdir(path).lock(ignore):
         started.set()
-        time.sleep(2)
+        enough.wait(60)
 
 
 def test_a_second_build_waits_and_says_so(own_deployment):
     context = multiprocessing.get_context("spawn")
-    started = context.Event()
-    first = context.Process(target=build_slowly, args=(own_deployment.path, started))
+    started, enough = context.Event(), context.Event()
+    first = context.Process(target=build_until, args=(own_deployment.path, started, enough))
     first.start()
     assert started.wait(60)
     messages = []
+
+    def hear(message):
+        messages.append(message)
+        enough.set()
+
     target = BuildTarget(load_library("tensorrt-rtx"), ("sm86",), "")
-    build_into(own_deployment, Precision.FP16, target, BuildConfig(batch=(1, 2, 4)), on_message=messages.append)
+    build_into(own_deployment, Precision.FP16, target, BuildConfig(batch=(1, 2, 4)), on_message=hear)
     first.join()
     assert f"another lfm-deploy (process {first.pid}) is writing here; waiting" in messages[0]
     assert read_engine_info(own_deployment.engine(Precision.FP16, "sm86")).batch == (1, 2, 4)

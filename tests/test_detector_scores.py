@@ -11,6 +11,7 @@ from lfm_deploy.errors import DetectorError, SuiteError
 from lfm_deploy.report.document import make_report, scores_as_rows
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 TOML = """
@@ -46,8 +47,9 @@ def describe(small_workdir, tmp_path):
     return write
 
 
-def run(workdir, folder, *detectors, **options):
-    return verify(workdir, load_suites(folder), speed_seconds=0, detectors=detectors, **options)
+def run(workdir, folder, *detectors, use_cache=True, **callbacks):
+    options = VerifyOptions(speed_seconds=0, detectors=detectors, use_cache=use_cache)
+    return verify(workdir, load_suites(folder), options, **callbacks)
 
 
 def test_a_detector_stands_in_the_table_without_gates(workdir, describe, pictures):
@@ -85,6 +87,31 @@ def test_a_second_run_takes_its_scores_from_the_cache(workdir, describe, picture
     assert second.engines[-1].suites[0].mean == first.engines[-1].suites[0].mean
 
 
+@pytest.mark.parametrize("moment", ["scoring pictures", "someone else's on pictures"])
+def test_a_file_that_changes_while_it_is_judged_is_not_kept_under_its_old_content(
+    workdir, describe, pictures, tmp_path, moment
+):
+    own = tmp_path / "pictures"
+    shutil.copytree(pictures, own)
+    path, other, *_ = sorted((own / "first" / "0_real").iterdir())
+    content = path.read_bytes()
+
+    def change(what, done, _):
+        if (what, done) == (moment, 0):
+            path.write_bytes(other.read_bytes())
+
+    changed = run(workdir, own, describe(), on_progress=change)
+    path.write_bytes(content)
+    found, expected = (
+        {name: parts[0][1].logits.tolist() for (name, _), parts in verified.scores.items()}
+        for verified in (run(workdir, own, describe()), run(workdir, pictures, describe(), use_cache=False))
+    )
+    # One picture alone and 32 at a time differ in float32's last digits; the two contents by more than 0.1.
+    assert found == {name: pytest.approx(logits, abs=1e-4) for name, logits in expected.items()}
+    judged = changed.scores["someone else's", "pictures"][0][1].logits
+    assert abs(judged[0] - expected["someone else's"][0]) > 0.1
+
+
 def test_pictures_that_it_refuses_are_left_out_of_its_figures_alone(workdir, describe, pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "mixed")
     Image.new("RGB", (100, 300), (90, 80, 70)).save(tmp_path / "mixed" / "first" / "0_real" / "narrow.png")
@@ -100,6 +127,14 @@ def test_a_class_of_which_it_refuses_all_is_an_error(workdir, describe, pictures
     for path in (tmp_path / "small" / "first" / "0_real").iterdir():
         Image.new("RGB", (100, 300)).save(path)
     with pytest.raises(SuiteError, match=r"small/first: someone else's can judge 6 of 12 pictures.*'too_small'"):
+        run(workdir, tmp_path / "small", describe(fit=CROPPED))
+
+
+def test_a_set_of_one_class_of_which_it_refuses_all_is_an_error(workdir, describe, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "small")
+    (tmp_path / "small" / "tiles" / "0_real").mkdir(parents=True)
+    Image.new("RGB", (100, 300)).save(tmp_path / "small" / "tiles" / "0_real" / "narrow.png")
+    with pytest.raises(SuiteError, match=r"small/tiles: someone else's can judge 0 of 1 pictures"):
         run(workdir, tmp_path / "small", describe(fit=CROPPED))
 
 

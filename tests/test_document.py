@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typed_values import find_misfits
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.metrics.estimate import Estimate
@@ -12,22 +13,24 @@ from lfm_deploy.metrics.gate import judge_exactly, judge_interval
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.quantisation import Budget
 from lfm_deploy.report.document import make_report, scores_as_rows
+from lfm_deploy.report.schema import Report, ScoreRow
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.suites import load_suites
 from lfm_deploy.suites.published import average_precision_of_sigmoids
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
-from lfm_deploy.verification.verification import EngineResult, Verification, verify
+from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verification_result import EngineResult, Verification
+from lfm_deploy.verification.verify_options import VerifyOptions
 
 
 @pytest.fixture(scope="module")
 def found(deployment, pictures):
     # 24 pictures can show no less than that.
-    verification = verify(deployment, load_suites(pictures), speed_seconds=0, limits=Budget(acc=20, ap=20, flips=20))
-    verification.skipped.extend(
-        SkippedImage(Path(f"broken[red]{index}.png"), "the file is empty") for index in range(9)
-    )
-    return verification
+    options = VerifyOptions(speed_seconds=0, limits=Budget(acc=20, ap=20, flips=20))
+    verification = verify(deployment, load_suites(pictures), options)
+    broken = (SkippedImage(Path(f"broken[red]{index}.png"), "the file is empty") for index in range(9))
+    return replace(verification, skipped=(*verification.skipped, *broken))
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,7 @@ def report(found):
 
 def test_it_is_json_and_says_where_its_figures_come_from(report):
     values = json.loads(json.dumps(report))
+    assert find_misfits(values, Report) == []
     assert values["environment"]["processor"]
     assert values["environment"]["threads"] >= 1
     assert {"torch", "onnxruntime"} <= set(values["environment"]["libraries"])
@@ -52,6 +56,7 @@ def test_what_was_not_run_is_never_shown_as_run(report, no_gpu):
 
 def test_every_logit_is_a_row(found):
     rows = scores_as_rows(found)
+    assert [misfit for row in rows for misfit in find_misfits(row, ScoreRow)] == []
     assert len(rows) == 3 * 24
     assert {row["label"] for row in rows} == {0, 1}
     assert {row["set"] for row in rows} == {"first", "second"}
@@ -90,21 +95,21 @@ def test_a_comparison_and_its_gates_are_plain_values(report):
 
 
 def test_what_too_few_pictures_leave_open_is_said_with_how_many_would_do(found):
-    undecided = replace(found, engines=[*found.engines])
+    reference, fp32, fp16, *others = found.engines
     gate = judge_interval("suite", "|ΔACC| in points", Estimate(0, 0, 14.2), 0.1, pictures=24, need=3688)
-    undecided.engines[1] = replace(undecided.engines[1], gates=(gate,))
-    values = make_report(undecided, device="cpu")
+    fp32 = replace(fp32, gates=(gate,))
+    values = make_report(replace(found, engines=(reference, fp32, fp16, *others)), device="cpu")
     assert values["verdict"]["outcome"] == "undecided"
     assert not values["verdict"]["passed"]
     assert values["verdict"]["text"] == (
         "UNDECIDED on CPU: no gate fails, but these 24 pictures are too few for onnxruntime fp32; need ≥ 3,688; "
         "2 not run"
     )
-    undecided.engines[2] = replace(undecided.engines[2], gates=(judge_exactly("suite", "flipped decisions", 1, 0),))
-    values = make_report(undecided, device="cpu")
+    fp16 = replace(fp16, gates=(judge_exactly("suite", "flipped decisions", 1, 0),))
+    values = make_report(replace(found, engines=(reference, fp32, fp16, *others)), device="cpu")
     assert values["verdict"]["outcome"] == "failed"
     assert values["verdict"]["text"] == "FAILED on CPU: onnxruntime fp16 broke a gate; 2 not run"
-    nothing = replace(found, engines=[found.engines[0], found.engines[3]])
+    nothing = replace(found, engines=(reference, others[0]))
     assert make_report(nothing, device="cpu")["verdict"]["outcome"] == "nothing"
 
 
@@ -127,7 +132,8 @@ def test_a_logit_that_is_no_number_is_null_in_json():
         suites=(result,),
         gates=gates,
     )
-    values = make_report(Verification(engines=[engine]), device="cpu")
+    values = make_report(Verification(engines=(engine,)), device="cpu")
+    assert find_misfits(values, Report) == []
     (written,) = json.loads(json.dumps(values, allow_nan=False))["engines"]
     assert written["suites"][0]["against"]["flipped"][0]["logit"] is None
     assert written["suites"][0]["against"]["logit_error"]["max"] is None
@@ -157,18 +163,18 @@ def test_suites_say_what_was_judged(report):
 
 def test_published_suites_have_the_papers_figures_and_a_group_has_its_own(found):
     names = ("ForenSynths", "GANGen-Detection")
-    judged = replace(found, suites=[replace(found.suites[0], name=name, published=True) for name in names])
+    judged = replace(found, suites=tuple(replace(found.suites[0], name=name, published=True) for name in names))
     values = make_report(judged, device="cpu")
     assert [suite["published"]["tables"] for suite in values["suites"]] == [["VIII", "3"], ["1", "3"]]
     assert values["group"]["name"] == "gan"
     assert values["group"]["published"]["sets"] == list(names)
-    judged.suites = judged.suites[:1]
-    assert make_report(judged, device="cpu")["group"] is None
+    assert find_misfits(values, Report) == []
+    assert make_report(replace(judged, suites=judged.suites[:1]), device="cpu")["group"] is None
 
 
 def test_under_a_published_suite_the_papers_kind_of_ap_stands_beside_ours(report, found):
     assert report["engines"][0]["suites"][0]["ap_of_sigmoids"] is None
-    judged = replace(found, suites=[replace(found.suites[0], published=True)])
+    judged = replace(found, suites=(replace(found.suites[0], published=True),))
     (suite,) = make_report(judged, device="cpu")["engines"][0]["suites"]
     both = [average_precision_of_sigmoids(part.logits, part.labels) for _, part in found.engines[0].suites[0].scores]
     assert suite["ap_of_sigmoids"] == pytest.approx(50 * sum(both), abs=1e-9)  # float64 rounding

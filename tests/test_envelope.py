@@ -13,13 +13,14 @@ from PIL import Image
 from engines.loading import load_engine
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
+from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.errors import ArtifactError, ConfigError, ContractError, UnavailableError
 from lfm_deploy.scoring.score_cache import ScoreCache
-from lfm_deploy.scoring.scorers import Scorer
-from lfm_deploy.scoring.suite_scores import make_scorer
+from lfm_deploy.scoring.scorers import Scorer, published_reading
+from lfm_deploy.scoring.suite_scores import make_scorer, make_tasks
 from lfm_deploy.suites import LabelledImage, Suite, TestSet, load_suites
 from lfm_deploy.verification.conditions import AS_IS, Condition, crop_to, encode_jpeg, scale_by
-from lfm_deploy.verification.envelope import find_envelope_engine, measure_envelope
+from lfm_deploy.verification.envelope import choose_envelope_engine, measure_envelope
 from lfm_deploy.workdir import Workdir
 
 CONDITIONS = (AS_IS, encode_jpeg(75), scale_by(0.5), crop_to(64))
@@ -76,7 +77,8 @@ def cache(tmp_path):
 
 def measure(engine, *suites, identity=None, **options):
     scorer = Scorer(name="roughness", identity=identity, load=lambda: engine, required=True)
-    return measure_envelope(scorer, suites, **({"conditions": CONDITIONS, "batch": 4} | options))
+    planned = [make_tasks(suite, published_reading(suite.size, batch=4)) for suite in suites]
+    return measure_envelope(scorer, planned, **({"conditions": CONDITIONS, "batch": 4} | options))
 
 
 def expected_logit(path, condition):
@@ -223,29 +225,33 @@ def test_the_standard_conditions_crop_to_the_size_of_the_suite(suite):
     assert "crop 64" in names
 
 
+def choose(workdir, suites, name=None, device="cpu"):
+    return choose_envelope_engine(workdir, find_candidates(workdir, device), suites, name)
+
+
 def test_the_engine_is_the_graph_unless_one_is_named(small_workdir, pictures):
     suites = load_suites(pictures)
-    candidate = find_envelope_engine(small_workdir, suites, None, "cpu")
+    candidate = choose(small_workdir, suites)
     assert (candidate.name, candidate.path.name) == ("onnxruntime fp32", "lfm.onnx")
-    assert find_envelope_engine(small_workdir, suites, "pytorch fp32", "cpu").path.name == "lfm.pth"
+    assert choose(small_workdir, suites, "pytorch fp32").path.name == "lfm.pth"
 
 
 def test_engines_that_are_not_there_or_do_not_fit_are_errors(small_workdir, small_checkpoint, pictures, tmp_path):
     suites = load_suites(pictures)
     with pytest.raises(ConfigError, match=r"no engine 'tensorrt fp16'.*there are pytorch fp32, onnxruntime fp32"):
-        find_envelope_engine(small_workdir, suites, "tensorrt fp16", "cpu")
+        choose(small_workdir, suites, "tensorrt fp16")
     with pytest.raises(ContractError, match="size is 256, asked for 64"):
-        find_envelope_engine(small_workdir, load_suites(pictures, size=64), None, "cpu")
+        choose(small_workdir, load_suites(pictures, size=64))
     (tmp_path / "lfm.pth").write_bytes(small_checkpoint.read_bytes())
     with pytest.raises(ArtifactError, match=r"lfm\.onnx: no such graph; make it with 'lfm-deploy export"):
-        find_envelope_engine(Workdir(tmp_path), suites, None, "cpu")
+        choose(Workdir(tmp_path), suites)
 
 
 def test_an_engine_that_cannot_run_here_is_an_error(small_workdir, pictures, no_gpu):
     suites = load_suites(pictures)
-    scorer = make_scorer(find_envelope_engine(small_workdir, suites, None, "cuda"), required=True)
+    scorer = make_scorer(choose(small_workdir, suites, device="cuda"), required=True)
     with pytest.raises(UnavailableError):
-        measure_envelope(scorer, suites)
+        measure_envelope(scorer, [make_tasks(suites[0], published_reading(256, batch=4))])
 
 
 def _measure_for_ever(folder, path):

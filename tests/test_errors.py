@@ -1,4 +1,6 @@
-from lfm_deploy.errors import first_line
+import pytest
+
+from lfm_deploy.errors import first_line, nearest
 
 
 def test_first_line_of_what_an_error_says():
@@ -7,3 +9,18 @@ def test_first_line_of_what_an_error_says():
 
 def test_an_error_that_says_nothing_is_called_by_its_class():
     assert first_line(MemoryError()) == "MemoryError"
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("exprot", ["export", "explore"], "'export'"),
+        ("DIFUSION", ["gan", "diffusion"], "'diffusion'"),
+        ("forensynths", ["ForenSynths"], "'ForenSynths'"),
+        ("sm8", ["sm80", "sm86", "sm89", "sm120"], "'sm80', 'sm86' or 'sm89'"),
+        ("toaster", ["gan", "diffusion"], ""),
+        ("x", [], ""),
+    ],
+)
+def test_nearest_names_what_was_probably_meant(name, known, expected):
+    assert nearest(name, known) == expected

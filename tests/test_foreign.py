@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from foreign_answers import score
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -18,12 +19,12 @@ from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import InputForm
 from lfm_deploy.detectors.detector_contract import read_detector_contract
 from lfm_deploy.detectors.foreign import ForeignDetector, open_detectors
+from lfm_deploy.detectors.foreign_scores import detector_reading, make_detector_scorer
 from lfm_deploy.errors import ArtifactError, DetectorError
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import load_photographs
 from lfm_deploy.pictures.resizing import resize_picture
-from lfm_deploy.scoring.score_cache import scorer_key
 
 SETTINGS = default_settings(threads=2)
 SIZES = [(96, 80), (64, 64), (131, 90), (70, 111), (48, 200), (96, 80), (96, 80)]
@@ -128,7 +129,7 @@ def test_float_nchw_resized_cropped_and_normalised_with_a_logit(photographs, des
         top, left = round((resized.shape[0] - 56) / 2), round((resized.shape[1] - 56) / 2)
         middle = (resized[top : top + 56, left : left + 56] / 255 - MEAN) / STD
         expected.append(network(middle.transpose(2, 0, 1)[None])[0, 0] - 0.25)
-    found, reasons = detector.score(photographs, batch=3)
+    found, reasons = score(detector, photographs, batch=3)
     assert found.dtype == np.float64
     assert reasons == {}
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
@@ -144,7 +145,7 @@ def test_uint8_nhwc_bgr_of_any_size_with_a_probability(photographs, described, t
     )
     planes = [pixels_of(path)[..., ::-1].transpose(2, 0, 1)[None] / 255 for path in photographs]
     expected = np.array([network(plane)[0, 0] for plane in planes]) - np.log(3)
-    found, reasons = detector.score(photographs, batch=4)
+    found, reasons = score(detector, photographs, batch=4)
     assert reasons == {}
     # A probability in float32 has a step of up to 2^-24, which is that over p (1 - p) in log-odds: at least 0.01 here.
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE + 2**-24 / 0.01)
@@ -166,7 +167,7 @@ def test_two_classes_on_a_square_resize(photographs, described, tmp_path, fake_i
             values = np.asarray(resize_picture(picture, 48, 48, Image.Resampling.BICUBIC)) / 127.5 - 1
         logits = network(values[..., ::-1].transpose(2, 0, 1)[None])[0]
         expected.append(logits[fake_index] - logits[1 - fake_index])
-    found, _ = detector.score(photographs)
+    found, _ = score(detector, photographs)
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
@@ -177,7 +178,7 @@ def test_half_precision_on_a_padded_crop(photographs, described, tmp_path):
         {"layout": "NCHW", "dtype": "float16", "colour": "RGB", "fit": "none", "crop": 72, "too_small": "pad"},
         {"meaning": "logit"},
     )
-    found, _ = detector.score(photographs[1:2])
+    found, _ = score(detector, photographs[1:2])
     planes = np.pad(pixels_of(photographs[1]), ((4, 4), (4, 4), (0, 0))).transpose(2, 0, 1)[None] / 255
     expected = network(planes.astype(np.float16))  # rounded once more, and exact from there
     np.testing.assert_allclose(found, expected[:, 0], rtol=0, atol=TOLERANCE)
@@ -188,16 +189,16 @@ def test_a_fixed_batch_is_filled_up_and_changes_nothing(photographs, described, 
     taken = {"layout": "NCHW", "dtype": "float32", "colour": "RGB", "fit": "square", "resize": 40, "filter": "box"}
     network = Network(1)
     network.write(tmp_path / "network.onnx", sides=(40, 40))
-    expected, _ = described(taken, {"meaning": "logit"}).score(photographs)
+    expected, _ = score(described(taken, {"meaning": "logit"}), photographs)
     network.write(tmp_path / "network.onnx", sides=(40, 40), batch=batch)
-    found, _ = described(taken, {"meaning": "logit"}).score(photographs, batch=6)
+    found, _ = score(described(taken, {"meaning": "logit"}), photographs, batch=6)
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
 
 
 def check_lfm(detector, side, photographs, tolerance):
     engine = load_engine(detector.path, threads=2, spin=False)
     expected = engine.logits(np.stack([read_image(path, side) for path in photographs]))
-    found, _ = detector.score(photographs)
+    found, _ = score(detector, photographs)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
     assert np.ptp(found) > 1
 
@@ -236,8 +237,8 @@ def test_pictures_that_cannot_be_judged_have_reasons_and_move_no_other(photograp
     Image.new("RGB", (2, 2)).save(tmp_path / "tiny.png")
     others = [tmp_path / name for name in ("text.png", "empty.png", "tiny.png", "gone.png")]
     mixed = [others[0], *photographs[:3], others[1], others[2], *photographs[3:], others[3]]
-    found, reasons = plain.score(mixed, batch=3)
-    expected, none = plain.score(photographs, batch=3)
+    found, reasons = score(plain, mixed, batch=3)
+    expected, none = score(plain, photographs, batch=3)
     assert none == {}
     assert reasons.keys() == {0, 4, 5, 10}
     assert reasons[0] == "cannot be read: not a picture of a known format"
@@ -250,17 +251,15 @@ def test_pictures_that_cannot_be_judged_have_reasons_and_move_no_other(photograp
     np.testing.assert_allclose(found[kept], expected, rtol=0, atol=TOLERANCE)
 
 
-def test_groups_come_in_order_and_say_where_they_start(photographs, plain):
-    groups = list(plain.score_groups(photographs, batch=3))
-    assert [(group.start, len(group.logits)) for group in groups] == [(0, 3), (3, 3), (6, 1)]
-    done = []
-    found, _ = plain.score(photographs, batch=3, on_progress=done.append)
-    assert done == [3, 6, 7]
-    assert np.concatenate([group.logits for group in groups]).tolist() == found.tolist()
+def test_groups_are_of_one_size_and_come_in_order(photographs, plain):
+    groups = list(detector_reading(plain, batch=4).read(photographs, None))
+    assert [group.indices for group in groups] == [[0], [1], [2], [3], [4], [5, 6]]  # the last two are of one size
+    found, _ = score(plain, photographs, batch=4)
+    assert [logit for group in groups for logit in plain.logits(group.images)] == found.tolist()
 
 
 def test_no_pictures_give_no_logits(plain):
-    found, reasons = plain.score([])
+    found, reasons = score(plain, [])
     assert (found.shape, reasons) == ((0,), {})
 
 
@@ -269,7 +268,7 @@ def test_an_answer_that_is_no_number_is_a_reason(photographs, described, tmp_pat
     network.bias[:] = np.nan
     network.write(tmp_path / "network.onnx")
     detector = described({"layout": "NCHW", "dtype": "float32", "colour": "RGB", "fit": "none"}, {"meaning": "logit"})
-    found, reasons = detector.score(photographs[:1])
+    found, reasons = score(detector, photographs[:1])
     assert np.isnan(found).all()
     assert reasons == {0: "the network's answer is not a finite number"}
 
@@ -278,21 +277,23 @@ def test_logits_that_are_called_probabilities_are_refused(photographs, described
     Network(1).write(tmp_path / "network.onnx")
     taken = {"layout": "NCHW", "dtype": "float32", "colour": "RGB", "fit": "none", "scale": 1}
     with pytest.raises(DetectorError, match=r"mine.toml: \[output\] linear: .* is its meaning 'logit' and not 'prob"):
-        described(taken, {"meaning": "probability"}).score(photographs)
+        score(described(taken, {"meaning": "probability"}), photographs)
 
 
-def test_a_fingerprint_names_all_that_a_logit_depends_on(described, tmp_path):
+def test_the_key_of_a_logit_names_all_that_a_logit_depends_on(described, tmp_path):
     network = Network(1)
     network.write(tmp_path / "network.onnx")
     taken = {"layout": "NCHW", "dtype": "float32", "colour": "RGB", "fit": "none"}
 
-    def key(name="mine", **changes):
-        return scorer_key(**described(taken | changes, {"meaning": "logit"}, name=name).fingerprint())
+    def key(name="mine", given=(), **changes):
+        detector = described(taken | changes, {"meaning": "logit"} | dict(given), name=name)
+        return make_detector_scorer(detector).key(detector_reading(detector, batch=2))
 
     first = key()
     assert key(name="another name") == first
     assert key(colour="BGR") != first
     assert key(scale=1) != first
+    assert key(given={"threshold": 1.0}) != first
     network.bias += 1
     network.write(tmp_path / "network.onnx")
     assert key() != first
@@ -310,7 +311,7 @@ def test_weights_in_files_of_their_own_are_in_the_fingerprint(described, photogr
         )
         detector = described(taken, {"meaning": "logit"})
         keys.append((detector.path.read_bytes(), detector.sha256))
-        scores.append(detector.score(photographs[:1])[0])
+        scores.append(score(detector, photographs[:1])[0])
         network.bias += 1
     assert keys[0][0] == keys[1][0]  # the network's own file is the same
     assert keys[0][1] != keys[1][1]
@@ -369,11 +370,3 @@ def test_detectors_are_opened_by_their_files_and_have_names_of_their_own(describ
         open_detectors(paths)
     assert str(caught.value) == (f"{paths[2]}: name is 'first', as in {paths[0]}; give each a name of its own")
     assert open_detectors([]) == []
-
-
-def test_one_line_says_what_it_does(described, tmp_path):
-    Network(2).write(tmp_path / "network.onnx", sides=(40, 40))
-    cropped = {"layout": "NCHW", "dtype": "float32", "colour": "BGR", "fit": "none", "crop": 40, "too_small": "pad"}
-    found = described(cropped, {"meaning": "logits", "fake_index": 0}).describe()
-    assert found == "cropped to 40x40 (smaller ones: pad); float32 NCHW BGR; logits above 0 is fake"
-    assert described(GOOD, {"meaning": "softmax", "fake_index": 0}).describe().startswith("resized to 40x40; float32")

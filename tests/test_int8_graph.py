@@ -35,6 +35,11 @@ def test_a_graph_says_how_it_was_quantised(calibrated, wide_budget, recipe):
     assert info.checkpoint_sha256 == sha256_of_file(calibrated.checkpoint)
 
 
+def test_the_reference_graph_stays_as_it_is(calibrated, small_checkpoint):
+    info = read_graph_info(calibrated.graph(Precision.FP32))
+    assert (info.precision, info.quantisation) == (Precision.FP32, None)
+
+
 @pytest.mark.parametrize("recipe", list(Recipe))
 def test_the_graph_runs_like_any_other(calibrated, recipe):
     tiles = sample_tiles(64, 64, 48)
@@ -71,10 +76,10 @@ def test_damaged_findings_are_made_anew(own_calibrated, wide_budget):
     json.loads(own_calibrated.precisions.read_text(), parse_constant=pytest.fail)
 
 
-def test_stale_ranges_are_refused_with_the_command(own_calibrated, official_checkpoint, wide_budget):
+def test_stale_ranges_are_refused_with_the_command(own_calibrated, other_checkpoint, wide_budget):
     from export.graph import ExportConfig
 
-    export_into(own_calibrated, official_checkpoint, ExportConfig(size=64), lambda _: None)
+    export_into(own_calibrated, other_checkpoint, ExportConfig(size=64), lambda _: None)
     with pytest.raises(
         ArtifactError, match=r"ranges.json: stale: they were measured with another checkpoint; run 'lfm"
     ):

@@ -5,6 +5,7 @@ import pytest
 from calib.activations import ActivationReader
 from calib.noise import measure_snr
 from calib.pictures import PictureStore
+from calib.search_findings import read_findings
 from export.names import LAST_OUTPUT, input_name, quantisable_tensors
 from export.precision import Int8Config, prepare_int8
 from lfm_deploy.pictures.photographs import sample_tiles
@@ -34,3 +35,11 @@ def test_the_noise_of_rounding_is_what_rounding_gives(prepared, small_graph):
     assert only_third["conv3"] == pytest.approx(expected, abs=0.01)
     assert more["conv2"] < np.inf
     assert more["conv3"] < only_third["conv3"]
+
+
+def test_the_signal_to_noise_ratio_is_of_what_a_layer_reads(calibrated):
+    findings = read_findings(calibrated)
+    cpu = findings[Recipe.CPU]["layers"]
+    assert cpu["conv1"]["snr_db"] is None  # uint8 holds every residual exactly
+    # Eight bits of values that are mostly far below the range: worse than the 50 dB of a full-scale sine.
+    assert all(5 < cpu[name]["snr_db"] < 50 for name in ("conv2", "conv3", "projection"))

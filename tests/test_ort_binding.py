@@ -52,9 +52,9 @@ def test_pictures_that_are_not_contiguous_are_taken(session):
 
 
 def test_float_graphs_and_evidence_outputs_are_bound_too(small_checkpoint, tmp_path):
-    export_onnx(small_checkpoint, tmp_path / "lfm.onnx", ExportConfig(input=InputForm.FLOAT, evidence=True))
+    export_onnx(small_checkpoint, tmp_path / "lfm.onnx", ExportConfig(size=64, input=InputForm.FLOAT, evidence=True))
     session = open_session(tmp_path / "lfm.onnx", "lfm.onnx", threads=1)
-    pixels = np.random.default_rng(0).normal(size=(2, 3, 256, 256)).astype(np.float32)
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
     outputs = ["logit", "evidence_values", "evidence_positions"]
     expected = session.run(outputs, {"image": pixels})
     for found, wanted in zip(BoundSession(session, "cpu").run(outputs, pixels), expected, strict=True):

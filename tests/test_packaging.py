@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
@@ -33,6 +34,24 @@ def test_the_wheel_holds_the_five_packages_and_nothing_else(wheel):
     assert {"page.html", "style.css"} <= {name.removeprefix("lfm_deploy/report/templates/") for name in names}
     assert "lfm_deploy/suites/published.csv" in names
     assert {"lfm_deploy/report/explore.html", "training/recipes/paper.toml"} <= set(names)
+
+
+def test_the_wheel_describes_itself_by_readme(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    assert archive.read(metadata).decode().endswith((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def test_the_source_holds_what_readme_speaks_of(tmp_path):
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {
+        path.relative_to(ROOT).as_posix() for folder in ("docs", "benchmarks") for path in ROOT.glob(f"{folder}/*.*")
+    }
+    wanted |= {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt"}
+    assert wanted <= names
 
 
 def test_the_version_is_told_from_the_wheel_in_an_empty_environment(wheel, tmp_path):

@@ -11,6 +11,9 @@ from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.errors import GateError
 from lfm_deploy.network.checkpoint import read_checkpoint
 
+# In pixels; what is proved is the same at every size.
+SIDE = 64
+
 
 @pytest.fixture(scope="module")
 def checkpoint(small_checkpoint):
@@ -22,9 +25,9 @@ def checkpoint(small_checkpoint):
     [
         ExportConfig(),
         ExportConfig(size="native"),
-        ExportConfig(input=InputForm.FLOAT),
-        ExportConfig(evidence=True),
-        ExportConfig(precision=Precision.FP16),
+        ExportConfig(size=SIDE, input=InputForm.FLOAT),
+        ExportConfig(size=SIDE, evidence=True),
+        ExportConfig(size=SIDE, precision=Precision.FP16),
         ExportConfig(size="native", input=InputForm.FLOAT, evidence=True, precision=Precision.FP16),
     ],
     ids=lambda config: f"{config.size}-{config.input}-{config.precision}-{config.evidence}",
@@ -53,21 +56,21 @@ def scaled(model, name_part, factor):
 def test_a_sabotaged_weight_is_caught_and_nothing_is_written(checkpoint, small_checkpoint, tmp_path, monkeypatch):
     import export.exporter
 
-    config = ExportConfig()
+    config = ExportConfig(size=SIDE)
     with pytest.raises(GateError, match="differs from the checkpoint"):
         prove_graph(scaled(make_graph(checkpoint, config), "conv1", 1.01), checkpoint, config)
     monkeypatch.setattr(
         export.exporter, "make_graph", lambda source, options: scaled(make_graph(source, options), "projection", 1.01)
     )
     with pytest.raises(GateError):
-        export_onnx(small_checkpoint, tmp_path / "lfm.onnx")
+        export_onnx(small_checkpoint, tmp_path / "lfm.onnx", config)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("part", ["conv1", "projection"])
 def test_one_per_cent_is_caught_in_fp16_and_in_networks_with_small_logits(checkpoint, part):
     for precision in (Precision.FP32, Precision.FP16):
-        config = ExportConfig(precision=precision)
+        config = ExportConfig(size=SIDE, precision=precision)
         small = dataclasses.replace(
             checkpoint, state=checkpoint.state | {"fc.weight": checkpoint.state["fc.weight"] / 1000}
         )
@@ -78,7 +81,7 @@ def test_one_per_cent_is_caught_in_fp16_and_in_networks_with_small_logits(checkp
 
 
 def test_swapped_channels_are_caught(checkpoint):
-    config = ExportConfig()
+    config = ExportConfig(size=SIDE)
     model = make_graph(checkpoint, config)
     tensor = next(t for t in model.graph.initializer if "conv1" in t.name and len(t.dims) == 4)
     values = onnx.numpy_helper.to_array(tensor)[:, ::-1]
@@ -88,13 +91,13 @@ def test_swapped_channels_are_caught(checkpoint):
 
 
 def test_a_logit_that_is_no_number_is_caught(checkpoint):
-    config = ExportConfig()
+    config = ExportConfig(size=SIDE)
     with pytest.raises(GateError):
         prove_graph(scaled(make_graph(checkpoint, config), "projection", np.nan), checkpoint, config)
 
 
 def test_evidence_that_does_not_add_up_is_caught(checkpoint):
-    config = ExportConfig(evidence=True)
+    config = ExportConfig(size=SIDE, evidence=True)
     model = make_graph(checkpoint, config)
     # Hand out the values negated: the logit stays right, the evidence does not.
     values = next(out for out in model.graph.output if out.name == "evidence_values")

@@ -1,4 +1,4 @@
-"""The published checkpoint, deployed as by a user: what it must hold on real pictures, and what README says of it."""
+"""The published checkpoint, deployed as by a user: what it must hold on real pictures, and what the pages say of it."""
 
 import csv
 import json
@@ -12,26 +12,34 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from documentation import find_row, read_flowing
 from onnx import numpy_helper
 
 from calib.calibration import calibrate_into
 from calib.int8_graph import quantise_into
+from calib.pictures import PictureStore
+from calib.ranges import read_ranges
+from calib.scoring import score_graph
 from engines.builder import BuildConfig
 from engines.library import load_library
 from engines.loading import load_engine
-from export.graph import ExportConfig
+from export.graph import ExportConfig, make_graph
+from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into, make_typed_graph
+from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into, make_typed_graph, read_origin
 from lfm_deploy.metrics.decisions import average_precision
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Budget, Recipe
+from lfm_deploy.scoring.score_cache import ScoreCache
 from lfm_deploy.scoring.scores import Scores
+from lfm_deploy.scoring.suite_scores import make_scorer
 from lfm_deploy.seals import seal_graph
+from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
+from lfm_deploy.verification.conditions import AS_IS, encode_jpeg
+from lfm_deploy.verification.envelope import find_envelope_engine, measure_envelope
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.workdir import Workdir
-
-README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +55,8 @@ def official_deployment(official_checkpoint: Path, shared: Path, tmp_path_factor
 
 
 @pytest.fixture(scope="module")
-def wild(official_deployment, shared, tmp_path_factory):
-    """The first real input, as a user runs it: photographs and generator output. Report, and rows of scores."""
+def verified(official_deployment, shared, tmp_path_factory):
+    """The first real input, as a user runs it: photographs and generator output. Workdir and report."""
     folder = tmp_path_factory.mktemp("wild")
     shutil.copytree(official_deployment.path, folder / "deploy")
     command = [sys.executable, "-m", "lfm_deploy", "verify", "--suite", shared / "wild", "--no-speed", "--json"]
@@ -56,8 +64,15 @@ def wild(official_deployment, shared, tmp_path_factory):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    with (folder / "deploy" / "scores.csv").open() as file:
-        return json.loads(finished.stdout), list(csv.DictReader(file))
+    return Workdir(folder / "deploy"), json.loads(finished.stdout)
+
+
+@pytest.fixture(scope="module")
+def wild(verified):
+    """Of that verification, the report and rows of scores."""
+    workdir, report = verified
+    with workdir.scores.open() as file:
+        return report, list(csv.DictReader(file))
 
 
 def test_every_published_logit_on_real_pictures(wild, shared):
@@ -133,9 +148,9 @@ def engine_of(report, name):
     return engine
 
 
-def test_readme_says_what_came_out(wild):
+def test_the_pages_say_what_came_out(wild):
     report, rows = wild
-    readme = README.read_text()
+    readme, page = read_flowing("README.md"), read_flowing("docs/verification.md")
     for engine, row in zip(
         report["engines"],
         (
@@ -151,16 +166,59 @@ def test_readme_says_what_came_out(wild):
         flips = "reference" if engine is report["engines"][0] else suite["against"]["flips"]
         acc, ap = (suite["mean"][name]["value"] for name in ("acc", "ap"))
         share = "-" if made is None else f"{100 * made['int8_share']:.0f} %"
-        assert f"| {row} | {share} | {acc:.2f} | {ap:.2f} | {flips} |" in readme
+        assert find_row("README.md", row)[1:] == (share, f"{acc:.2f}", f"{ap:.2f}", str(flips))
     needs = [
         max(gate["need"] or 0 for gate in engine_of(report, name)["gates"])
         for name in ("onnxruntime fp16", "onnxruntime int8 tensorrt")
     ]
-    assert "FP16 needs {:,} of the kind, INT8 for TensorRT {:,}.".format(*needs) in " ".join(readme.split())
+    assert "FP16 needs {:,} of the kind, INT8 for TensorRT {:,}.".format(*needs) in page
     complete = [part for part in suite["sets"] if part["ap"] is not None]
-    assert f"{suite['pictures']} photographs and generator outputs of {len(suite['sets'])} test sets" in readme
-    assert f"the {len(complete)} that have both" in readme
-    assert f"that gives {authors_average_precision(rows):.2f}." in " ".join(readme.split())
+    assert f"the {len(complete)} sets that have both classes" in readme
+    for text in (readme, page):
+        assert f"{suite['pictures']} photographs and generator outputs of {len(suite['sets'])} test sets" in text
+    assert f"that gives {authors_average_precision(rows):.2f}." in page
+
+
+def test_the_page_says_what_a_jpeg_leaves_of_the_detector(verified, shared):
+    workdir, _ = verified
+    suites = load_suites(str(shared / "wild"), None)
+    conditions = {"the file as it is": AS_IS, "JPEG, quality 98": encode_jpeg(98)}
+    with ScoreCache(workdir.score_cache, pytest.fail) as cache:
+        scorer = make_scorer(find_envelope_engine(workdir, suites, None, "cpu"), required=True)
+        with closing(scorer):
+            found = measure_envelope(scorer, suites, cache=cache, conditions=tuple(conditions.values()))
+    assert found.cached == found.conditions[0].pictures
+    for name, result in zip(conditions, found.conditions, strict=True):
+        figures = result.figures
+        stated = find_row("docs/verification.md", name)[1:]
+        for estimate, cell in zip((figures.acc, figures.ap, figures.acc_fake, figures.fpr), stated, strict=True):
+            value, low, high = (100 * share for share in (estimate.value, estimate.low, estimate.high))
+            assert cell == f"{value:.1f} ({low:.0f}-{high:.0f})", name
+
+
+def test_the_page_says_what_int8_by_the_defaults_of_tools_costs(official_deployment, wild):
+    _, rows = wild
+    reference = [row for row in rows if row["engine"] == "onnxruntime fp32"]
+    source, info = read_origin(official_deployment)
+    half = make_graph(source, ExportConfig(size=info.contract.size, precision=Precision.FP16))
+    ranges = {
+        # In every INT8 graph the first scale is one grey level.
+        name: tensor.candidates[Recipe.TENSORRT].get("min/max", tensor.chosen(Recipe.TENSORRT))
+        for name, tensor in read_ranges(official_deployment.ranges).tensors.items()
+        if Recipe.TENSORRT in tensor.candidates
+    }
+    plain = prepare_int8(half, Int8Config(recipe=Recipe.TENSORRT, ranges=ranges))
+    with PictureStore() as store:
+        for row in reference:
+            store.add(read_image(Path(row["path"])))
+        found = score_graph(make_int8_graph(plain, info.config.layers), store, range(len(reference))) > 0
+    expected = np.array([float(row["logit"]) > 0 for row in reference])
+    labels = np.array([row["label"] == "1" for row in reference])
+    names = np.array([row["set"] for row in reference])
+    both = [name for name in set(names) if len(set(labels[names == name])) == 2]
+    acc = 100 * np.mean([np.mean((found == labels)[names == name]) for name in both])
+    row = find_row("docs/int8.md", "every layer in INT8 for TensorRT, min/max ranges, weights rounded to the nearest")
+    assert row[1:] == (str(np.sum(found != expected)), f"{acc:.2f}")
 
 
 def authors_average_precision(rows):
@@ -174,15 +232,15 @@ def authors_average_precision(rows):
     return 100 * np.mean(precisions)
 
 
-def test_readme_says_what_the_published_checkpoint_takes(official_deployment, tmp_path):
+def test_the_page_says_how_much_memory_the_published_checkpoint_takes(official_deployment, tmp_path):
     library = load_library("tensorrt-rtx")
-    readme = README.read_text()
-    if f"tensorrt-rtx {library.version}" not in readme:
-        pytest.skip(f"README gives the figures of another version than {library.version}")
+    if f"tensorrt-rtx {library.version}" not in read_flowing("docs/engines.md"):
+        pytest.skip(f"docs/engines.md gives the figures of another version than {library.version}")
     workdir = Workdir(tmp_path / "deploy")
     shutil.copytree(official_deployment.path, workdir.path)
     for precision in Precision:
         target = BuildTarget(library, ("sm86",), "")
         (built,) = build_into(workdir, precision, target, BuildConfig(), on_message=print)
         weights, activations = built.info.weights_bytes / 2**20, built.info.activation_bytes / 2**20
-        assert f"| {precision.upper()} | {weights:.1f} MiB | {activations:.1f} MiB |" in readme
+        stated = find_row("docs/engines.md", precision.upper())
+        assert stated == (precision.upper(), f"{weights:.1f} MiB", f"{activations:.1f} MiB")

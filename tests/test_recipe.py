@@ -81,7 +81,7 @@ def test_a_recipe_of_ones_own_over_a_base(tmp_path):
         ("data = 'imagenet'", "data is 'imagenet'"),
         ("crop = 300", "a crop of 300 does not fit into pictures of 256"),
         ("crop = 225", "crop is 225, expected an even number"),
-        ("base = 'papers'", "no recipe 'papers'; there are demo"),
+        ("base = 'papers'", r"no recipe 'papers' \(did you mean 'paper'\?\); there are demo"),
         ("base = 1", "base is 1, expected the name"),
         ("epochs =", "not valid TOML"),
     ],

@@ -1,3 +1,6 @@
+from typed_values import find_misfits
+
+from calib.findings_schema import DescribedFindings
 from calib.search_findings import describe_quantisation
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.quantisation import Recipe
@@ -7,6 +10,7 @@ from lfm_deploy.workdir import Workdir
 def test_the_description_has_what_plots_need(own_calibrated):
     described = describe_quantisation(own_calibrated)
     assert set(described) == {"tensorrt", "cpu"}
+    assert find_misfits(described, dict[str, DescribedFindings]) == []
     for recipe, findings in described.items():
         for name, tensor in findings["tensors"].items():
             layer = name.partition(".")[0]

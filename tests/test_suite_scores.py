@@ -15,7 +15,8 @@ def suite(tmp_path):
 
 
 def test_a_task_holds_the_files_of_its_set(suite):
-    tasks = make_tasks(suite, published_reading(256, batch=2))
+    planned = make_tasks(suite, published_reading(256, batch=2))
+    tasks = planned.tasks
     assert [[path.name for path in task.paths] for task in tasks] == [["a.png", "b.png"], ["c.png", "d.png"]]
     assert all(one.still_holds(path) for task in tasks for one, path in zip(task.prints, task.paths, strict=True))
 
@@ -24,15 +25,16 @@ def test_a_content_under_both_labels_is_one_pair(suite):
     (real, fake), (other, _) = ([image.path for image in part.images] for part in suite.sets)
     for path in (fake, other):
         path.write_bytes(real.read_bytes())
-    (pair,) = find_in_both(suite, make_tasks(suite, published_reading(256, batch=2)))
+    (pair,) = find_in_both(make_tasks(suite, published_reading(256, batch=2)))
     assert (pair.real, pair.fake) == (real, fake)
 
 
 def test_scores_leave_out_what_could_not_be_judged(suite):
-    tasks = make_tasks(suite, published_reading(256, batch=2))
+    planned = make_tasks(suite, published_reading(256, batch=2))
+    tasks = planned.tasks
     tasks[0].found = {"a": [1.0, 2.0], "b": [3.0, 4.0]}
     tasks[1].found = {"a": [5.0, 6.0], "b": [7.0, 8.0]}
-    scores, skipped = collect_scores(suite, tasks)
+    scores, skipped = collect_scores(planned)
     assert skipped == []
     assert [(name, part.logits.tolist(), part.labels.tolist()) for name, part in scores["b"]] == [
         ("one", [3, 4], [0, 1]),
@@ -40,4 +42,4 @@ def test_scores_leave_out_what_could_not_be_judged(suite):
     ]
     tasks[1].found["b"][1] = "cannot be read"
     with pytest.raises(SuiteError, match="two: of 2 pictures 1 can be read"):
-        collect_scores(suite, tasks)
+        collect_scores(planned)

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections import Counter
 from contextlib import closing
 
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 from engines.loading import load_engine
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
+from lfm_deploy.deployment import lineup
 from lfm_deploy.deployment.deployment import export_into
-from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError
+from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError, UnavailableError
+from lfm_deploy.pictures import fingerprints
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Budget
@@ -22,20 +25,27 @@ from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
 
 # 24 pictures can show no less.
 LIMITS = Budget(acc=20, ap=20, flips=20)
 
 
+def verify_with(workdir, suites, *, speed_seconds=0, **options):
+    """A verification; of the keywords, those with "on_" are its callbacks, and the others its options."""
+    callbacks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+    return verify(workdir, suites, VerifyOptions(speed_seconds=speed_seconds, **options), **callbacks)
+
+
 def run(workdir, folder, **options):
     """Everything computed, nothing kept: the workdirs of a session are not to be written."""
-    return verify(workdir, load_suites(folder), speed_seconds=0, use_cache=False, **options)
+    return verify_with(workdir, load_suites(folder), use_cache=False, **options)
 
 
 def run_cached(workdir, folder, **options):
     """A run that keeps what it computes: the result, how many logits of each engine it knew, logits by engine."""
-    found = verify(workdir, load_suites(folder), speed_seconds=0, **options)
+    found = verify_with(workdir, load_suites(folder), **options)
     logits = {
         engine: np.concatenate([scores.logits for _, scores in parts]) for (engine, _), parts in found.scores.items()
     }
@@ -213,7 +223,7 @@ def test_a_contract_that_differs_is_refused(own_deployment, pictures, field, val
 
 def test_native_suites_need_a_graph_of_dynamic_size(deployment, pictures):
     with pytest.raises(ContractError, match="--dynamic-size"):
-        verify(deployment, load_suites(pictures, size="native"), speed_seconds=0, use_cache=False)
+        verify_with(deployment, load_suites(pictures, size="native"), use_cache=False)
 
 
 def test_a_dynamic_graph_judges_native_and_mixed_sizes(small_checkpoint, tmp_path):
@@ -223,7 +233,7 @@ def test_a_dynamic_graph_judges_native_and_mixed_sizes(small_checkpoint, tmp_pat
         Image.fromarray(sample_tiles(height, width, 1)[0]).save(home / f"{index}.png")
     workdir = Workdir(tmp_path / "deploy")
     export_into(workdir, small_checkpoint, ExportConfig(size="native"), print)
-    found = verify(workdir, load_suites(tmp_path / "data", size="native"), speed_seconds=0)
+    found = verify_with(workdir, load_suites(tmp_path / "data", size="native"))
     assert found.passed
     assert found.engines[1].suites[0].pictures == 5
     ((skipped),) = found.skipped
@@ -351,6 +361,14 @@ def test_inputs_are_checked_before_scoring_begins(own_small, own_deployment, pic
     assert begun == ["small"]
 
 
+def test_an_engine_for_the_envelope_that_cannot_run_is_told_before_scoring_begins(deployment, pictures, no_gpu):
+    begun = []
+    asked = {"envelope": True, "envelope_engine": "tensorrt-rtx fp16 sm86", "on_start": lambda: begun.append(1)}
+    with pytest.raises(UnavailableError, match="no CUDA device"):
+        run(deployment, pictures, **asked)
+    assert begun == []
+
+
 def test_a_file_under_both_labels_is_told(own_small, own_pictures):
     real, fake = own_pictures / "first" / "0_real" / "00.png", own_pictures / "second" / "1_fake" / "copy.png"
     shutil.copy(real, fake)
@@ -365,3 +383,20 @@ def test_categories_are_told_apart(own_small, pictures, tmp_path):
     ((_, scores),) = found.scores[ORT, "suite"]
     assert scores.categories == tuple(path.parts[-3] for path in scores.paths)
     assert set(scores.categories) == {"first", "second"}
+
+
+def test_an_envelope_hashes_neither_the_workdir_nor_a_picture_again(own_small, pictures, monkeypatch):
+    looked = Counter()
+
+    def counting(function):
+        def count(path):
+            looked[path] += 1
+            return function(path)
+
+        return count
+
+    monkeypatch.setattr(fingerprints, "_fingerprint", counting(fingerprints._fingerprint))
+    monkeypatch.setattr(lineup, "read_graph_info", counting(lineup.read_graph_info))
+    run(own_small, pictures, envelope=True)
+    paths = [*pictures.glob("*/*/*.png"), own_small.graph(Precision.FP32)]
+    assert looked == dict.fromkeys(paths, 1)

@@ -11,18 +11,23 @@ from lfm_deploy.errors import ArtifactError, InputError
 from lfm_deploy.workdir import Workdir, check_origin
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
-from lfm_deploy.atomic import sha256_of_file
-from lfm_deploy.workdir import Workdir, check_origin
+from lfm_deploy.workdir import Workdir
 with Workdir(Path(sys.argv[1])).lock(print):
     print("locked", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
+def hold(program, folder):
+    """A process that has the lock, and keeps it until it reads from this one."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", program, folder], **pipes, text=True)
+
+
 def test_a_lock_ends_with_its_owner_however_that_ends(tmp_path):
-    owner = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    owner = hold(HOLD, tmp_path)
     assert owner.stdout.readline() == "locked\n"
     messages = []
 
@@ -33,29 +38,36 @@ def test_a_lock_ends_with_its_owner_however_that_ends(tmp_path):
     with Workdir(tmp_path).lock(waiting):
         assert f"process {owner.pid}" in messages[0]
     owner.wait()
+    owner.stdin.close()
     owner.stdout.close()
 
 
 HOLD_AND_FINISH = """
-import sys, time
+import sys
 from pathlib import Path
-from lfm_deploy.atomic import sha256_of_file
-from lfm_deploy.workdir import Workdir, check_origin
+from lfm_deploy.workdir import Workdir
 with Workdir(Path(sys.argv[1])).lock(print):
     print("locked", flush=True)
-    time.sleep(1.5)
+    sys.stdin.readline()
     Path(sys.argv[1], "finished").touch()
 """
 
 
 def test_the_second_writer_really_waits(tmp_path):
-    owner = subprocess.Popen([sys.executable, "-c", HOLD_AND_FINISH, tmp_path], stdout=subprocess.PIPE, text=True)
+    owner = hold(HOLD_AND_FINISH, tmp_path)
     assert owner.stdout.readline() == "locked\n"
     messages = []
-    with Workdir(tmp_path).lock(messages.append):
+
+    def waiting(message):
+        messages.append(message)
+        owner.stdin.write("\n")  # it may go on, while this process waits
+        owner.stdin.flush()
+
+    with Workdir(tmp_path).lock(waiting):
         assert (tmp_path / "finished").exists()
     assert len(messages) == 1
     owner.wait()
+    owner.stdin.close()
     owner.stdout.close()
 
 

@@ -54,8 +54,8 @@ def augment(picture: NDArray[np.uint8], rng: np.random.Generator, config: Augmen
 
     Args:
         picture: uint8 ``(H, W, 3)``, both sides at least the crop's.
-        rng: of this picture.
-        config: what may be done.
+        rng: random generator of this picture.
+        config: changes that may be made, with their probabilities.
 
     Returns:
         uint8 ``(crop, crop, 3)``, a new array.

@@ -38,9 +38,9 @@ def draw_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.i
     once more is drawn anew in each epoch.
 
     Args:
-        labels: ``(N,)``.
-        seed: of the recipe.
-        epoch: from 0.
+        labels: integers ``(N,)``; 0 is real, 1 is fake.
+        seed: seed of the recipe.
+        epoch: number of the epoch, from 0.
     """
     rng = np.random.default_rng([_ORDER, seed, epoch])
     classes = [np.flatnonzero(labels == label) for label in (0, 1)]
@@ -79,12 +79,12 @@ def read_epoch(
     """The batches of one epoch.
 
     Args:
-        pictures: what to read.
+        pictures: training pictures to read.
         batch: pictures in a step, over all processes.
-        rows: those of this process.
-        seed: of the recipe.
-        epoch: from 0.
-        first_step: from 0; those before it were done already.
+        rows: rows of each batch that belong to this process.
+        seed: seed of the recipe.
+        epoch: number of the epoch, from 0.
+        first_step: number of the first step to read, from 0; steps before it were done already.
         pool: threads that read ahead; None reads when it is asked.
     """
     order = draw_order(pictures.labels, seed, epoch)

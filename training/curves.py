@@ -20,9 +20,9 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) ->
     """Write a PNG: loss on the left; accuracy in training, and validation ACC and AP, on the right.
 
     Args:
-        history: of at least one epoch, as in ``history.json``.
-        path: of the PNG; a file there is overwritten.
-        title: above the plots.
+        history: entries of ``history.json``, at least one.
+        path: path of the PNG; a file there is overwritten.
+        title: title above the plots.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -71,7 +71,7 @@ class PictureFiles:
 
     Attributes:
         root: folder of the split.
-        paths: of the pictures.
+        paths: paths of the pictures.
         labels: int64 ``(N,)``; 0 is real, 1 is fake.
     """
 
@@ -88,10 +88,10 @@ class TrainingFolder:
     files alone, so that a run can be repeated.
 
     Attributes:
-        files: where they are.
+        files: files of the training split.
         resize: side in pixels.
-        augmentation: what is done to them then.
-        unreadable: by path, the reason.
+        augmentation: changes that are made to a picture after resizing.
+        unreadable: reason why a file could not be read, by its path.
     """
 
     files: PictureFiles
@@ -130,8 +130,8 @@ class ValidationFolder:
     """Validation pictures in files: resized to 256x256 without a crop, as the deployed network sees them.
 
     Attributes:
-        files: where they are.
-        unreadable: by path, the reason; such files are left out of the metrics.
+        files: files of the validation split.
+        unreadable: reason why a file could not be read, by its path; such files are left out of the metrics.
     """
 
     files: PictureFiles
@@ -154,10 +154,10 @@ def load_folders(root: Path, classes: Sequence[str], resize: int, augmentation: 
     """Both splits of a folder.
 
     Args:
-        root: holds ``train/`` and ``val/``.
-        classes: categories to take; none are all of them.
-        resize: of training pictures, side in pixels.
-        augmentation: of training pictures.
+        root: folder that holds ``train/`` and ``val/``.
+        classes: categories to take; an empty list takes all of them.
+        resize: side in pixels to which training pictures are resized.
+        augmentation: changes that are made to training pictures.
 
     Raises:
         SuiteError: a folder, category or class is missing, or holds no picture.

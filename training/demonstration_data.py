@@ -26,8 +26,8 @@ class LabelledTiles:
     Attributes:
         images: uint8 ``(N, S, S, 3)``.
         labels: int64 ``(N,)``; 0 is real, 1 is fake.
-        augmentation: what is done to training pictures.
-        unreadable: stays empty.
+        augmentation: changes that are made to training pictures.
+        unreadable: empty list; tiles in memory can always be read.
     """
 
     images: NDArray[np.uint8]
@@ -50,9 +50,9 @@ def make_demonstration_split(tiles: int, augmentation: Augmentation, seed: int) 
     """Tiles to learn from, and tiles of a photograph that is neither learnt from nor tested on, to validate on.
 
     Args:
-        tiles: of each training photograph.
-        augmentation: of the training tiles; its crop is their side.
-        seed: of the random kernels.
+        tiles: number of tiles of each training photograph.
+        augmentation: changes that are made to the training tiles; its crop is their side.
+        seed: seed of the random kernels.
     """
     training = make_training_tiles(tiles=tiles, side=augmentation.crop, seed=seed, augmentation=augmentation)
     real = np.concatenate(
@@ -72,10 +72,10 @@ def make_training_tiles(*, tiles: int, side: int, seed: int, augmentation: Augme
     """Real tiles of the training photographs, and as many fakes, up-sampled in turn by each way.
 
     Args:
-        tiles: of each photograph.
-        side: of a tile in pixels, even.
-        seed: of the random kernels; the same seed gives the same pixels.
-        augmentation: what is done to them later.
+        tiles: number of tiles of each photograph.
+        side: side of a tile in pixels, even.
+        seed: seed of the random kernels; the same seed gives the same pixels.
+        augmentation: changes that are made to the tiles later.
     """
     real = np.concatenate([cut_tiles(load_named(name), side, side, tiles) for name in TRAINING_PHOTOGRAPHS])
     return _with_fakes(real, np.random.default_rng([seed, 0]), augmentation)
@@ -85,9 +85,9 @@ def write_test_tiles(folder: Path, *, tiles: int, seed: int) -> None:
     """Write the held-out pictures: ``<folder>/<way>/{0_real,1_fake}/NAME.png``, 256x256, one test set for each way.
 
     Args:
-        folder: to write into.
-        tiles: of each test photograph, real, and as many fake ones.
-        seed: of the random kernels, which are other ones than in training.
+        folder: folder to write into.
+        tiles: number of real tiles of each test photograph; there are as many fake ones.
+        seed: seed of the random kernels, which are other ones than in training.
     """
     for way, upsample in UPSAMPLERS.items():
         rng = np.random.default_rng([seed, 1])
@@ -104,9 +104,10 @@ def write_calibration_tiles(folder: Path, *, tiles: int, seed: int) -> None:
     They are of the training photographs, so that nothing that is tested on takes part.
 
     Args:
-        folder: to write into.
-        tiles: of each training photograph, real, and as many fake ones, up-sampled in turn by each way.
-        seed: of the random kernels, which are other ones than in training and testing.
+        folder: folder to write into.
+        tiles: number of real tiles of each training photograph; there are as many fake ones, up-sampled in turn by each
+            way.
+        seed: seed of the random kernels, which are other ones than in training and testing.
     """
     rng = np.random.default_rng([seed, 2])
     ways = list(UPSAMPLERS.values())

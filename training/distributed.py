@@ -54,7 +54,7 @@ def join_processes(device: str | None) -> Iterator[tuple[Share, torch.device]]:
 
     Raises:
         UnavailableError: CUDA is asked for and not there.
-        ConfigError: the device is none of these.
+        ConfigError: the device is not a known one.
     """
     chosen = _find_device(device)
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
@@ -106,9 +106,9 @@ def draw_uniforms(shape: Sequence[int], share: Share, generator: torch.Generator
     """Uniform numbers in [0, 1) for this process's rows, cut from those of the global batch.
 
     Args:
-        shape: of this process's rows, these first.
-        share: which rows they are.
-        generator: in the same state in every process.
+        shape: shape of the numbers for this process; the first axis is its rows.
+        share: rows of the global batch that belong to this process.
+        generator: random generator, which is in the same state in every process.
     """
     rows, *rest = shape
     drawn = torch.rand((rows * share.count, *rest), generator=generator, device=generator.device)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lfm_deploy.config import ModelConfig, Pooling
-from lfm_deploy.errors import ConfigError, DeployError
+from lfm_deploy.errors import ConfigError, DeployError, nearest
 from training.augmentation import Augmentation
 from training.regularizers import drop_probabilities
 
@@ -29,27 +29,27 @@ class TrainingRecipe:
     """How to train; the defaults are the paper's protocol.
 
     Attributes:
-        name: of the recipe.
-        description: in a line.
+        name: name of the recipe.
+        description: description in a line.
         model: keys of ``ModelConfig`` that differ from the published network.
         data: ``"folders"`` (ForenSynths layout, --data) or ``"demonstration"`` (tiles that the program makes itself).
         classes: categories to learn from; empty is all.
         resize: side in pixels to which pictures are resized with Pillow's bilinear filter.
-        tiles: of each photograph, for the demonstration, whose tiles have the side ``crop``.
-        crop, flip, blur, blur_sigma, jpeg, jpeg_quality: as of ``Augmentation``.
+        tiles: number of tiles of each photograph, for the demonstration, whose tiles have the side ``crop``.
+        crop, flip, blur, blur_sigma, jpeg, jpeg_quality: values of ``Augmentation``.
         epochs: passes; in each, both classes are drawn equally often.
         batch: pictures in a step, over all processes together.
-        learning_rate: of Adam with betas 0.9 and 0.999.
+        learning_rate: learning rate of Adam with betas 0.9 and 0.999.
         schedule: ``"steps"`` multiplies the rate by ``decay`` every ``decay_epochs``; ``"linear"`` falls to zero.
-        decay, decay_epochs: of that schedule.
+        decay, decay_epochs: factor and number of epochs of the schedule ``"steps"``.
         rbld: whether rank-based linear dropout acts.
-        rbld_p: its probabilities for the smallest and the largest value.
-        rbld_rescale: whether it rescales what stays.
+        rbld_p: probabilities of rank-based linear dropout for the smallest and the largest value.
+        rbld_rescale: whether rank-based linear dropout rescales the values that stay.
         rks_weight: weight of the loss on randomly sampled positions; 0 switches it off.
         precision: ``"float32"``, or autocast to ``"bf16"`` or ``"fp16"``.
         channels_last: memory format of pictures and weights.
         compile: whether ``torch.compile`` is used.
-        seed: of weights, order, augmentation and regularisers.
+        seed: seed of weights, order, augmentation and regularisers.
     """
 
     name: str
@@ -146,7 +146,8 @@ class TrainingRecipe:
         """A recipe from plain values.
 
         Raises:
-            ConfigError: a key is unknown, or a value is of the wrong type or out of range; it names the recipe.
+            ConfigError: a key is unknown, or a value is of the wrong type or out of range; the message names the
+                recipe.
         """
         defaults = {key.name: key for key in fields(cls)}
         checked: dict[str, Any] = {"name": name}
@@ -177,11 +178,11 @@ def read_recipe(name: str, changes: dict[str, Any] | None = None) -> TrainingRec
     """A recipe by name, or from a file that ends in ``.toml``.
 
     Args:
-        name: of a recipe or file.
+        name: name of a recipe that is built in, or path of a TOML file.
         changes: values that replace those of the recipe, such as options of the command line.
 
     Raises:
-        ConfigError: there is no such recipe, it is not TOML, or holds what ``from_values`` refuses.
+        ConfigError: there is no such recipe, the file is not TOML, or a value is refused by ``from_values``.
     """
     shown = Path(name).stem if name.endswith(".toml") else name
     return TrainingRecipe.from_values(shown, _read_values(name, ()) | (changes or {}))
@@ -216,7 +217,9 @@ def _read_text(name: str) -> str:
         except UnicodeDecodeError:
             raise ConfigError(f"{name}: not text in UTF-8, so not a recipe; recipes are TOML files") from None
     if name not in list_recipes():
-        raise ConfigError(f"no recipe {name!r}; there are {_known()}, or give a file that ends in .toml")
+        close = nearest(name, list_recipes())
+        hint = f" (did you mean {close}?)" if close else ""
+        raise ConfigError(f"no recipe {name!r}{hint}; there are {_known()}, or give a file that ends in .toml")
     return (resources.files("training") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
 
 

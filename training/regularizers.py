@@ -51,18 +51,18 @@ def rank_based_linear_dropout(
     """Drop values by their rank, the largest most often.
 
     Args:
-        values: ``(N, C, k)``, ascending along the last axis.
-        generator: of the draws, on the device of the values; None is torch's global one.
+        values: floats ``(N, C, k)``, ascending along the last axis.
+        generator: random generator of the draws, on the device of the values; None is torch's global one.
         p_min: probability of dropping the smallest value.
         p_max: probability of dropping the largest value.
         rescale: whether the values that stay are divided by 1 - mean p, as dropout does.
-        uniforms: ``(N, C, k)`` in [0, 1) in place of draws; a value is dropped where its number is below p_i.
+        uniforms: floats ``(N, C, k)`` in [0, 1) in place of draws; a value is dropped where its number is below p_i.
 
     Returns:
         ``(N, C, k)``, the dtype of the values; a dropped value is 0.
 
     Raises:
-        ConfigError: as of ``drop_probabilities``.
+        ConfigError: k is not positive, or the bounds are not 0 <= p_min <= p_max < 1.
     """
     probabilities = drop_probabilities(values.shape[-1], p_min, p_max).to(values.device)
     if uniforms is None:
@@ -79,10 +79,10 @@ def sample_random_k(
     """Values at k random positions of each channel, sorted.
 
     Args:
-        maps: ``(N, C, h, w)``.
-        k: how many positions, all different.
-        generator: of the draws, on the device of the maps; None is torch's global one.
-        uniforms: ``(N, C, h * w)`` in place of draws; the positions of the k largest are taken.
+        maps: feature maps, floats ``(N, C, h, w)``.
+        k: number of positions, all different.
+        generator: random generator of the draws, on the device of the maps; None is torch's global one.
+        uniforms: floats ``(N, C, h * w)`` in place of draws; the positions of the k largest are taken.
 
     Returns:
         ``(N, C, k)``, ascending along the last axis.

@@ -22,10 +22,10 @@ class FinishedRun:
     """What a run gave.
 
     Attributes:
-        folder: with its files.
-        recipe: that was trained.
+        folder: folder with the files of the run.
+        recipe: recipe that was trained.
         history: an entry for each epoch.
-        best: that of the best checkpoint.
+        best: entry of ``history`` that belongs to the best checkpoint.
         unreadable: files that could not be read, with the reason.
     """
 
@@ -49,18 +49,18 @@ def start_run(
     """Train a recipe from scratch; the folder has checkpoints and state afterwards.
 
     Args:
-        recipe: what to train.
-        folder: of the run.
-        data: with ``train/`` and ``val/``, for recipes that learn from folders.
+        recipe: recipe to train by.
+        folder: folder of the run, which is made.
+        data: folder with ``train/`` and ``val/``, for recipes that learn from folders.
         overwrite: whether a run that lies there already may be lost.
-        device: to train on; None is the CPU.
-        share: of this process, where there are several.
-        conduct: how it is watched and kept.
+        device: device to train on; None is the CPU.
+        share: part of the work that this process does, where there are several.
+        conduct: settings of how the run is watched and saved.
 
     Raises:
         InputError: the folder holds a run, or the recipe needs ``data`` and has none, or takes none.
-        SuiteError: as of ``load_folders``.
-        TrainingError, SavingError, InterruptedTrainingError: as of ``Loop.finish``.
+        SuiteError: a folder, category or class of the data is missing, or holds no picture.
+        TrainingError, SavingError, InterruptedTrainingError: the run ended before its last epoch; see ``Loop.finish``.
     """
     run_folder, share = RunFolder(folder), share or Share()
     if run_folder.state.exists() and not overwrite:
@@ -92,16 +92,16 @@ def resume_run(
     """Go on with a run; on a CPU in one process the weights become those of a run that was never stopped.
 
     Args:
-        folder: of the run.
-        data: where the data lies now, if it was moved.
-        device: as of ``start_run``.
-        share: as of ``start_run``.
-        conduct: as of ``start_run``.
+        folder: folder of the run.
+        data: folder where the data lies now, if it was moved.
+        device: device to train on; None is the CPU.
+        share: part of the work that this process does, where there are several.
+        conduct: settings of how the run is watched and saved.
 
     Raises:
         CheckpointError: the folder holds no state, or a damaged one.
         SuiteError: the data is not that of the run.
-        TrainingError, SavingError, InterruptedTrainingError: as of ``Loop.finish``.
+        TrainingError, SavingError, InterruptedTrainingError: the run ended before its last epoch; see ``Loop.finish``.
     """
     run_folder = RunFolder(folder)
     run, network = read_state(run_folder.state)

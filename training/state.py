@@ -70,12 +70,12 @@ class RunState:
 
     Attributes:
         recipe: plain values of the recipe.
-        source: of the data: ``{"path": ..., "sha256": ...}``.
-        epoch: from 0, of the next step.
-        step: from 0, of the next step in that epoch.
-        loss_sum, right: over the steps of that epoch that were done.
-        history: what each epoch gave, as plain values.
-        best: that of the best checkpoint.
+        source: path and SHA-256 of the data: ``{"path": ..., "sha256": ...}``.
+        epoch: epoch of the next step, from 0.
+        step: number of the next step in that epoch, from 0.
+        loss_sum, right: sum of the losses and number of right decisions over the steps of that epoch that were done.
+        history: entry of each epoch, as plain values.
+        best: entry of ``history`` that belongs to the best checkpoint.
         unreadable: files that could not be read, with the reason.
     """
 
@@ -94,12 +94,12 @@ def write_state(path: Path, run: RunState, network: dict[str, Any]) -> None:
     """Write where a run stands.
 
     Args:
-        path: of ``state.pth``.
-        run: its position.
-        network: of ``Stepper.state``.
+        path: path of ``state.pth``.
+        run: position of the run.
+        network: state from ``Stepper.state``.
 
     Raises:
-        SavingError: it cannot be written; the state before it is whole.
+        SavingError: the file cannot be written; the state before it is whole.
     """
 
     def write(temporary: Path) -> None:
@@ -112,7 +112,7 @@ def save(path: Path, write: Callable[[Path], None]) -> None:
     """Write one file of a run, whole or not at all.
 
     Raises:
-        SavingError: it cannot be written; what was there before is whole.
+        SavingError: the file cannot be written; what was there before is whole.
     """
     try:
         with write_atomically(path) as temporary:
@@ -135,7 +135,7 @@ def read_state(path: Path) -> tuple[RunState, dict[str, Any]]:
     """Where a run stands, and the state of its network; read with ``weights_only=True``.
 
     Raises:
-        CheckpointError: there is none, or it is damaged or something else.
+        CheckpointError: there is no state, or the file is damaged or something else.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; --resume takes the folder of a run that was started here")

@@ -1,4 +1,4 @@
-"""One step of training: a batch of pixels in, updated weights and what was lost out."""
+"""One step of training: a batch of pixels goes in, updated weights and the loss come out."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -36,7 +36,8 @@ class Stepper:
 
     Attributes:
         model: the network; its batch normalisation may be a faster or shared kind under the same names.
-        steps_done: over all epochs; seeds the regularisers, so no state of a generator needs to be kept.
+        steps_done: number of steps over all epochs; it seeds the regularisers, so that no state of a generator needs to
+            be kept.
     """
 
     def __init__(self, recipe: TrainingRecipe, device: torch.device, share: Share | None = None) -> None:
@@ -72,8 +73,8 @@ class Stepper:
 
         Args:
             images: uint8 ``(N, S, S, 3)``.
-            labels: ``(N,)``; 0 is real, 1 is fake.
-            learning_rate: of this step.
+            labels: integers ``(N,)``; 0 is real, 1 is fake.
+            learning_rate: learning rate of this step.
 
         Returns:
             Mean loss of these rows before the update, and how many decisions were right. A loss that is not finite

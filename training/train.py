@@ -1,4 +1,4 @@
-"""The loop: epochs of steps, validation after each, and files from which a run goes on as if it had never stopped."""
+"""The training loop: epochs of steps, validation after each, and files from which a stopped run goes on."""
 
 import io
 import json
@@ -44,12 +44,12 @@ class Conduct:
     """How a run is watched and kept; nothing in here changes the weights.
 
     Attributes:
-        save_steps: the state is saved after as many steps, and after every epoch.
+        save_steps: number of steps after which the state is saved; it is also saved after every epoch.
         workers: threads that read pictures; 0 reads between steps.
-        on_epoch: takes each epoch's entry of ``history.json``.
-        on_message: takes lines for people.
-        on_progress: takes what is done, steps done, and steps in all.
-        should_stop: asked after each step; True saves and stops.
+        on_epoch: function that is given each epoch's entry of ``history.json``.
+        on_message: function that is given each line of text for people.
+        on_progress: function that is given what is done, the steps done, and all steps.
+        should_stop: function that is called after each step; True saves and stops.
     """
 
     save_steps: int = 200
@@ -84,7 +84,7 @@ class Loop:
 
         Raises:
             TrainingError: the loss or a validation logit is not finite.
-            InterruptedTrainingError: it was asked to stop.
+            InterruptedTrainingError: the run was asked to stop.
             SavingError: a file could not be written.
             SuiteError: no picture of a class can be read.
         """

@@ -19,9 +19,9 @@ def open_baseline(path: Path, device: str, on_message: Callable[[str], None]) ->
     """The engines of another network, each called by its network too: ``npr onnxruntime fp32``.
 
     Args:
-        path: a workdir, all of whose engines are taken; or a checkpoint, which is exported for as long as this is open.
-        device: where PyTorch and ONNX Runtime run.
-        on_message: takes lines for people.
+        path: workdir, all of whose engines are taken; or checkpoint, which is exported for as long as this is open.
+        device: device that PyTorch and ONNX Runtime run on: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        on_message: callback that gets lines for people.
 
     Raises:
         CheckpointError: the file is no checkpoint.

@@ -25,7 +25,14 @@ Job = tuple[Values, Callable[[Values], Values]]
 
 
 def open_job(opening: Values) -> Job:
-    """What a worker is for: ``opening["job"]`` names it, the rest are its arguments."""
+    """What a worker is for.
+
+    Args:
+        opening: plain values: ``"job"`` names the job, the rest are its arguments.
+
+    Returns:
+        What the worker is, as plain values, and the function that answers requests.
+    """
     jobs: dict[str, Callable[[Values], Job]] = {
         "engine": _open_engine,
         "files": _open_files,
@@ -39,10 +46,10 @@ def time_runs(run: Callable[[], object], *, seconds: float, runs: int, warm_up: 
     """Seconds of each run, of at least ``runs`` in at least ``seconds``, after a warm-up that is not timed.
 
     Args:
-        run: what to time.
-        seconds: least time in all.
-        runs: fewest runs.
-        warm_up: fewest runs before that; more where they are short.
+        run: function to time.
+        seconds: least time of all runs together, in seconds.
+        runs: fewest runs that are timed.
+        warm_up: fewest runs before them; there are more where they are short.
     """
     time.sleep(_SETTLING_SECONDS)
     started = time.perf_counter()
@@ -60,7 +67,11 @@ def time_runs(run: Callable[[], object], *, seconds: float, runs: int, warm_up: 
 
 
 def describe_engine(engine: Engine) -> Values:
-    """What an engine says of itself; ``details`` is what it adds in a ``describe`` of its own, if it has one."""
+    """What an engine says of itself, as plain values for JSON.
+
+    Args:
+        engine: loaded engine; what it adds in a ``describe`` of its own, if it has one, becomes ``"details"``.
+    """
     describe = getattr(engine, "describe", None)
     return {
         "name": engine.name,

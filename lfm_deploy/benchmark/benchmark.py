@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lfm_deploy.benchmark.bench_worker import COMMAND
 from lfm_deploy.benchmark.file_rates import FileFigures, find_pictures, measure_files
+from lfm_deploy.benchmark.roofline_shares import EngineWork, find_work
 from lfm_deploy.benchmark.rounds import Effort
 from lfm_deploy.benchmark.sweep import Contender, Sweep, run_sweep
 from lfm_deploy.benchmark.workers import Values, Worker
@@ -33,14 +34,14 @@ class Speed:
 
     Attributes:
         batch: pictures handed over at a time; an engine may run them in parts.
-        fps: pictures per second, from the median time of a run.
-        latency_ms: median time of a run.
-        spread: interquartile range of the run times over their median; a noisy machine shows here.
-        runs: how many were timed.
-        threads: CPU threads that were allowed.
-        measured_at: when, in UTC and ISO 8601; None where nothing says.
-        memory_mib: most host memory that the measuring process has held until then; None where that is not known.
-        device_memory_mib: what that process held on its GPU as ``nvidia-smi`` states it; None on a CPU.
+        fps: pictures per second, by the median time of a run.
+        latency_ms: median time of a run in milliseconds.
+        spread: interquartile range of the run times over their median, a fraction; a noisy machine shows here.
+        runs: number of runs that were timed.
+        threads: number of CPU threads that were allowed.
+        measured_at: time of measuring in UTC, ISO 8601; None where nothing says.
+        memory_mib: most host memory in MiB that the measuring process held until then; None where not known.
+        device_memory_mib: memory in MiB that the measuring process held on its GPU, by ``nvidia-smi``; None on a CPU.
         times_pytorch: ``fps`` over that of PyTorch in FP32 on the same device at the same batch; None without it.
     """
 
@@ -61,12 +62,12 @@ class BenchSettings:
     """What ``run_benchmark`` is to do.
 
     Attributes:
-        effort: how long to measure each point.
-        threads: CPU threads for each engine; None is one for each core.
+        effort: time and rounds for each point.
+        threads: number of CPU threads for each engine; None is one for each core.
         batches: batch sizes; None is powers of two.
-        max_batch: largest of those powers; None is 32 on a CPU and 256 on a GPU.
-        with_files: measure from files to verdicts too.
-        pictures: folder of those files; None makes some of photographs.
+        max_batch: largest power of two; None is 32 on a CPU and 256 on a GPU.
+        with_files: whether to measure from files to verdicts too.
+        pictures: folder of the files that are read; None makes some of photographs.
     """
 
     effort: Effort = field(default_factory=Effort)
@@ -82,19 +83,21 @@ class Benchmark:
     """What ``run_benchmark`` found.
 
     Attributes:
-        candidates: the engines, in order.
-        settings: what was asked for.
-        threads: CPU threads of each engine.
-        sweep: engines alone, and ceilings.
-        files: from files to verdicts, by name.
-        pictures: the files, in words; None where none were read.
-        load: a warning where others were busy on the machine.
+        candidates: engines that were to be measured, in order.
+        settings: settings that were asked for.
+        threads: number of CPU threads of each engine.
+        sweep: run times of the engines alone, and ceilings of the machine.
+        work: work of each point and its share of the ceilings, by name of an engine.
+        files: figures from files to verdicts, by name of an engine.
+        pictures: description of the files that were read; None where none were.
+        load: warning that others were busy on the machine; None where they were not.
     """
 
     candidates: tuple["Candidate", ...]
     settings: BenchSettings
     threads: int
     sweep: Sweep
+    work: dict[str, EngineWork]
     files: dict[str, FileFigures]
     pictures: str | None
     load: str | None
@@ -112,15 +115,16 @@ def measure_speed(
     """Measure one engine at several batch sizes, in a fresh process.
 
     Args:
-        engine: a ``.pth``, ``.onnx`` or ``.engine`` file.
+        engine: path of a ``.pth``, ``.onnx`` or ``.engine`` file.
         batches: batch sizes.
-        device: as for ``load_engine``.
-        side: of the square pictures, in pixels.
-        seconds: least time to measure at each batch size.
-        precision: as for ``load_engine``.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None leaves it to the kind of file.
+        side: side of the square pictures, in pixels.
+        seconds: least time in seconds at each batch size.
+        precision: precision that a checkpoint is to run in, ``"fp32"`` or ``"fp16"``; None is FP32, and for files that
+            have their own.
 
     Raises:
-        BenchmarkError: the process failed; the message has its last line.
+        BenchmarkError: the measuring process failed; the message has its last line.
     """
     threads = count_cores()
     opening = {"job": "engine", "path": str(engine), "device": device, "side": side, "threads": threads}
@@ -143,13 +147,13 @@ def run_benchmark(
     """Measure engines side by side, each in a process of its own, in interleaved rounds.
 
     Args:
-        candidates: from ``find_candidates``.
-        settings: what to do.
-        on_progress: called with what is done, how much, and of how much.
+        candidates: engines from ``find_candidates``.
+        settings: settings of the measurement.
+        on_progress: callback that gets what is done, how much, and of how much.
 
     Raises:
         ConfigError: no engine takes one of the batch sizes.
-        InputError: there is no picture in the folder.
+        InputError: the folder of ``settings.pictures`` has no picture.
     """
     threads = settings.threads or count_cores()
     contenders = [_contend(candidate, settings) for candidate in candidates]
@@ -171,6 +175,7 @@ def run_benchmark(
         settings=settings,
         threads=threads,
         sweep=sweep,
+        work=find_work(candidates, sweep),
         files=files,
         pictures=what,
         load=load,
@@ -180,8 +185,12 @@ def run_benchmark(
 def choose_engines(candidates: Sequence["Candidate"], wanted: Sequence[str]) -> list["Candidate"]:
     """The engines with these names or files, in their own order; all of them where nothing is wanted.
 
+    Args:
+        candidates: engines from ``find_candidates``.
+        wanted: names, file names or paths of engines.
+
     Raises:
-        InputError: a name or file is not among them; the message lists what is.
+        InputError: an engine is wanted that is not among the candidates; the message lists those.
     """
     if not wanted:
         return list(candidates)
@@ -201,10 +210,10 @@ def choose_batches(
     """Batch sizes for one engine, ascending: what was asked for, or powers of two; none beyond its profile.
 
     Args:
-        allowed: smallest and largest batch of its profile.
+        allowed: smallest and largest batch of the engine's profile.
         place: ``"cpu"`` or ``"cuda"``.
-        asked: batch sizes.
-        max_batch: largest power of two.
+        asked: batch sizes that were asked for; None is powers of two.
+        max_batch: largest power of two; None is 32 on a CPU and 256 on a GPU.
     """
     largest = min(allowed[1], max_batch or LARGEST_BATCH[place])
     sizes = asked if asked is not None else [1 << power for power in range(largest.bit_length())]

@@ -16,11 +16,11 @@ class Ceiling:
     """What a machine can do, in operations or bytes per second.
 
     Attributes:
-        kind: a precision, or ``"bandwidth"``.
-        library: whose code was fastest.
-        what: at which shape.
-        rounds: its rate in every round.
-        others: best median rates of the other libraries.
+        kind: precision of the arithmetic, or ``"bandwidth"``.
+        library: name of the library whose code was fastest.
+        what: shape of the product, or size of the copy, that was fastest.
+        rounds: rate in every round, in operations or bytes per second.
+        others: best median rates of the other libraries, by name, in the same unit.
     """
 
     kind: str
@@ -31,19 +31,27 @@ class Ceiling:
 
     @property
     def rate(self) -> float:
-        """Median of its rounds."""
+        """Median of the rounds, in operations or bytes per second."""
         return statistics.median(self.rounds)
 
 
 def list_libraries(device: str) -> list[str]:
-    """What can measure ceilings on a device, by what is installed."""
+    """Libraries that can measure ceilings on a device, by what is installed.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    """
     if device != "cpu":
         return ["torch"]
     return [name for name in _CPU_LIBRARIES if importlib.util.find_spec(name) is not None]
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """Environment variables that limit the threads of BLAS libraries; they are read when a library is loaded."""
+    """Environment variables that limit the threads of BLAS libraries; they are read when a library is loaded.
+
+    Args:
+        threads: number of threads that are allowed.
+    """
     return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
@@ -51,7 +59,7 @@ def choose_ceilings(rates: Mapping[str, Sequence[Sequence[tuple[str, str, float]
     """The best of all libraries and shapes, by kind.
 
     Args:
-        rates: by library, for every round: kind, shape and rate of each case.
+        rates: measured cases by library and round: kind, shape, and operations or bytes per second.
     """
     found: dict[str, dict[tuple[str, str], list[float]]] = {}
     for library, rounds in rates.items():

@@ -27,8 +27,8 @@ class Pictures:
     """The files that are read, again and again.
 
     Attributes:
-        paths: of the files.
-        what: in words.
+        paths: files to read.
+        what: description of them for people.
     """
 
     paths: tuple[Path, ...]
@@ -40,15 +40,15 @@ class FileFigures:
     """One engine over files.
 
     Attributes:
-        batch: pictures in a batch.
-        on_gpu: whether the engine leaves the cores to decoding.
-        fps: files to verdicts, pictures per second of every round.
-        engine_fps: the engine alone in the same process, likewise.
-        decoding_fps: decoding alone in the same rounds, likewise.
-        peak_memory_mib: of the process.
-        pictures: files that were read in all rounds.
-        skipped: how many of them could not be judged.
-        failure: why there are no figures.
+        batch: most pictures in a batch.
+        on_gpu: whether the engine runs on a GPU, which leaves the cores to decoding.
+        fps: pictures per second from files to verdicts, of every round.
+        engine_fps: pictures per second of the engine alone in the same process, of every round.
+        decoding_fps: pictures per second of decoding alone, of every round.
+        peak_memory_mib: most memory in MiB that the process held; None before anything was measured.
+        pictures: number of files that were read in all rounds.
+        skipped: number of files that could not be judged.
+        failure: reason why there are no figures; None where there are.
     """
 
     batch: int
@@ -63,13 +63,16 @@ class FileFigures:
 
     @property
     def share(self) -> float:
-        """Of the limit, median of the rounds: 1 / (1/engine + 1/decoding) on shared cores, else the slower one."""
+        """Share of the limit, a fraction, median of the rounds.
+
+        The limit is 1 / (1/engine + 1/decoding) on shared cores, and the slower of the two on a GPU.
+        """
         rounds = zip(self.fps, self.engine_fps, self.decoding_fps, strict=True)
         return statistics.median(fps / self._limit(engine, decoding) for fps, engine, decoding in rounds)
 
     @property
     def spread(self) -> float:
-        """Highest less lowest round, over the median."""
+        """Highest less lowest round over the median, a fraction."""
         return spread_of(self.fps)
 
     def _limit(self, engine: float, decoding: float) -> float:
@@ -84,8 +87,12 @@ class FileFigures:
 def find_pictures(folder: Path | None, side: int) -> Iterator[Pictures]:
     """The pictures of a folder, or tiles of photographs as PNG and JPEG in a folder that goes away.
 
+    Args:
+        folder: folder to look in; None makes tiles.
+        side: side of the square tiles, in pixels.
+
     Raises:
-        InputError: there is no picture in the folder.
+        InputError: the folder has no picture.
     """
     if folder is not None:
         paths = tuple(find_images(folder))
@@ -115,11 +122,11 @@ def measure_files(
 
     Args:
         contenders: engines that can run here.
-        batches: pictures in a batch, by name.
-        pictures: what to read.
-        effort: how long.
-        threads: CPU threads for decoding, and for each engine.
-        on_progress: called with what is done, how much, and of how much.
+        batches: most pictures in a batch, by name of an engine.
+        pictures: files to read.
+        effort: time and rounds for each engine.
+        threads: number of CPU threads for decoding, and for each engine.
+        on_progress: callback that gets what is done, how much, and of how much.
     """
     found = {one.name: FileFigures(batch=batches[one.name]) for one in contenders}
     shared: Values = {"paths": [str(path) for path in pictures.paths], "threads": threads}

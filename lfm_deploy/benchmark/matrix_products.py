@@ -36,10 +36,10 @@ class Case:
     """One thing to time.
 
     Attributes:
-        kind: a precision, or ``"bandwidth"``.
-        what: the shape of a product, or how much is copied.
-        amount: operations or bytes of one run.
-        run: does it, and returns when it is done.
+        kind: precision of the arithmetic, or ``"bandwidth"``.
+        what: shape of the product, or size of the copy.
+        amount: number of operations or bytes of one run.
+        run: function that does it once, and returns when it is done.
     """
 
     kind: str
@@ -52,7 +52,7 @@ def open_products(opening: dict[str, Any]) -> tuple[dict[str, Any], Callable[[di
     """A worker's job: time products and copies of one library.
 
     Args:
-        opening: ``library``, ``device``, ``threads``, and whether a ``quick`` look will do.
+        opening: plain values: ``library``, ``device``, ``threads``, and whether a ``quick`` look will do.
 
     Raises:
         UnavailableError: the library cannot use the device.
@@ -73,7 +73,12 @@ def open_products(opening: dict[str, Any]) -> tuple[dict[str, Any], Callable[[di
 
 
 def time_case(case: Case, seconds: float) -> float:
-    """Operations or bytes per second over at least ``seconds``, after one run that is not timed."""
+    """Operations or bytes per second, after one run that is not timed.
+
+    Args:
+        case: product or copy to time.
+        seconds: least time of all runs together, in seconds.
+    """
     case.run()
     runs, elapsed, started = 0, 0.0, time.perf_counter()
     while elapsed < seconds:
@@ -142,7 +147,12 @@ def _onnxruntime_cases(shapes: Sequence[Shape], threads: int) -> list[Case]:
 
 
 def make_product(left: Any, right: Any) -> bytes:
-    """An ONNX file of one node: ``left`` times a constant; MatMul, or MatMulInteger for integers."""
+    """An ONNX file of one node: ``left`` times a constant; MatMul, or MatMulInteger for integers.
+
+    Args:
+        left: float32 or uint8 ``(rows, inner)``; its shape and dtype count alone.
+        right: float32 or int8 ``(inner, columns)``, the constant.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     floating = right.dtype == np.float32

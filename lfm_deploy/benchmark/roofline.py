@@ -20,7 +20,7 @@ class Limit:
 
     Attributes:
         fps: pictures per second that the ceilings allow.
-        bound: ``"compute"`` or ``"bandwidth"``: which of the two is the lower.
+        bound: lower of the two ceilings: ``"compute"`` or ``"bandwidth"``.
     """
 
     fps: float
@@ -31,10 +31,10 @@ def choose_kernels(runtime: str, device: str, precision: str, recipe: str | None
     """In which arithmetic a runtime runs a graph.
 
     Args:
-        runtime: of the engine.
+        runtime: name of the engine's runtime, such as ``"onnxruntime"``.
         device: ``"cpu"`` or ``"cuda:N"``.
-        precision: that the engine states.
-        recipe: of an INT8 graph, else None.
+        precision: precision that the engine states.
+        recipe: recipe of an INT8 graph, ``"tensorrt"`` or ``"cpu"``; None for others.
 
     Returns:
         Replacements for the precisions that the graph asks for, and the reason where they change what it is called.
@@ -56,9 +56,9 @@ def find_limit(work: Work, ceilings: Mapping[str, float], batch: int) -> Limit |
     """The roofline of one run, or the reason why there is none.
 
     Args:
-        work: of the run, in the kernels that it uses.
+        work: work of the run, in the kernels that it uses.
         ceilings: operations per second by precision, and bytes per second as ``"bandwidth"``.
-        batch: pictures in a run.
+        batch: number of pictures in a run.
     """
     missing = [name for name in (*sorted(work.multiply_adds), BANDWIDTH) if name not in ceilings]
     if missing:

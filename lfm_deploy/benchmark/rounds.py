@@ -18,7 +18,13 @@ QUOTABLE_RUNS = 10
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One worker measures one batch size; ``batch`` is None for what has none, such as a ceiling."""
+    """One worker measures one batch size.
+
+    Attributes:
+        round: index of the round.
+        name: name of the worker.
+        batch: batch size; None for what has none, such as a ceiling.
+    """
 
     round: int
     name: str
@@ -30,8 +36,8 @@ class Effort:
     """How long to measure each point (one engine at one batch size).
 
     Attributes:
-        seconds: least time in all rounds together.
-        rounds: in how many turns that time is spent.
+        seconds: least time in seconds of all rounds together.
+        rounds: number of turns in which that time is spent.
     """
 
     seconds: float = QUOTABLE_SECONDS
@@ -44,7 +50,7 @@ class Effort:
 
     @property
     def turn_seconds(self) -> float:
-        """Least time of one turn."""
+        """Least time of one turn in seconds."""
         return self.seconds / self.rounds
 
     @property
@@ -58,11 +64,12 @@ class Statistics:
     """What the run times of one point amount to.
 
     Attributes:
-        runs: how many were timed.
+        runs: number of runs that were timed.
         fps: pictures per second: all pictures over all time, so that slow runs count.
-        mean_ms, p50_ms, p90_ms, p95_ms, p99_ms: latency of a run; percentiles interpolate between runs.
-        iqr_share: interquartile range over the median of all runs.
-        rounds_share: highest less lowest of the rounds' median times, over their median; 0 where there is one round.
+        mean_ms, p50_ms, p90_ms, p95_ms, p99_ms: latency of a run in milliseconds; percentiles interpolate between runs.
+        iqr_share: interquartile range over the median of all runs, a fraction.
+        rounds_share: highest less lowest of the rounds' median times over their median, a fraction; 0 where there is
+            one round.
         round_fps: pictures per second of every round.
     """
 
@@ -85,9 +92,9 @@ def schedule_turns(batches: Mapping[str, Sequence[int]], rounds: int, first: Seq
     neighbours in time are engines at one batch size.
 
     Args:
-        batches: batch sizes by name.
-        rounds: how many.
-        first: names that measure something without a batch size at the start of each round.
+        batches: batch sizes by name of a worker.
+        rounds: number of rounds.
+        first: names of workers that measure something without a batch size at the start of each round.
     """
     sizes = sorted({size for own in batches.values() for size in own})
     turns = []
@@ -102,7 +109,7 @@ def summarise_times(rounds: Sequence[Sequence[float]], pictures: int) -> Statist
 
     Args:
         rounds: seconds of each run, round by round; no round is empty.
-        pictures: judged in one run.
+        pictures: number of pictures that are judged in one run.
     """
     times = np.concatenate([np.asarray(part, dtype=np.float64) for part in rounds])
     p25, p50, p75, p90, p95, p99 = np.percentile(times, [25, 50, 75, 90, 95, 99]).tolist()
@@ -122,5 +129,9 @@ def summarise_times(rounds: Sequence[Sequence[float]], pictures: int) -> Statist
 
 
 def spread_of(values: Sequence[float]) -> float:
-    """Highest less lowest, over the median."""
+    """Highest less lowest over the median, a fraction.
+
+    Args:
+        values: figures of one kind, above 0; at least one.
+    """
     return (max(values) - min(values)) / statistics.median(values)

@@ -20,13 +20,13 @@ class Contender:
     """An engine that is to be measured.
 
     Attributes:
-        name: unique, for reports.
-        path: of the ``.pth``, ``.onnx`` or ``.engine`` file.
-        device: as for ``load_engine``.
-        size: what its pictures are resized to.
+        name: name in reports, unique in a sweep.
+        path: path of the ``.pth``, ``.onnx`` or ``.engine`` file.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None leaves it to the kind of file.
+        size: side in pixels that pictures are resized to, or ``"native"``.
         batches: batch sizes, ascending.
-        command: starts its worker.
-        precision: as for ``load_engine``.
+        command: command line that starts the worker.
+        precision: precision that a checkpoint is to run in; None is FP32, and for files that have their own.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Contender:
 
     @property
     def side(self) -> int:
-        """Of the square pictures in memory that it is measured with, in pixels."""
+        """Side of the square pictures in memory that it is measured with, in pixels."""
         return usual_side(self.size)
 
     def describe(self) -> Values:
@@ -54,10 +54,10 @@ class Point:
     Attributes:
         times: seconds of each run, round by round.
         phases: milliseconds of copying in, computing, copying out and enqueueing, for each run that could tell.
-        peak_memory_mib: of the process, up to this batch size.
-        gpu_memory_mib: of the process, at this batch size.
-        gpu_clocks: of each GPU, right after the runs.
-        failure: why there are no figures; None where there are.
+        peak_memory_mib: most memory in MiB that the process held up to this batch size.
+        gpu_memory_mib: memory in MiB that the process held on its GPU at this batch size; None on a CPU.
+        gpu_clocks: clock of each GPU right after the runs, in words; None on a CPU.
+        failure: reason why there are no figures; None where there are.
     """
 
     times: list[list[float]] = field(default_factory=list)
@@ -68,7 +68,11 @@ class Point:
     failure: str | None = None
 
     def summarise(self, batch: int) -> Statistics:
-        """What its times amount to."""
+        """What its times amount to.
+
+        Args:
+            batch: number of pictures in a run.
+        """
         return summarise_times(self.times, batch)
 
 
@@ -77,12 +81,12 @@ class Sweep:
     """What was found.
 
     Attributes:
-        about: what each engine that opened says of itself, by name.
-        not_run: why the others did not open, by name; ``failed`` has those where it was no lack of this machine.
-        failed: names in ``not_run`` whose worker failed or died.
-        points: by name and batch size.
-        ceilings: by device, then by kind.
-        notes: what could not be measured beside the engines.
+        about: plain values that each engine which opened says of itself, by name.
+        not_run: reasons why the other engines did not open, by name.
+        failed: names in ``not_run`` whose worker failed or died, which is no lack of this machine.
+        points: run times by name of an engine and batch size.
+        ceilings: ceilings of the machine by device, then by kind.
+        notes: lines on what could not be measured beside the engines.
     """
 
     about: dict[str, Values] = field(default_factory=dict)
@@ -101,13 +105,28 @@ class Seat:
         self._worker: Worker | None = self._start()
 
     def open(self) -> Values:
-        """What the worker says of itself; errors as of ``Worker.open``."""
+        """What the worker says of itself, once it has opened what it measures.
+
+        Raises:
+            UnavailableError: the engine cannot run on this machine.
+            WorkerError: the worker failed.
+            WorkerDiedError: the worker's process ended.
+        """
         if self._worker is None:
             self._worker = self._start()
         return self._worker.open()
 
     def ask(self, request: Values) -> Values:
-        """One request; errors as of ``Worker.ask``."""
+        """Send one request and wait for the answer; the next request starts a new worker where this one died.
+
+        Args:
+            request: plain values that the worker's job takes.
+
+        Raises:
+            UnavailableError: the engine cannot run on this machine.
+            WorkerError: the worker failed.
+            WorkerDiedError: the worker's process ended.
+        """
         self.open()
         assert self._worker is not None  # noqa: S101  # open has seen to it
         try:
@@ -118,13 +137,22 @@ class Seat:
             raise
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the worker."""
+        """End the worker.
+
+        Args:
+            at_once: whether not to let it finish what it is doing.
+        """
         if self._worker is not None:
             self._worker.close(at_once=at_once)
 
 
 def take_seat(stack: contextlib.ExitStack, seat: Seat) -> Seat:
-    """A seat that is given up with the stack, at once where that ends by an error."""
+    """A seat that is given up with the stack, at once where that ends by an error.
+
+    Args:
+        stack: stack that closes the seat.
+        seat: seat to close.
+    """
     stack.push(lambda kind, _error, _trace: seat.close(at_once=kind is not None))
     return seat
 
@@ -140,11 +168,11 @@ def run_sweep(
     """Measure engines, each in a process of its own.
 
     Args:
-        contenders: the engines.
-        effort: how long.
-        threads: CPU threads for each.
-        with_ceilings: measure the machine's limits in the same rounds.
-        on_progress: called with what is done, how much, and of how much.
+        contenders: engines to measure.
+        effort: time and rounds for each point.
+        threads: number of CPU threads for each engine.
+        with_ceilings: whether to measure the machine's limits in the same rounds.
+        on_progress: callback that gets what is done, how much, and of how much.
     """
     found = Sweep()
     with contextlib.ExitStack() as stack:

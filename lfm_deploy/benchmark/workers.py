@@ -38,9 +38,9 @@ class Worker:
         """Start a process; it opens what it measures while others are started.
 
         Args:
-            command: how to start it; it must call ``serve``.
-            opening: what it is to measure, as its ``open_job`` takes it.
-            environment: variables for it alone.
+            command: command line of a program that calls ``serve``.
+            opening: plain values that say what it is to measure, as its ``open_job`` takes them.
+            environment: environment variables for this process alone.
         """
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self._process = subprocess.Popen(
@@ -65,15 +65,16 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Id of the process."""
         return self._process.pid
 
     def open(self) -> Values:
         """Wait until the worker has opened what it measures; what it says of itself.
 
         Raises:
-            UnavailableError: it cannot run on this machine.
-            WorkerError: it failed, or died.
+            UnavailableError: the engine or library to measure cannot run on this machine.
+            WorkerError: the worker failed.
+            WorkerDiedError: the worker's process ended.
         """
         if self._unsent is not None:
             opening, self._unsent = self._unsent, None
@@ -81,7 +82,16 @@ class Worker:
         return self.about
 
     def ask(self, request: Values) -> Values:
-        """Send one request and wait for its answer; errors as of ``open``."""
+        """Send one request and wait for its answer.
+
+        Args:
+            request: plain values that the worker's job takes.
+
+        Raises:
+            UnavailableError: the engine or library to measure cannot run on this machine.
+            WorkerError: the worker failed.
+            WorkerDiedError: the worker's process ended.
+        """
         assert self._process.stdin is not None  # noqa: S101  # both are pipes, see __init__
         assert self._process.stdout is not None  # noqa: S101
         try:
@@ -102,7 +112,7 @@ class Worker:
         """End the process, and wait until it has ended.
 
         Args:
-            at_once: do not let it finish what it is doing.
+            at_once: whether not to let it finish what it is doing.
         """
         if at_once:
             self._process.kill()
@@ -139,7 +149,7 @@ def serve(open_job: Callable[[Values], tuple[Values, Callable[[Values], Values]]
     What libraries print goes to standard error.
 
     Args:
-        open_job: takes the opening; gives what the worker is, and what answers requests.
+        open_job: function that takes the opening, and gives what the worker is and the function that answers requests.
     """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

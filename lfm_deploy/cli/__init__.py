@@ -3,11 +3,12 @@
 import importlib
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from lfm_deploy.errors import DeployError
+from lfm_deploy.errors import DeployError, nearest
 from lfm_deploy.interrupts import let_imports_finish
 from lfm_deploy.version import __version__
 
@@ -17,14 +18,14 @@ _COMMANDS = {
     "train": "Train a checkpoint, by the paper's protocol or by a recipe.",
     "export": "Export a checkpoint to ONNX, proved equal to it on real pixels.",
     "calibrate": "Measure activation ranges on pictures, for build --int8.",
-    "build": "Build typed ONNX and TensorRT engines.",
+    "build": "Build FP32, FP16 or INT8 graphs, and TensorRT engines from them.",
     "verify": "Check that every engine makes the checkpoint's decisions.",
     "bench": "Measure how fast every engine is, and how close to the machine's limits.",
-    "predict": "Say of pictures whether they are real or generated.",
+    "predict": "Say for each picture whether it is real or generated.",
     "explore": "Draw what the network makes of pictures: a map of its vectors, and what it sees.",
     "profile": "Count parameters and multiply-adds, layer by layer, and compare them with the paper.",
     "suites": "List the published test suites and where their data comes from.",
-    "inspect": "Say what a file is, what made it, and whether it can run here.",
+    "inspect": "Say what a file or a workdir is, what made it, and whether it can run here.",
 }
 _INTERRUPTED = 130
 
@@ -43,6 +44,15 @@ class _LazyGroup(click.Group):
         command = importlib.import_module(f"lfm_deploy.cli.{cmd_name}").command
         return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names; a mistyped one is told the nearest."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            raise click.UsageError(f"No such command {name!r}.{_did_you_mean(name, _COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -51,7 +61,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lfm-deploy")
-def cli() -> None:
+def commands() -> None:
     """Take LFM, a detector of generated images, from a checkpoint to engines that are proved to decide alike.
 
     \b
@@ -76,12 +86,15 @@ def run(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             # Pillow's, of pictures that are larger than a screen; what is too large is said in its row.
             warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\)")
-            code: Any = cli.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
+            code: Any = commands.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
     except DeployError as error:
         click.echo(f"Error: {error}", err=True)
         return error.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.NoSuchOption as error:
+        _name_nearest_option(error, sys.argv[1:] if arguments is None else arguments).show()
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -89,3 +102,24 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo("Interrupted; nothing half-written was left.", err=True)
         return _INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _name_nearest_option(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError:
+    """The same error with the option as it was typed, and the nearest that there is.
+
+    click says nothing of ``-fp16``, which it reads as ``-f``, and offers what is far away as well.
+    """
+    typed = error.option_name
+    if not typed.startswith("--"):
+        typed = next((word for word in arguments if word.startswith(typed)), typed).partition("=")[0]
+    parameters = error.ctx.command.get_params(error.ctx) if error.ctx else []
+    known = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
+    # One letter is close to nothing.
+    options = [name for name in known if name.startswith("--")] if len(typed) > 2 else []
+    message = f"No such option {typed!r}.{_did_you_mean('--' + typed.lstrip('-'), options)}"
+    return click.UsageError(message, error.ctx)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = nearest(name, known)
+    return f" Did you mean {close}?" if close else ""

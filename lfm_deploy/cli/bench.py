@@ -1,4 +1,4 @@
-"""``lfm-deploy bench``."""
+"""``lfm-deploy bench``: how fast every engine is, and how close to the machine's limits."""
 
 import json
 from contextlib import ExitStack
@@ -37,23 +37,42 @@ def _parse_batches(_context: click.Context, _option: click.Parameter, text: str 
 
 
 @click.command("bench")
-@click.option("--engine", "wanted", multiple=True, metavar="NAME|FILE", help="Only this engine; may be given again.")
+@click.option(
+    "--engine",
+    "wanted",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Measure only this engine; repeat the option for several.",
+)
 @click.option(
     "--batch", "batches", callback=_parse_batches, metavar="1,2,4", help="Batch sizes.  [default: powers of two]"
 )
-@click.option("--max-batch", type=click.IntRange(1, 65535), help="Largest power of two.  [default: 32, on a GPU 256]")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
-              help="Least time at each point; below 3 the result is marked as not for quoting.")  # fmt: skip
 @click.option(
-    "--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Turns that an engine takes."
+    "--max-batch", type=click.IntRange(1, 65535), help="Largest of these powers of two.  [default: 32, on a GPU 256]"
+)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
+              help="Shortest time at each batch size; below 3 the result is marked as not for quoting.")  # fmt: skip
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Number of turns that each engine takes.",
 )
 @click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads of each engine.  [default: one a core]")
 @click.option("--device", help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.  [default: cpu]")
 @gpus_option
-@click.option("--pictures", type=FOLDER, help="Files to judge.  [default: tiles of photographs, as PNG and JPEG]")
+@click.option(
+    "--pictures",
+    type=FOLDER,
+    help="Folder of pictures, for speed from files to verdicts.  [default: tiles of photographs, as PNG and JPEG]",
+)
 @click.option("--no-files", is_flag=True, help="Measure the engines alone, not from files to verdicts.")
 @click.option(
-    "--baseline", type=FOLDER, metavar="CHECKPOINT|WORKDIR", help="Measure another network, such as NPR, too."
+    "--baseline",
+    type=FOLDER,
+    metavar="CHECKPOINT|WORKDIR",
+    help="Another network to measure beside these, such as NPR.",
 )
 @workdir_option
 @json_option

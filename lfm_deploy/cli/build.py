@@ -1,4 +1,4 @@
-"""``lfm-deploy build``."""
+"""``lfm-deploy build``: typed ONNX files and TensorRT engines, or what runs fastest on this CPU."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say, workdir_option
+from lfm_deploy.cli.console import (
+    FOLDER,
+    Choice,
+    json_option,
+    make_console,
+    print_json,
+    progress_bar,
+    say,
+    workdir_option,
+)
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
+    from calib.findings_schema import Findings
     from engines.builder import BuildResult
     from engines.cpu_choice import CpuChoice
 
@@ -29,25 +39,37 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 @click.option("--gpu", "gpus", metavar="LIST", help='Compute capabilities or cards: sm86,sm89 or "RTX A6000".')
 @click.option(
     "--target",
-    type=click.Choice(["gpu", "cpu"]),
+    type=Choice(["gpu", "cpu"]),
     default="gpu",
     show_default=True,
-    help="cpu: no engine, but the fastest way to run it.",
+    help="gpu: TensorRT engines. cpu: no engine, but the fastest way to run the graph here is measured.",
 )
-@click.option("--library", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="Default: what fits this machine.")
 @click.option(
-    "--batch", metavar="MIN,OPT,MAX", default="1,32,256", show_default=True, callback=_parse_batch, help="Profile."
+    "--library",
+    type=Choice(["tensorrt", "tensorrt-rtx"]),
+    help="Library to build with.  [default: what fits this machine]",
+)
+@click.option(
+    "--batch",
+    metavar="MIN,OPT,MAX",
+    default="1,32,256",
+    show_default=True,
+    callback=_parse_batch,
+    help="Smallest, usual and largest batch of an engine.",
 )
 @click.option("--max-side", type=int, default=1024, show_default=True, help="Largest side of a --dynamic-size graph.")
-@click.option("--workspace", "workspace_mib", type=int, default=0, help="Limit on scratch memory in MiB; 0: none.")
+@click.option("--workspace", "workspace_mib", type=int, default=0, help="Limit on scratch memory in MiB; 0 sets none.")
 @click.option(
-    "--budget", metavar="LIMITS", help="With --int8, what may be lost.  [default: acc=0.2,ap=0.15,flips=0.7%]"
+    "--budget",
+    metavar="LIMITS",
+    help="With --int8: points of ACC and AP that may be lost, and share of decisions that may flip."
+    "  [default: acc=0.2,ap=0.15,flips=0.7%]",
 )
 @click.option(
     "--layers",
     metavar="search|all|LIST",
-    help="With --int8: search; or just these, such as conv3,conv4; or all, marked where they break the budget."
-    "  [default: search]",
+    help="With --int8: 'search' finds the layers; 'all' takes every layer, and marks a graph that breaks the budget; "
+    "or name layers, such as conv3,conv4.  [default: search]",
 )
 @click.option("--images", type=FOLDER, help="With --int8: where the calibration pictures are now, if they moved.")
 @workdir_option
@@ -66,7 +88,7 @@ def command(
     workdir: Workdir,
     as_json: bool,
 ) -> None:
-    """Build typed ONNX and TensorRT engines.
+    """Build FP32, FP16 or INT8: an ONNX file of that precision, and TensorRT engines from it.
 
     Engines are for the GPU in this machine. Without one, TensorRT-RTX builds ahead of time for --gpu, by default for
     sm86, sm89 and sm120. Each engine has a sidecar (.json) and a build log; they appear together.
@@ -75,7 +97,7 @@ def command(
     (cpu.json); they are used wherever the graph is opened on this machine.
 
     --int8 needs ranges from 'lfm-deploy calibrate'. It searches the layers that can be INT8 within the budget, says
-    why each has its precision (precision.json), and gives nothing where no choice holds.
+    why each has its precision (precision.json), and writes nothing where no choice keeps to it.
     """
     if precision is None:
         raise click.UsageError("say which precision: --fp16, --int8 or --fp32")
@@ -87,7 +109,7 @@ def command(
 
     findings = None
     if precision == "int8":
-        from lfm_deploy.cli.quantise import quantise
+        from lfm_deploy.cli.int8 import quantise
 
         findings = quantise(workdir, target, budget, layers or "search", images, as_json)
     if target == "cpu":
@@ -117,7 +139,7 @@ def command(
         _print_results(results)
 
 
-def _make_cpu_graph(workdir: Workdir, precision: Any, findings: dict[str, Any] | None, as_json: bool) -> None:
+def _make_cpu_graph(workdir: Workdir, precision: Any, findings: "Findings | None", as_json: bool) -> None:
     """The graph for the CPU, and what runs it fastest here."""
     from engines.cpu_choice import choose_cpu_settings
     from lfm_deploy.deployment.deployment import make_typed_graph

@@ -1,4 +1,4 @@
-"""``lfm-deploy calibrate``."""
+"""``lfm-deploy calibrate``: activation ranges from pictures, for INT8."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +16,19 @@ _LISTED = 5
 
 @click.command("calibrate")
 @click.argument("images", metavar="IMAGES", type=FOLDER)
-@click.option("--count", type=int, default=128, show_default=True, help="Most pictures to take; at least 32.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@click.option(
+    "--count", type=int, default=128, show_default=True, help="Number of pictures to take at most; at least 32."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random sample.")
 @workdir_option
 @json_option
 def command(images: Path, count: int, seed: int, workdir: Workdir, as_json: bool) -> None:
     """Measure activation ranges on pictures, for build --int8.
 
-    IMAGES is a folder with 0_real/ and 1_fake/ (or categories that hold them), or a flat one. As many pictures of each
-    class are taken. Half of them choose ranges and layers; the other half only judges what came out. Writes
-    ranges.json: for each tensor the ranges that were tried, what each does to the logits, and the choice.
+    IMAGES is a folder with 0_real/ and 1_fake/ (or categories that hold them), or a folder of pictures without
+    classes. Of each class equally many are taken. Half of the pictures choose ranges and layers; the other half only
+    judges the result. Writes ranges.json: for each tensor the ranges that were tried, what each does to the logits, and
+    the choice.
     """
     from calib.calibration import calibrate_into
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lfm_deploy.errors import nearest
 from lfm_deploy.workdir import Workdir
 
 # A terminal tells its width; a file or a pipe gets lines as wide as tables need.
@@ -16,6 +17,20 @@ _FILE_WIDTH = 160
 
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path)
+
+
+class Choice(click.Choice[str]):
+    """One of some words; a mistyped one is told the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word, or an error that names the words there are and the nearest."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            close = nearest(str(value), self.choices)
+            hint = f" Did you mean {close}?" if close else ""
+            raise click.BadParameter(f"{error.message}{hint}", ctx=ctx, param=param) from None
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -36,9 +51,9 @@ def size_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--size``, the size policy of folders and lists of one's own; None where it is not given."""
     return click.option(
         "--size",
-        type=click.Choice(["256", "native"]),
+        type=Choice(["256", "native"]),
         callback=lambda _context, _option, text: int(text) if text and text.isdigit() else text,
-        help="For a folder or list of your own: resize pictures, or not.  [default: 256]",
+        help="For a folder or list of your own: resize pictures to 256x256, or take them as they are.  [default: 256]",
     )(command)
 
 
@@ -49,7 +64,7 @@ def choose_device(device: str | None, gpus: str | None) -> str | None:
     """The devices of ``--gpus``, else that of ``--device``.
 
     Raises:
-        click.UsageError: both are given.
+        click.UsageError: --gpus and --device are given together.
     """
     if gpus is None:
         return device

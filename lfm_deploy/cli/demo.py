@@ -1,4 +1,4 @@
-"""``lfm-deploy demo``."""
+"""``lfm-deploy demo``: the command's options and its closing table."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from lfm_deploy.workdir import Workdir
 
 
 @click.command("demo")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of data and training.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the data and of the training.")
 @click.option("--workdir", type=FOLDER, default=Path("deploy-demo"), show_default=True, help="Folder to fill.")
 @json_option
 def command(seed: int, workdir: Path, as_json: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from calib.calibration import calibrate_into
 from calib.int8_graph import quantise_into
-from calib.layer_search import BudgetError
+from calib.layer_choice import BudgetError
 from engines.build_progress import BuildProgress
 from engines.builder import BuildConfig, BuildResult
 from export.exporter import ProvedGraph
@@ -19,7 +19,9 @@ from lfm_deploy.errors import GateError
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.suites import load_suites
-from lfm_deploy.verification.verification import Verification, verify
+from lfm_deploy.verification.verification import verify
+from lfm_deploy.verification.verification_result import Verification
+from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir, remove_reports
 from training.demonstration_data import write_calibration_tiles, write_test_tiles
 from training.recipe import read_recipe
@@ -38,13 +40,13 @@ class Demonstration:
     """What the demo made.
 
     Attributes:
-        checkpoint: what was trained, that of the last epoch: one photograph is too few to choose a better one by.
-        graph: the export with its proof.
-        engines: of FP16, and of INT8 where it held its budget.
-        without_int8: for each recipe that gave no INT8, why.
-        verification: over held-out photographs.
-        suite: their name.
-        seconds: that each step took.
+        checkpoint: path of the checkpoint of the last epoch; one photograph is too few to choose a better epoch by.
+        graph: exported graph with its proof.
+        engines: engines in FP16, and in INT8 where it held its budget.
+        without_int8: reason why there is no INT8, by recipe; only recipes that gave none have an entry.
+        verification: verification over held-out photographs.
+        suite: name of the suite that these photographs make.
+        seconds: wall time of each step in seconds, by its name.
     """
 
     checkpoint: Path
@@ -66,10 +68,10 @@ def demonstrate(
     """Make data, train, export, calibrate, build and verify; everything lies in the workdir afterwards.
 
     Args:
-        workdir: a folder of its own.
-        seed: of data and training.
-        on_message: takes lines for people.
-        on_progress: as of ``verify``.
+        workdir: folder of the demo's own.
+        seed: seed of data and training.
+        on_message: function that is given each line of text for people.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         UnavailableError: scikit-image or a library of the chain is not installed.
@@ -104,8 +106,7 @@ def demonstrate(
     verification = verify(
         workdir,
         load_suites(data),
-        speed_seconds=0.5,
-        limits=DEMO_LIMITS,
+        VerifyOptions(speed_seconds=0.5, limits=DEMO_LIMITS),
         on_start=lambda: remove_reports(workdir, on_message),
         on_warning=on_message,
         on_progress=on_progress,

@@ -1,4 +1,4 @@
-"""``lfm-deploy explore``."""
+"""``lfm-deploy explore``: drawings of what the network makes of pictures."""
 
 import json
 import os
@@ -24,6 +24,7 @@ from lfm_deploy.workdir import Workdir
 if TYPE_CHECKING:
     from lfm_deploy.contract import Contract
     from lfm_deploy.exploration.examples import Example
+    from lfm_deploy.report.exploration_schema import ExplorationReport, JudgedCounts
 
 _AUTO = "auto"
 
@@ -31,14 +32,24 @@ _AUTO = "auto"
 @click.command("explore")
 @click.argument("pictures", metavar="PICTURES")
 @click.option("--data", type=FOLDER, help="Where the published suites lie.  [default: $LFM_DATA or ./data]")
-@click.option("--checkpoint", type=FILE, metavar="X.pth", help="The network.  [default: that of the workdir]")
+@click.option(
+    "--checkpoint", type=FILE, metavar="X.pth", help="Checkpoint of the network.  [default: that of the workdir]"
+)
 @click.option("--output", type=FOLDER, default=Path("explore"), show_default=True, help="Folder for what is drawn.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=500, show_default=True, help="Most pictures; a balanced sample."
+    "--limit",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Number of pictures at most; of more, a balanced sample is drawn.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of sample and t-SNE.")
-@click.option("--perplexity", default=_AUTO, show_default=True, metavar="auto|NUMBER", help="Of t-SNE.")
-@click.option("--maps", type=click.IntRange(0, 200), default=12, show_default=True, help="Pictures to look at closely.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the sample and of t-SNE."
+)
+@click.option("--perplexity", default=_AUTO, show_default=True, metavar="auto|NUMBER", help="Perplexity of t-SNE.")
+@click.option(
+    "--maps", type=click.IntRange(0, 200), default=12, show_default=True, help="Number of pictures to look at closely."
+)
 @workdir_option
 @json_option
 def command(
@@ -99,7 +110,7 @@ def check_output(folder: Path) -> None:
     """Make sure, before minutes of work, that the folder can be written; nothing is made yet.
 
     Raises:
-        InputError: it is a file, or may not be written.
+        InputError: the folder is a file, or may not be written.
     """
     from lfm_deploy.errors import InputError
 
@@ -110,11 +121,11 @@ def check_output(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be used as a folder for what is drawn: no right to write into {nearest}")
 
 
-def write_exploration(folder: Path, report: dict[str, Any], examples: "list[Example]") -> list[Path]:
+def write_exploration(folder: Path, report: "ExplorationReport", examples: "list[Example]") -> list[Path]:
     """Draw everything, then write all files together.
 
     Raises:
-        DeployError: they cannot be written; those of an earlier run stay as they were.
+        DeployError: a file cannot be written; the files of an earlier run stay as they were.
     """
     from lfm_deploy.atomic import finish_commits, write_together
     from lfm_deploy.errors import DeployError
@@ -183,23 +194,30 @@ def _spell(options: dict[str, Any]) -> str:
     return shown(shlex.join(words))
 
 
-def _print_summary(report: dict[str, Any]) -> None:
+def _print_summary(report: "ExplorationReport") -> None:
     from lfm_deploy.report.feature_texts import describe_result
     from lfm_deploy.report.tables import make_table
 
     headline, result = describe_result(report)
     table = make_table(headline, "test set")
-    columns = {"real": "real", "fake": "fake", "unlabelled": "no label", "right": "right", "wrong": "wrong"}
-    if not report["counts"]["unlabelled"]:
-        del columns["unlabelled"]
-    for heading in (*columns.values(), "silhouette"):
+    counts, unlabelled = report["counts"], report["counts"]["unlabelled"]
+    for heading in ("real", "fake", *(["no label"] if unlabelled else []), "right", "wrong", "silhouette"):
         table.add_column(heading, justify="right")
-    rows = report["sets"]
+    rows: list[tuple[str, JudgedCounts, float | None]] = [
+        (part["set"], part, part["silhouette"]) for part in report["sets"]
+    ]
     if len(rows) > 1:
-        rows = [*rows, {"set": "all", "silhouette": report["silhouette"]} | report["counts"]]
-    for row in rows:
-        score = "-" if row["silhouette"] is None else f"{row['silhouette']:.2f}"
-        table.add_row(row["set"], *(str(row[name]) for name in columns), score)
+        rows.append(("all", counts, report["silhouette"]))
+    for name, found, silhouette in rows:
+        figures = [
+            found["real"],
+            found["fake"],
+            *([found["unlabelled"]] if unlabelled else []),
+            found["right"],
+            found["wrong"],
+        ]
+        score = "-" if silhouette is None else f"{silhouette:.2f}"
+        table.add_row(name, *map(str, figures), score)
     table.caption = result
     make_console().print(table)
     if report["no_examples"]:

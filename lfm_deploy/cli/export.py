@@ -1,4 +1,4 @@
-"""``lfm-deploy export``."""
+"""``lfm-deploy export``: from a checkpoint to an ONNX file that is proved equal to it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lfm_deploy.cli.console import FILE, json_option, make_console, print_json, workdir_option
+from lfm_deploy.cli.console import FILE, Choice, json_option, make_console, print_json, workdir_option
 from lfm_deploy.cli.console import say as on_message
 from lfm_deploy.workdir import Workdir
 
@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 @click.command("export")
 @click.argument("checkpoint", metavar="CHECKPOINT.pth", type=FILE)
 @click.option("--size", type=int, default=256, show_default=True, help="Side of the square input in pixels.")
-@click.option("--dynamic-size", is_flag=True, help="Take any even height and width (GANGen-Detection needs it).")
+@click.option(
+    "--dynamic-size",
+    is_flag=True,
+    help="In place of --size: take any even height and width (GANGen-Detection needs it).",
+)
 @click.option(
     "--input",
     "form",
-    type=click.Choice(["uint8", "float"]),
+    type=Choice(["uint8", "float"]),
     default="uint8",
     show_default=True,
     help="uint8: raw pixels (N, H, W, 3). float: normalised float32 (N, 3, H, W).",
 )
-@click.option("--evidence", is_flag=True, help="Also give the pooled values and where they stand.")
+@click.option(
+    "--evidence",
+    is_flag=True,
+    help="Add outputs that show where a verdict came from: the pooled values and their positions.",
+)
 @click.option("--ema", is_flag=True, help="Of a file that holds weights and their average, take the average.")
 @workdir_option
 @json_option
@@ -44,7 +52,8 @@ def command(
 ) -> None:
     """Export a checkpoint to ONNX, proved equal to it on real pixels.
 
-    Writes lfm.onnx, with a dynamic batch, and lfm.pth, a copy of the checkpoint, or neither.
+    Writes lfm.onnx, which takes any number of pictures at a time, and lfm.pth, a copy of the checkpoint; where the
+    proof fails, neither.
     """
     if dynamic_size and context.get_parameter_source("size") is not click.core.ParameterSource.DEFAULT:
         raise click.UsageError("--size and --dynamic-size exclude each other")

@@ -1,4 +1,4 @@
-"""``lfm-deploy predict``."""
+"""``lfm-deploy predict``: verdicts on pictures, as a table, CSV or JSON lines."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FILE, FOLDER, choose_device, gpus_option, say, workdir_option
+from lfm_deploy.cli.console import FILE, FOLDER, Choice, choose_device, gpus_option, say, workdir_option
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -26,18 +26,40 @@ _FORMATS = ("table", "csv", "jsonl")
 
 @click.command("predict")
 @click.argument("paths", metavar="PATHS...", nargs=-1)
-@click.option("--from-list", "lists", metavar="FILE", multiple=True, help="One path a line; - is standard input.")
-@click.option("--engine", type=FILE, help="The file to run.  [default: one of the workdir that runs here]")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the workdir's.  [default: fp32]")
-@click.option("--device", help="cpu, cuda or cuda:N.  [default: the GPU that an engine was built for, else cpu]")
+@click.option(
+    "--from-list", "lists", metavar="FILE", multiple=True, help="File with one path a line; - is standard input."
+)
+@click.option(
+    "--engine", type=FILE, help="Engine, graph or checkpoint to run.  [default: the best of the workdir that runs here]"
+)
+@click.option(
+    "--precision", type=Choice(["fp32", "fp16", "int8"]), help="Precision of the workdir's engine.  [default: fp32]"
+)
+@click.option(
+    "--device", help="Device: cpu, cuda or cuda:N.  [default: the GPU that an engine was built for, else cpu]"
+)
 @gpus_option
-@click.option("--threshold", type=float, metavar="LOGIT", help="Above it is fake.  [default: the engine's, 0]")
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="LOGIT",
+    help="Logit above which a picture is fake.  [default: the engine's own, 0]",
+)
 @click.option("--batch", type=click.IntRange(1, 4096), help="Pictures at a time.  [default: 8 on a CPU, 64 on a GPU]")
-@click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: table on a terminal, else csv]")
+@click.option(
+    "--format", "form", type=Choice(_FORMATS), help="Format of the rows.  [default: table on a terminal, else csv]"
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl.")
-@click.option("--output", type=FILE, help="Write to a file; run again after an interruption, it continues.")
-@click.option("--overwrite", is_flag=True, help="Start --output anew.")
-@click.option("--evidence", type=FOLDER, metavar="DIR", help="Draw where each verdict came from, a PNG each.")
+@click.option(
+    "--output", type=FILE, help="File to write the rows to; after an interruption, the same command continues it."
+)
+@click.option("--overwrite", is_flag=True, help="Begin the file of --output anew.")
+@click.option(
+    "--evidence",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder for drawings of where each verdict came from, one PNG a picture.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be judged, with exit code 2.")
 @workdir_option
 def command(
@@ -57,11 +79,11 @@ def command(
     strict: bool,
     workdir: Workdir,
 ) -> int:
-    """Say of pictures whether they are real or generated.
+    """Say for each picture whether it is real or generated.
 
-    PATHS are files, folders (sorted, with all below), shards (.zip, .tar, .tar.gz), quoted patterns ('**/*.png') and
-    lists (@list.txt, or - for standard input). Rows come in this order and as soon as they are there; a picture that
-    cannot be read has its row with the reason.
+    PATHS are files, folders (sorted, with all that lies below them), shards (.zip, .tar, .tar.gz), quoted patterns
+    ('**/*.png') and lists (@list.txt, or - for standard input). Rows come in this order, each as soon as it is judged;
+    a picture that cannot be read gets a row with the reason.
     """
     if not paths and not lists:
         raise click.UsageError("name pictures, folders or shards, or a list with --from-list")

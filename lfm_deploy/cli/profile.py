@@ -1,11 +1,11 @@
-"""``lfm-deploy profile``."""
+"""``lfm-deploy profile``: parameters and multiply-adds, layer by layer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lfm_deploy.cli.console import FILE, json_option, make_console, print_json, workdir_option
+from lfm_deploy.cli.console import FILE, Choice, json_option, make_console, print_json, workdir_option
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command("profile")
 @click.argument("artifact", metavar="[CHECKPOINT.pth|GRAPH.onnx]", type=FILE, required=False)
-@click.option("--config", "name", type=click.Choice(["lfm", "npr"]), help="A published architecture, without a file.")
+@click.option("--config", "name", type=Choice(["lfm", "npr"]), help="Count a published architecture, without a file.")
 @click.option("--size", type=int, default=256, show_default=True, help="Side of the square picture in pixels.")
 @workdir_option
 @json_option

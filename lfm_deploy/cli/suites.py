@@ -1,4 +1,4 @@
-"""``lfm-deploy suites``."""
+"""``lfm-deploy suites``: the published test suites, and a check of what is there of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,19 @@ _LISTED = 5
 
 @click.command("suites")
 @click.argument("suites", metavar="[SUITE|FOLDER|LIST.csv]...", nargs=-1)
-@click.option("--data", type=FOLDER, help="Look at what lies here.  [default: $LFM_DATA or ./data]")
+@click.option(
+    "--data",
+    type=FOLDER,
+    help="Folder of the published suites, to be read and checked.  [default: $LFM_DATA or ./data]",
+)
 @size_option
 @json_option
 def command(suites: tuple[str, ...], data: Path | None, size: "SizePolicy | None", as_json: bool) -> int:
     """Show the published test suites, or look at what is there.
 
-    Alone, it says where each suite comes from and how it must lie. With --data, or with suites, folders or lists, it
-    reads every picture, and says what is missing, unreadable, or in both classes; then the exit code is 1.
+    Without options, it says where each suite comes from and in which folders its pictures must lie. With --data, or
+    with suites, folders or lists, it reads every picture, and says what is missing, unreadable, or in both classes. If
+    anything is, the exit code is 1.
     """
     if data is None and not suites:
         _describe(as_json)

@@ -1,4 +1,4 @@
-"""``lfm-deploy train``."""
+"""``lfm-deploy train``: a checkpoint, by the paper's protocol or by a recipe."""
 
 import os
 import signal
@@ -20,16 +20,22 @@ _DEFAULT_OUTPUT = Path("run")
 
 
 @click.command("train")
-@click.option("--recipe", metavar="NAME|FILE.toml", help="What to train; the paper's protocol by default.")
+@click.option("--recipe", metavar="NAME|FILE.toml", help="Recipe to train by.  [default: the paper's protocol]")
 @click.option("--data", type=FOLDER, help="Folder with train/ and val/, each <category>/{0_real,1_fake}/.")
 @click.option("--output", type=FOLDER, help=f"Folder of the run.  [default: {_DEFAULT_OUTPUT}]")
 @click.option("--resume", type=FOLDER, metavar="RUN_DIR", help="Go on with a run that was stopped or killed.")
-@click.option("--classes", metavar="CAR,CAT,...", help="Categories to learn from, or 'all'; by default the recipe's.")
-@click.option("--epochs", type=int, help="In place of the recipe's.")
-@click.option("--seed", type=int, help="In place of the recipe's.")
-@click.option("--device", help="cpu, cuda or cuda:N; a GPU where there is one by default.")
-@click.option("--workers", type=click.IntRange(min=0), help="Threads that read pictures; one a core by default.")
-@click.option("--save-steps", type=click.IntRange(min=1), default=200, show_default=True, help="Save as often.")
+@click.option("--classes", metavar="CAR,CAT,...", help="Categories to learn from, or 'all'.  [default: the recipe's]")
+@click.option("--epochs", type=int, help="Number of epochs.  [default: the recipe's]")
+@click.option("--seed", type=int, help="Seed of the training.  [default: the recipe's]")
+@click.option("--device", help="Device: cpu, cuda or cuda:N.  [default: a GPU where there is one]")
+@click.option("--workers", type=click.IntRange(min=0), help="Threads that read pictures.  [default: one a core]")
+@click.option(
+    "--save-steps",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Steps between two saves of the state; an epoch's end saves it as well.",
+)
 @click.option("--list", "list_only", is_flag=True, help="List the recipes that come with the program.")
 @json_option
 def command(

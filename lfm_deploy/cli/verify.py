@@ -19,8 +19,10 @@ from lfm_deploy.workdir import Workdir, remove_reports
 
 if TYPE_CHECKING:
     from lfm_deploy.contract import SizePolicy
+    from lfm_deploy.report.schema import Report
     from lfm_deploy.suites import Suite
-    from lfm_deploy.verification.verification import Verification
+    from lfm_deploy.verification.verification_result import Verification
+    from lfm_deploy.verification.verify_options import VerifyOptions
 
 _INTERRUPTED = 130
 _EXIT_CODES = {"passed": 0, "failed": 1, "undecided": 1, "nothing": 3}
@@ -89,25 +91,24 @@ def command(
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
     from lfm_deploy.suites import load_suites
+    from lfm_deploy.verification.verify_options import VerifyOptions
 
     keep_freed_memory()
-    suites = load_suites(suite, data, size=size)
-    held_to = None if limits is None else Budget.parse(limits)
-    files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
-    say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")
-    found = _verify_unless_interrupted(
-        workdir,
-        suites,
+    options = VerifyOptions(
         device=device,
         strict=strict,
         batch=batch,
-        speed_seconds=0 if no_speed else 1.0,
-        limits=held_to,
+        speed_seconds=0 if no_speed else VerifyOptions().speed_seconds,
+        limits=None if limits is None else Budget.parse(limits),
         detectors=detectors,
         envelope=envelope or envelope_engine is not None,
         envelope_engine=envelope_engine,
         use_cache=not no_cache,
     )
+    suites = load_suites(suite, data, size=size)
+    files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
+    say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")
+    found = _verify_unless_interrupted(workdir, suites, options)
     if found is None:
         return _INTERRUPTED
     _warn_of_pairs(found)
@@ -124,7 +125,7 @@ def command(
 
 
 def _verify_unless_interrupted(
-    workdir: Workdir, suites: "list[Suite]", *, use_cache: bool, **options: Any
+    workdir: Workdir, suites: "list[Suite]", options: "VerifyOptions"
 ) -> "Verification | None":
     """Verify with a progress bar; None where Ctrl-C came, after saying what that leaves."""
     from lfm_deploy.verification.verification import verify
@@ -141,14 +142,13 @@ def _verify_unless_interrupted(
             return verify(
                 workdir,
                 suites,
-                use_cache=use_cache,
+                options,
                 on_start=begin,
                 on_warning=lambda line: say(f"Warning: {line}"),
                 on_progress=update,
-                **options,
             )
     except KeyboardInterrupt:
-        kept = _KEPT if use_cache else "without --no-cache, scores would have been kept"
+        kept = _KEPT if options.use_cache else "without --no-cache, scores would have been kept"
         say(f"Interrupted, there is no report; {kept}." if begun else "Interrupted before scoring began.")
         return None
 
@@ -161,7 +161,7 @@ def _warn_of_pairs(found: "Verification") -> None:
         say(f"Warning: … and {len(found.in_both_classes) - _SHOWN_PAIRS} more such pairs, all in the report")
 
 
-def write_report(workdir: Workdir, report: dict[str, Any], found: Any) -> None:
+def write_report(workdir: Workdir, report: "Report", found: Any) -> None:
     """Write report.json, its views report.html, report.md and report.xml, and scores.csv together."""
     from lfm_deploy.atomic import write_together
     from lfm_deploy.report.document import scores_as_rows

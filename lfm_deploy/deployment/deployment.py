@@ -45,11 +45,11 @@ def export_into(
     Of a file that holds more than one plain network, ``lfm.pth`` holds what was taken, in our own layout.
 
     Args:
-        workdir: folder to write into, made where it is missing.
-        checkpoint: file that ``read_checkpoint`` reads.
-        config: size policy, input form and outputs of the graph.
-        on_message: takes lines for people, such as what was taken of the file.
-        ema: take the average of weights that the file holds beside them.
+        workdir: folder of the deployment; made where it is missing.
+        checkpoint: path of the file, as ``read_checkpoint`` takes it.
+        config: size policy, input form and other choices of the export.
+        on_message: function that is given each line of text for people, such as what was taken of the file.
+        ema: whether to take the average of weights that the file holds beside them.
 
     Raises:
         CheckpointError: the file is not a checkpoint of LFM.
@@ -74,7 +74,7 @@ def choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
         library: ``"tensorrt"`` or ``"tensorrt-rtx"``; None to choose.
 
     Raises:
-        UnavailableError: what was asked for cannot be built on this machine.
+        UnavailableError: the GPU or the library that was asked for cannot be built for on this machine.
     """
     try:
         here = find_gpu()
@@ -137,11 +137,11 @@ def build_into(
 
     Args:
         workdir: a folder that a checkpoint was exported into.
-        precision: of graph and engines; for INT8 the graph is there already, from ``quantise_into``.
-        target: from ``choose_target``.
+        precision: precision of graph and engines; for INT8 the graph is there already, from ``quantise_into``.
+        target: GPUs and library to build for, from ``choose_target``.
         config: batch profile and limits.
-        on_message: takes lines for people.
-        on_progress: takes the GPU and the step, as a build proceeds.
+        on_message: function that is given each line of text for people.
+        on_progress: function that is given the GPU and the step, as a build proceeds.
     """
     results = []
     workdir.require_checkpoint()

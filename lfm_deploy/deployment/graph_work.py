@@ -30,8 +30,8 @@ class Work:
     """What one run of a graph takes.
 
     Attributes:
-        multiply_adds: by the precision that the graph gives them: ``"fp32"``, ``"fp16"`` or ``"int8"``.
-        elements: values read and written, likewise.
+        multiply_adds: multiply-adds by the precision that the graph gives them: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+        elements: values read and written, by the same precisions.
     """
 
     multiply_adds: dict[str, int]
@@ -64,10 +64,10 @@ class LayerWork:
     """One layer and one picture.
 
     Attributes:
-        name: of the layer.
-        output: shape of what it gives, without the batch.
-        parameters: how many numbers it has learned.
-        multiply_adds: of its products.
+        name: name of the layer.
+        output: shape of the layer's output, without the batch.
+        parameters: number of learned values.
+        multiply_adds: multiply-adds for one picture.
         normalised: values that a batch norm behind it normalises; 0 where it is folded into the layer.
     """
 
@@ -82,12 +82,12 @@ def count_work(path: Path | str, batch: int, side: int) -> Work:
     """The work of one run of an ONNX graph whose first input is a batch of pictures.
 
     Args:
-        path: of the ONNX file.
+        path: path of the ONNX file.
         batch: pictures in a run.
-        side: of the square pictures in pixels, where the graph leaves it open.
+        side: side of the square pictures in pixels, where the graph leaves it open.
 
     Raises:
-        ArtifactError: it has a kind of product that is not counted, or a shape that cannot be told.
+        ArtifactError: the graph has a kind of product that is not counted, or a shape that cannot be told.
     """
     import onnx
 

@@ -4,7 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.cpu_settings import find_settings
-from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import (
+    EngineInfo,
+    GraphInfo,
+    Precision,
+    build_command,
+    read_engine_info,
+    read_graph_info,
+)
 from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError
@@ -17,14 +24,14 @@ class Candidate:
     """A file that ought to run: the checkpoint, which comes first and is the reference, a graph or an engine.
 
     Attributes:
-        path: of the file.
-        name: in reports, unique in a workdir.
+        path: path of the file.
+        name: name in reports, unique in a workdir.
         place: runtime and device, the same for engines whose speeds can be compared.
-        precision: of its arithmetic.
-        device: where to run it; None leaves it to the kind of file.
-        contract: what pictures it takes; None for the checkpoint, which takes any.
+        precision: arithmetic of the candidate.
+        device: device to run on; None leaves it to the kind of file.
+        contract: contract that says which pictures the candidate takes; None for the checkpoint, which takes any.
         batches: smallest and largest batch of its profile.
-        quantisation: of an INT8 graph or engine.
+        quantisation: ranges, layers and budget of an INT8 graph or engine; None for others.
     """
 
     path: Path
@@ -46,7 +53,7 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
     """The checkpoint, every graph and every engine of a workdir, each checked to be whole and of one origin.
 
     Raises:
-        ArtifactError: one is damaged, foreign, or was made from another checkpoint or another graph.
+        ArtifactError: a file is damaged, foreign, or was made from another checkpoint or another graph.
     """
     found = [
         Candidate(
@@ -59,20 +66,12 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
     ]
     if device.startswith("cuda"):  # on a CPU autocast is slower than float32, and nobody's way to run it
         found.append(replace(found[0], name=_named("pytorch fp16", device), precision=Precision.FP16))
-    graph_hashes = {}
     for path in workdir.graphs():
         graph = read_graph_info(path)
-        recipe = None if graph.quantisation is None else graph.quantisation.recipe
-        remedy = (
-            "lfm-deploy export CHECKPOINT.pth"
-            if path == workdir.graph(Precision.FP32)
-            else build_command(graph.precision, recipe=recipe)
-        )
-        check_origin(path, graph.checkpoint_sha256, workdir, remedy)
+        check_graph(workdir, path, graph)
+        recipe = _recipe(graph)
         settings = find_settings(path) if device == "cpu" else None
         runtime = "onnxruntime" if settings is None else settings.runtime
-        if recipe is not Recipe.CPU:
-            graph_hashes[graph.precision] = sha256_of_file(path)  # engines are built from these
         found.append(
             Candidate(
                 path=path,
@@ -86,10 +85,7 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
         )
     for path in workdir.engines():
         engine = read_engine_info(path)
-        remedy = build_command(engine.precision, engine.gpu)
-        check_origin(path, engine.checkpoint_sha256, workdir, remedy)
-        if graph_hashes.get(engine.precision, engine.onnx_sha256) != engine.onnx_sha256:
-            raise ArtifactError(f"{path}: stale: the ONNX file that it was built from has changed; run '{remedy}'")
+        check_engine(workdir, path, engine)
         found.append(
             Candidate(
                 path=path,
@@ -103,6 +99,39 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
             )
         )
     return found
+
+
+def graph_command(workdir: Workdir, path: Path, graph: GraphInfo) -> str:
+    """The command that makes a graph of a workdir anew."""
+    if path == workdir.graph(Precision.FP32):
+        return "lfm-deploy export CHECKPOINT.pth"
+    return build_command(graph.precision, recipe=_recipe(graph))
+
+
+def check_graph(workdir: Workdir, path: Path, graph: GraphInfo) -> None:
+    """Refuse a graph that was made from another checkpoint than the workdir's.
+
+    Raises:
+        ArtifactError: the graph is stale; the message has the remedy.
+    """
+    check_origin(path, graph.checkpoint_sha256, workdir, graph_command(workdir, path, graph))
+
+
+def check_engine(workdir: Workdir, path: Path, engine: EngineInfo) -> None:
+    """Refuse an engine that was built from another checkpoint or graph than the workdir's.
+
+    Raises:
+        ArtifactError: the engine is stale; the message has the remedy.
+    """
+    remedy = build_command(engine.precision, engine.gpu)
+    check_origin(path, engine.checkpoint_sha256, workdir, remedy)
+    graph = workdir.graph(engine.precision)
+    if graph.is_file() and sha256_of_file(graph) != engine.onnx_sha256:
+        raise ArtifactError(f"{path}: stale: the ONNX file that it was built from has changed; run '{remedy}'")
+
+
+def _recipe(graph: GraphInfo) -> Recipe | None:
+    return None if graph.quantisation is None else graph.quantisation.recipe
 
 
 def _named(name: str, device: str) -> str:

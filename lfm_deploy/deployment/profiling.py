@@ -44,12 +44,12 @@ class Agreement:
     """One figure of the paper beside what was counted.
 
     Attributes:
-        what: is counted.
-        counted: exactly.
-        paper: as stated, in ``unit``.
-        unit: what the paper's figure is a multiple of.
+        what: name of what is counted.
+        counted: exact count.
+        paper: figure as the paper states it, in ``unit``.
+        unit: number that the paper's figure is a multiple of.
         agrees: whether the count rounds to the paper's figure.
-        why: it does, or does not.
+        why: reason why the two agree, or do not.
     """
 
     what: str
@@ -70,11 +70,11 @@ class Profile:
     """A network for one picture of ``side`` pixels.
 
     Attributes:
-        source: the file, or the name of the architecture.
-        config: the architecture.
-        side: of the square picture.
-        layers: in the order in which they run.
-        rewritten: whether it is an INT8 graph, whose layers compute otherwise than the network's.
+        source: path of the file, or name of the architecture.
+        config: architecture of the network.
+        side: side of the square picture in pixels.
+        layers: layers in the order in which they run.
+        rewritten: whether the source is an INT8 graph, whose layers compute otherwise than the network's.
     """
 
     source: str
@@ -116,7 +116,7 @@ def profile_artifact(path: Path, side: int) -> Profile:
     """The profile of a checkpoint, or of an ONNX file of this project as it is, with batch norms folded.
 
     Raises:
-        InputError: it is neither, or not made for pictures of this size.
+        InputError: the file is neither a checkpoint nor a graph, or not made for pictures of this size.
     """
     if path.suffix == ".onnx":
         return _profile_graph(path, side)
@@ -129,7 +129,7 @@ def profile_config(config: ModelConfig, side: int, source: str) -> Profile:
     """The profile of an architecture, counted while it runs on shapes alone.
 
     Raises:
-        ShapeError: it is not defined for pictures of this size.
+        ShapeError: the architecture is not defined for pictures of this size.
     """
     check_size(config, side, side)
     with torch.device("meta"):

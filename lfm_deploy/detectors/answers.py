@@ -24,15 +24,16 @@ def to_scores(output: NDArray[np.floating], contract: OutputContract, pictures: 
     """Scores of a batch.
 
     Args:
-        output: of the network: one or two values a picture, pictures first, in any shape that holds them.
-        contract: of the detector.
-        pictures: how many there are.
+        output: output of the network in float16, float32 or float64: one or two values a picture, pictures first, in
+            any shape that holds them.
+        contract: meaning of the detector's output.
+        pictures: number of pictures in the batch.
 
     Returns:
         float64 ``(pictures,)``; above 0 is fake. Not a number where the network's answer is none.
 
     Raises:
-        DetectorError: there are more or fewer values than the meaning has, or they are no probabilities.
+        DetectorError: the output has more or fewer values than its meaning, or values that are no probabilities.
     """
     columns = contract.meaning.columns
     if output.size != pictures * columns or (output.ndim and output.shape[0] not in (pictures, pictures * columns)):
@@ -53,7 +54,11 @@ def to_scores(output: NDArray[np.floating], contract: OutputContract, pictures: 
 
 
 def threshold_logit(contract: OutputContract) -> float:
-    """The threshold in logits: what was subtracted from the scores."""
+    """The threshold as a logit: what is subtracted from the scores.
+
+    Args:
+        contract: meaning of the detector's output, with its threshold.
+    """
     if contract.meaning.is_probability:
         return math.log(contract.threshold) - math.log1p(-contract.threshold)
     return contract.threshold

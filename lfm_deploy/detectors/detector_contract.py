@@ -31,14 +31,13 @@ Resizing and cropping are those of torchvision's Resize and CenterCrop on Pillow
 trained with. As there, EXIF orientation and colour profiles are not applied, and transparency is dropped.
 """
 
-import math
 import tomllib
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
+from lfm_deploy.detectors.toml_table import TomlTable, Triple
 from lfm_deploy.errors import DetectorError, first_line
 
 LAYOUTS = ("NCHW", "NHWC")
@@ -48,9 +47,6 @@ FITS = ("square", "shorter", "none")
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 SMALL = ("resize", "pad", "skip")
 _LARGEST_SIDE = 16384
-
-Triple = tuple[float, float, float]
-_T = TypeVar("_T")
 
 
 class Meaning(StrEnum):
@@ -74,7 +70,22 @@ class Meaning(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputContract:
-    """How a picture becomes an input; the module says what each key means. None is a key that is not there."""
+    """How a picture becomes an input; None is a key that is not in the file.
+
+    Attributes:
+        name: name of the network's input; None where it has one.
+        layout: ``"NCHW"`` or ``"NHWC"``.
+        dtype: ``"float32"``, ``"float16"`` or ``"uint8"``.
+        colour: order of channels, ``"RGB"`` or ``"BGR"``.
+        fit: ``"shorter"``, ``"square"`` or ``"none"``, by what becomes ``resize`` pixels long.
+        resize: length in pixels of the shorter side, or of both.
+        filter: name of Pillow's filter for resizing.
+        crop: side in pixels of the square that is cut from the middle.
+        too_small: treatment of pictures smaller than the crop: ``"pad"``, ``"resize"`` or ``"skip"``.
+        scale: factor on pixels from 0 to 255, before mean and std.
+        mean: values that are subtracted from the scaled channels, in the order of ``colour``.
+        std: values that the channels are divided by then, in the order of ``colour``.
+    """
 
     name: str | None
     layout: str
@@ -97,7 +108,14 @@ class InputContract:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputContract:
-    """What an answer means; the module says what each key means."""
+    """What a network's answer means.
+
+    Attributes:
+        name: name of the network's output; None where it has one.
+        meaning: kind of the values.
+        fake_index: column of "fake" where there are two classes; None where there is one value.
+        threshold: value above which a picture is fake, in the unit of the meaning.
+    """
 
     name: str | None
     meaning: Meaning
@@ -110,11 +128,12 @@ class DetectorContract:
     """A foreign detector.
 
     Attributes:
-        name: in reports.
-        path: of the TOML file.
-        onnx: of the network.
-        source: where it is from; may be empty.
-        input, output: its contract.
+        name: name in reports.
+        path: path of the TOML file.
+        onnx: path of the network.
+        source: text on where it is from; may be empty.
+        input: contract of the network's input.
+        output: contract of the network's output.
     """
 
     name: str
@@ -132,9 +151,12 @@ class DetectorContract:
 def read_detector_contract(path: Path | str) -> DetectorContract:
     """Read and check a detector's TOML file.
 
+    Args:
+        path: path of the TOML file.
+
     Raises:
-        DetectorError: file or network is missing, it is not TOML, or a key is unknown, missing, of the wrong type, out
-            of range or without effect; the message names file and key, and says what is allowed.
+        DetectorError: file or network is missing, the file is not TOML, or a key is unknown, missing, of the wrong
+            type, out of range or without effect; the message names file and key, and says what is allowed.
     """
     path = Path(path)
     try:
@@ -143,7 +165,7 @@ def read_detector_contract(path: Path | str) -> DetectorContract:
         raise DetectorError(f"{path}: cannot be read ({error.strerror}); expected a detector's TOML file") from None
     except ValueError as error:  # TOML's and UTF-8's
         raise DetectorError(f"{path}: not a TOML file: {first_line(error)}") from None
-    top = _Table(values, path, "", ("name", "onnx", "source", "input", "output"))
+    top = TomlTable(values, path, "", ("name", "onnx", "source", "input", "output"))
     name = top.require("name", top.text("name"))
     onnx = path.parent / top.require("onnx", top.text("onnx"))
     if not onnx.is_file():
@@ -158,85 +180,7 @@ def read_detector_contract(path: Path | str) -> DetectorContract:
     )
 
 
-class _Table:
-    """A table of the file; every value that is taken from it is checked, and named in what is refused."""
-
-    def __init__(self, values: Mapping[str, Any], path: Path, name: str, known: Sequence[str]) -> None:
-        self._values, self._path, self._name = values, path, name
-        for key in values:
-            if key not in known:
-                self.refuse(key, f"is not a key; known are {', '.join(known)}")
-
-    def refuse(self, key: str, why: str) -> NoReturn:
-        where = f"[{self._name}] {key}" if self._name else key
-        raise DetectorError(f"{self._path}: {where} {why}")
-
-    def has(self, key: str) -> bool:
-        return key in self._values
-
-    def require(self, key: str, value: _T | None, allowed: str = "") -> _T:
-        if value is None:
-            self.refuse(key, f"is missing; {f'expected {allowed}' if allowed else 'every detector needs it'}")
-        return value
-
-    def refuse_without_effect(self, keys: Sequence[str], why: str) -> None:
-        for key in keys:
-            if self.has(key):
-                self.refuse(key, f"has no effect {why}; remove it")
-
-    def table(self, key: str, known: Sequence[str]) -> "_Table":
-        value = self._take(key, dict, "a table")
-        return _Table(self.require(key, value, f"a table [{key}]"), self._path, key, known)
-
-    def text(self, key: str) -> str | None:
-        value: str | None = self._take(key, str, "text")
-        if value is not None and not (value.strip() and value.isprintable()):
-            self.refuse(key, f"is {value!r}, expected text on one line that is not empty")
-        return value
-
-    def choice(self, key: str, allowed: Sequence[str]) -> str | None:
-        value: str | None = self._take(key, str, _either(allowed))
-        if value is not None and value not in allowed:
-            self.refuse(key, f"is {value!r}, expected {_either(allowed)}")
-        return value
-
-    def required_choice(self, key: str, allowed: Sequence[str]) -> str:
-        return self.require(key, self.choice(key, allowed), _either(allowed))
-
-    def whole(self, key: str, least: int, most: int) -> int | None:
-        wanted = f"a whole number from {least} to {most}"
-        value: int | None = self._take(key, int, wanted)
-        if value is not None and not least <= value <= most:
-            self.refuse(key, f"is {value}, expected {wanted}")
-        return value
-
-    def number(self, key: str) -> float | None:
-        value: float | None = self._take(key, (int, float), "a number")
-        if value is not None and not math.isfinite(value):
-            self.refuse(key, f"is {value}, expected a finite number")
-        return None if value is None else float(value)
-
-    def triple(self, key: str) -> Triple | None:
-        wanted = "three finite numbers, one a channel, as in [0.5, 0.5, 0.5]"
-        values: list[Any] | None = self._take(key, list, wanted)
-        if values is None:
-            return None
-        if len(values) != 3 or not all(type(value) in (int, float) and math.isfinite(value) for value in values):
-            self.refuse(key, f"is {values}, expected {wanted}")
-        return float(values[0]), float(values[1]), float(values[2])
-
-    def _take(self, key: str, kind: type | tuple[type, ...], wanted: str) -> Any:
-        value = self._values.get(key)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            self.refuse(key, f"is {value!r}, expected {wanted}")
-        return value
-
-
-def _either(allowed: Sequence[str]) -> str:
-    return ", ".join(allowed[:-1]) + f" or {allowed[-1]}"
-
-
-def _read_input(table: _Table) -> InputContract:
+def _read_input(table: TomlTable) -> InputContract:
     dtype = table.required_choice("dtype", DTYPES)
     if dtype == "uint8":
         table.refuse_without_effect(["scale", "mean", "std"], "on a uint8 input, which gets pixels as they are")
@@ -257,7 +201,7 @@ def _read_input(table: _Table) -> InputContract:
     )
 
 
-def _read_geometry(table: _Table) -> dict[str, Any]:
+def _read_geometry(table: TomlTable) -> dict[str, Any]:
     """What is resized and cropped. Nothing is left to be guessed, and nothing that is written is without effect."""
     fit = table.required_choice("fit", FITS)
     resize, crop = table.whole("resize", 1, _LARGEST_SIDE), table.whole("crop", 1, _LARGEST_SIDE)
@@ -277,7 +221,7 @@ def _read_geometry(table: _Table) -> dict[str, Any]:
     return {"fit": fit, "resize": resize, "filter": filter_name, "crop": crop, "too_small": too_small}
 
 
-def _read_output(table: _Table) -> OutputContract:
+def _read_output(table: TomlTable) -> OutputContract:
     meaning = Meaning(table.required_choice("meaning", list(Meaning)))
     fake_index = table.whole("fake_index", 0, 1)
     if meaning.columns == 2:

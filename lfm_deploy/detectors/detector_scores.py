@@ -1,28 +1,48 @@
-"""Foreign detectors in a verification: the same files, each read as its detector wants them, and rows without gates."""
+"""Foreign detectors over suites: the same files as the engines', each read as its detector wants them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from lfm_deploy.detectors.foreign_scores import detector_reading, make_detector_scorer
 from lfm_deploy.errors import DetectorError, SuiteError
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.progress import Progress
 from lfm_deploy.scoring.score_cache import ScoreCache
-from lfm_deploy.scoring.scorers import Task
+from lfm_deploy.scoring.scorers import Task, plan_tasks, run_tasks
 from lfm_deploy.scoring.scores import Scores
-from lfm_deploy.suites import Suite
+from lfm_deploy.scoring.suite_scores import SuiteTasks, select_scores
+from lfm_deploy.suites import TestSet
 
 if TYPE_CHECKING:
     from lfm_deploy.detectors.foreign import ForeignDetector  # loads onnx, which runs without detectors do without
 
 
+@dataclass(frozen=True, kw_only=True)
+class DetectorScores:
+    """What a foreign detector made of suites.
+
+    Attributes:
+        scores: per name of a suite, the names of its test sets with the scores on each.
+        skipped: pictures that it could not judge; each reason begins with its name.
+        cached: number of logits that came from the cache.
+    """
+
+    scores: dict[str, list[tuple[str, Scores]]]
+    skipped: tuple[SkippedImage, ...]
+    cached: int
+
+
 def check_names(detectors: Sequence["ForeignDetector"], engines: Sequence[str]) -> None:
     """Refuse a detector that is called like an engine.
 
+    Args:
+        detectors: opened detectors.
+        engines: names of the engines that they stand beside.
+
     Raises:
-        DetectorError: one is; the message names it.
+        DetectorError: a detector has the name of an engine; the message says which.
     """
     for detector in detectors:
         if detector.name in engines:
@@ -31,71 +51,71 @@ def check_names(detectors: Sequence["ForeignDetector"], engines: Sequence[str]) 
 
 def score_detector(
     detector: "ForeignDetector",
-    suite: Suite,
-    tasks: Sequence[Task],
+    planned: Sequence[SuiteTasks],
     cache: ScoreCache | None,
     batch: int,
     on_progress: Progress,
-) -> tuple[list[tuple[str, Scores]], list[SkippedImage], int]:
-    """What a detector makes of a suite: scores of each test set, what it could not judge, and how many were cached.
+) -> DetectorScores:
+    """Score suites by a detector; what was judged before is not read again.
 
     A detector may refuse pictures that others judge, such as those that are too small for its crop; its figures are of
-    the others.
+    the others. Each batch is in the cache before the next one begins, so that a killed run costs one batch.
 
     Args:
-        detector: opened.
-        suite: its pictures.
-        tasks: one for each test set, with the hashes of its files.
-        cache: of scores; None for none.
-        batch: pictures at a time.
-        on_progress: called with what is done, how much, and of how much.
+        detector: opened detector.
+        planned: suites with their files and fingerprints, from ``make_tasks``; their own answers stay as they are.
+        cache: cache of logits; None for none.
+        batch: most pictures at a time.
+        on_progress: callback that gets what is done, the number of pictures, and their total.
 
     Raises:
-        DetectorError: as of ``ForeignDetector.score``.
-        SuiteError: of a test set it can judge no picture, or only of one class.
+        CacheError: the cache cannot be read or written.
+        DetectorError: the network's answer is not what its contract says, or it fails on pictures of its own size.
+        SuiteError: a test set has no picture that the detector can judge, or none of one of its classes.
     """
-    from lfm_deploy.detectors.foreign_scores import score_cached
-
-    total, done, cached = sum(len(task.paths) for task in tasks), 0, 0
-    parts, skipped = [], list[SkippedImage]()
-    for part, task in zip(suite.sets, tasks, strict=True):
-
-        def count(judged: int, before: int = done) -> None:
-            on_progress(f"{detector.name} on {suite.name}", before + judged, total)
-
-        prints = [one.sha256 if one is not None else None for one in task.prints]
-        found, known = score_cached(detector, task.paths, prints, cache, batch=batch, on_progress=count)
-        done, cached = done + len(task.paths), cached + known
-        kept = [index for index, value in enumerate(found) if not isinstance(value, str)]
+    scorer, reading = make_detector_scorer(detector), detector_reading(detector, batch)
+    scores, skipped = dict[str, list[tuple[str, Scores]]](), list[SkippedImage]()
+    for one in planned:
+        what = f"{detector.name} on {one.suite.name}"
+        tasks = [replace(task, what=what, reading=reading, found={}) for task in one.tasks]
+        plan_tasks(tasks, [scorer], cache)
+        run_tasks(tasks, [scorer], cache, on_progress)
+        suite, parts = one.suite.name, zip(one.suite.sets, tasks, strict=True)
+        scores[suite] = [(part.name, _select(detector.name, suite, part, task)) for part, task in parts]
         skipped += [
-            SkippedImage(path, f"{detector.name}: {value}")
-            for path, value in zip(task.paths, found, strict=True)
-            if isinstance(value, str)
+            SkippedImage(task.paths[index], f"{detector.name}: {reason}")
+            for task in tasks
+            for index, reason in task.reasons.items()
         ]
-        images = [part.images[index] for index in kept]
-        if part.has_both_classes and len({image.label for image in images}) < 2:
-            raise SuiteError(
-                f"{suite.name}/{part.name}: {detector.name} can judge {len(kept)} of {len(found)} pictures, not of "
-                "both classes; 'too_small' in its TOML says what becomes of small pictures"
-            )
-        scores = Scores(
-            paths=tuple(image.path for image in images),
-            labels=np.array([image.label for image in images], dtype=np.int64),
-            logits=np.array([found[index] for index in kept], dtype=np.float32),
-            categories=tuple(image.category for image in images),
-        )
-        parts.append((part.name, scores))
-    return parts, skipped, cached
+    return DetectorScores(scores=scores, skipped=tuple(skipped), cached=scorer.cached)
 
 
 def open_all(paths: Sequence[Path], device: str) -> list["ForeignDetector"]:
     """Open detectors; their idle threads sleep, as engines work beside them.
 
+    Args:
+        paths: TOML files, one a detector; none loads nothing.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
     Raises:
-        DetectorError: a TOML file is bad, contradicts its network, or two have one name.
+        ArtifactError: a network cannot be loaded.
+        DetectorError: a TOML file is bad or contradicts its network, or two have one name.
+        UnavailableError: ONNX Runtime, or its provider for this device, is missing or fell back.
     """
     if not paths:
         return []
     from lfm_deploy.detectors.foreign import open_detectors
 
     return open_detectors(paths, device=device, spin=False)
+
+
+def _select(detector: str, suite: str, part: TestSet, task: Task) -> Scores:
+    """Scores of the pictures of a test set that the detector judged."""
+    reasons = task.reasons
+    kept = [index for index in range(len(task.paths)) if index not in reasons]
+    if len({part.images[index].label for index in kept}) < (2 if part.has_both_classes else 1):
+        raise SuiteError(
+            f"{suite}/{part.name}: {detector} can judge {len(kept)} of {len(task.paths)} pictures, not of "
+            "every class; 'too_small' in its TOML says what becomes of small pictures"
+        )
+    return select_scores(part, task, detector, kept)

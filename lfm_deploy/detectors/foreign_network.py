@@ -19,8 +19,8 @@ def check_input(session: Any, contract: DetectorContract) -> tuple[str, int | No
     """The name of the network's input, and its batch size where that is fixed.
 
     Args:
-        session: an ``onnxruntime.InferenceSession``.
-        contract: of the detector.
+        session: ``onnxruntime.InferenceSession`` of the network.
+        contract: contract of the detector.
 
     Raises:
         DetectorError: the contract names another input, or another type, layout or size than the network has.
@@ -52,8 +52,12 @@ def check_input(session: Any, contract: DetectorContract) -> tuple[str, int | No
 def check_output(session: Any, contract: DetectorContract) -> str:
     """The name of the network's output.
 
+    Args:
+        session: ``onnxruntime.InferenceSession`` of the network.
+        contract: contract of the detector.
+
     Raises:
-        DetectorError: the contract names another one, or its meaning has more or fewer values than the output.
+        DetectorError: the contract names another output, or its meaning has more or fewer values than the output.
     """
     found = _choose(session.get_outputs(), contract.output.name, "output", contract)
     if found.type not in _ANSWERS:
@@ -74,10 +78,10 @@ def check_output(session: Any, contract: DetectorContract) -> str:
 
 
 def hash_network(path: Path) -> str:
-    """sha256 of a network: of its file, or where weights lie in other files of these too.
+    """Hex digest (sha256) of a network's file, and of the files that hold its weights where they lie outside.
 
     Args:
-        path: of an ONNX file that ONNX Runtime could load.
+        path: path of an ONNX file that ONNX Runtime could load.
     """
     import onnx
 

@@ -1,55 +1,66 @@
-"""Scores of a foreign detector through the cache: what was judged before is not read again."""
+"""A foreign detector as a scorer with a reading of its own: its logits go through the cache as those of engines do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lfm_deploy.detectors.foreign import ForeignDetector
-from lfm_deploy.scoring.score_cache import ScoreCache, scorer_key
+from engines.cpu_settings import settings_as_dict
+from lfm_deploy.config import ModelConfig
+from lfm_deploy.detectors.preparation import prepare_picture
+from lfm_deploy.errors import UnavailableError
+from lfm_deploy.pictures.decoding import DECODING_VERSION
+from lfm_deploy.pictures.images import ImageBatch, read_batches
+from lfm_deploy.scoring.identities import Identity, identify_place
+from lfm_deploy.scoring.scorers import Reading, Scorer
+
+if TYPE_CHECKING:
+    from lfm_deploy.detectors.foreign import ForeignDetector  # loads onnx, which runs without detectors do without
 
 
-def score_cached(
-    detector: ForeignDetector,
-    paths: Sequence[Path],
-    picture_sha256s: Sequence[str | None],
-    cache: ScoreCache | None,
-    *,
-    batch: int = 32,
-    on_progress: Callable[[int], None] = lambda _: None,
-) -> tuple[list[float | str], int]:
-    """A logit, or the reason why there is none, for each picture.
-
-    Each batch is in the cache before the next one begins, so that a killed run costs what it had not finished.
+def make_detector_scorer(detector: "ForeignDetector") -> Scorer:
+    """A scorer of an opened detector; closing it closes the detector.
 
     Args:
-        detector: opened.
-        paths: of the pictures.
-        picture_sha256s: hex digests of these files; None for one that is not to be kept.
-        cache: of scores; None for none.
-        batch: pictures at a time.
-        on_progress: called with how many of ``paths`` are done.
-
-    Returns:
-        For each path a logit, above 0 is fake, or a reason; and how many logits came from the cache.
-
-    Raises:
-        DetectorError: as of ``ForeignDetector.score``.
+        detector: detector that gives the logits.
     """
-    key = scorer_key(**detector.fingerprint())
-    known = cache.find(key, (sha256 for sha256 in picture_sha256s if sha256)) if cache else {}
-    found: list[float | str | None] = [known.get(sha256) if sha256 else None for sha256 in picture_sha256s]
-    missing = [index for index, value in enumerate(found) if value is None]
-    from_cache = sum(isinstance(value, float) for value in found)
-    done = len(paths) - len(missing)
-    on_progress(done)
-    for group in detector.score_groups([paths[index] for index in missing], batch=batch):
-        fresh: dict[str, float | str] = {}
-        for offset, logit in enumerate(group.logits.tolist()):
-            index = missing[group.start + offset]
-            value = found[index] = group.reasons.get(group.start + offset, logit)
-            if sha256 := picture_sha256s[index]:
-                fresh[sha256] = value
-        if cache:
-            cache.add(key, fresh)
-        done += len(group.logits)
-        on_progress(done)
-    return [value for value in found if value is not None], from_cache
+    return Scorer(name=detector.name, identity=_identify(detector), load=lambda: detector, required=True)
+
+
+def detector_reading(detector: "ForeignDetector", batch: int) -> Reading:
+    """Pictures as a detector's contract wants them: resized and cropped, uint8 RGB.
+
+    Args:
+        detector: detector that judges them.
+        batch: most pictures in a batch.
+    """
+    contract = detector.contract.input
+
+    def read(paths: Sequence[Path], _: ModelConfig | None) -> Iterator[ImageBatch]:
+        return read_batches(paths, contract.side or "native", batch=batch, decode=partial(prepare_picture, contract))
+
+    values = {
+        "detector": detector.contract.as_dict()["input"],
+        "decoding": DECODING_VERSION,
+        "pillow": version("pillow"),
+    }
+    return Reading(values=values, read=read)
+
+
+def _identify(detector: "ForeignDetector") -> Identity | None:
+    """All that a logit depends on besides the picture and how it is read; None where the GPU cannot be told."""
+    import onnxruntime
+
+    try:
+        place = identify_place(detector.device)
+    except UnavailableError:
+        return None
+    about = {
+        "file": detector.sha256,
+        "output": detector.contract.as_dict()["output"],
+        "runtime": detector.runtime,
+        "version": onnxruntime.__version__,
+        "settings": settings_as_dict(detector.settings),
+    }
+    return about | place

@@ -23,15 +23,15 @@ def prepare_picture(
     """Pixels of one picture, resized and cropped.
 
     Args:
-        contract: of the detector.
-        content: the file, or its bytes.
+        contract: contract of the detector's input.
+        content: path of the file, or its bytes.
         slot: uint8 ``(side, side, 3)`` to write the pixels into; None for a new array.
 
     Returns:
         uint8 ``(H, W, 3)``, RGB.
 
     Raises:
-        ImageError: the bare reason why it cannot be read or judged.
+        ImageError: the picture cannot be read or judged; the message is the bare reason.
     """
     picture = read_rgb(content, lambda width, height: _check_size(width, height, contract))
     width, height = _find_size(*picture.size, contract)
@@ -50,7 +50,7 @@ def to_network_input(images: NDArray[np.uint8], contract: InputContract) -> NDAr
 
     Args:
         images: uint8 ``(N, H, W, 3)``, RGB.
-        contract: of the detector.
+        contract: contract of the detector's input.
 
     Returns:
         ``(N, 3, H, W)`` or ``(N, H, W, 3)`` of the contract's dtype, in its order of channels.

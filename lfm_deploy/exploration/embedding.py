@@ -23,11 +23,11 @@ class Embedding:
     """Points, and how they came about.
 
     Attributes:
-        points: float64 ``(N, 2)``.
-        dimensions: of the vectors.
-        components: how many principal components t-SNE was given.
-        explained: their share of the variance of the standardised values, in [0, 1].
-        perplexity: of t-SNE.
+        points: coordinates of the pictures on the map, float64 ``(N, 2)``.
+        dimensions: number of values of each vector.
+        components: number of principal components that t-SNE was given.
+        explained: share of the variance of the standardised values that these components hold, in [0, 1].
+        perplexity: perplexity that t-SNE was run with.
         divergence: Kullback-Leibler divergence that t-SNE ended with.
     """
 
@@ -46,7 +46,7 @@ def choose_perplexity(count: int, asked: float | None = None) -> float:
     other one's neighbour, and the picture shows nothing.
 
     Raises:
-        ConfigError: what was asked for lies outside of that.
+        ConfigError: the perplexity that was asked for lies outside of the range that fits the number of pictures.
         InputError: there are too few pictures.
     """
     if count < FEWEST:
@@ -66,9 +66,9 @@ def embed(vectors: NDArray[np.float32], *, perplexity: float | None = None, seed
     """Lay vectors out on a plane; the same vectors and seed give the same points on the same machine.
 
     Args:
-        vectors: ``(N, D)``, finite.
-        perplexity: as of ``choose_perplexity``.
-        seed: of t-SNE; its start is the first two principal components, so that it matters next to nothing.
+        vectors: float32 or float64 ``(N, D)``, finite.
+        perplexity: perplexity of t-SNE; None chooses one, see ``choose_perplexity``.
+        seed: seed of t-SNE; the start is the first two principal components, so that the seed matters next to nothing.
 
     Raises:
         ConfigError: the perplexity does not fit.

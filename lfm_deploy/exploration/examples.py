@@ -21,8 +21,8 @@ class Kind:
     """Pictures of one label (None: unknown) that were judged alike.
 
     Attributes:
-        label: 0 is real, 1 is fake, None is unknown.
-        verdict: 0 or 1.
+        label: label of a picture: 0 is real, 1 is fake, None is unknown.
+        verdict: verdict on a picture: 0 is real, 1 is fake.
     """
 
     label: int | None
@@ -54,8 +54,8 @@ class Example:
     """What the network saw in one picture of H x W pixels.
 
     Attributes:
-        index: of the picture in the list.
-        kind: its label and verdict.
+        index: index of the picture in the list.
+        kind: label and verdict of the picture.
         picture: uint8 ``(H, W, 3)``, as it was judged.
         residual: float32 ``(H, W)``: |NPR| in grey levels, the mean over R, G and B.
         selected: float64 ``(H, W)``: how many of the values that Top-K pooling selected see this pixel.
@@ -79,11 +79,11 @@ def choose_examples(
     are often of one set and alike. Of the wrong ones the worst come first, whatever their set.
 
     Args:
-        labels: ``N``; 0 is real, 1 is fake, None is unknown.
-        logits: ``(N,)``.
-        sets: ``N`` names of test sets.
-        threshold: a logit above it is fake.
-        count: most examples.
+        labels: label of each picture, ``N`` of them; 0 is real, 1 is fake, None is unknown.
+        logits: float32 or float64 ``(N,)``.
+        sets: name of each picture's test set, ``N`` of them.
+        threshold: logit above which a picture is fake.
+        count: number of examples at most.
 
     Returns:
         Indices into the list with their kind, kind by kind.
@@ -111,7 +111,7 @@ class Explainer:
         """Prepare the network.
 
         Raises:
-            ConfigError: its pooling selects no positions.
+            ConfigError: the network's pooling selects no positions.
         """
         model = checkpoint.build_model()
         if not selects_positions(model):

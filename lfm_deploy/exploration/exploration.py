@@ -26,16 +26,16 @@ class Exploration:
     """Everything that was found out about N pictures.
 
     Attributes:
-        specimens: N, those that could be read.
-        vectors: float32 ``(N, D)``: what pooling hands to the linear layer; of LFM the TKP vectors.
-        logits: float32 ``(N,)``.
-        threshold: a logit above it is fake.
-        embedding: of the vectors.
+        specimens: N pictures that could be read.
+        vectors: values that pooling hands to the linear layer, float32 ``(N, D)``; for LFM the TKP vectors.
+        logits: float32 ``(N,)``; above the threshold is fake.
+        threshold: logit above which a picture is fake.
+        embedding: map of the vectors.
         separation: silhouette score of real against fake over all vectors; None where a class is missing.
-        separations: likewise, by test set.
-        vectors_name: what people call them.
-        examples: looked at closely.
-        no_examples: why there are none; None where they were made or not asked for.
+        separations: silhouette score of real against fake by test set; None where a class is missing.
+        vectors_name: name of the vectors in texts for people.
+        examples: pictures that were looked at closely.
+        no_examples: reason why there are no examples; None where they were made or not asked for.
         skipped: pictures that could not be read, with the reason.
     """
 
@@ -65,13 +65,13 @@ def explore(
     """Run a checkpoint in PyTorch over pictures, lay its vectors out by t-SNE, and look closely at some of them.
 
     Args:
-        checkpoint: from ``read_checkpoint``.
-        specimens: from ``find_specimens`` and ``draw_sample``; 10 or more.
-        threshold: a logit above it is fake.
-        perplexity: of t-SNE; None chooses.
-        seed: of t-SNE.
-        maps: most pictures to look at closely; 0 for none.
-        on_progress: called with what is done, how much, and of how much.
+        checkpoint: checkpoint from ``read_checkpoint``.
+        specimens: pictures from ``find_specimens`` and ``draw_sample``; 10 or more.
+        threshold: logit above which a picture is fake.
+        perplexity: perplexity of t-SNE; None chooses one that fits the number of pictures.
+        seed: seed of t-SNE.
+        maps: number of pictures to look at closely at most; 0 for none.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         ConfigError: the perplexity does not fit the number of pictures.

@@ -16,8 +16,8 @@ class Specimen:
     """One picture.
 
     Attributes:
-        path: of the file.
-        label: 0 is real, 1 is fake; None where no folder says so.
+        path: path of the file.
+        label: label of the picture: 0 is real, 1 is fake; None where no folder says so.
         test_set: name of its test set.
         size: side in pixels that it is resized to, or ``"native"``.
     """
@@ -36,11 +36,12 @@ def find_specimens(pictures: Path | str, data: Path | str | None = None, *, size
 
     Args:
         pictures: a folder, or a suite or group as ``load_suites`` takes them.
-        data: where published suites lie, as of ``load_suites``.
+        data: folder of the published suites, for a suite's name; None takes the environment variable LFM_DATA, else
+            ``data`` in the current folder.
         size: size policy of a folder or list; published suites have their own.
 
     Raises:
-        SuiteError: it is neither, or holds no picture.
+        SuiteError: the name is neither a folder nor a suite, or holds no picture.
     """
     folder = Path(pictures)
     is_published = str(pictures).lower() in {spec.name.lower() for spec in describe_suites()} | set(GROUPS)
@@ -64,9 +65,14 @@ def find_specimens(pictures: Path | str, data: Path | str | None = None, *, size
 
 
 def draw_sample(specimens: Sequence[Specimen], limit: int, seed: int) -> list[Specimen]:
-    """At most ``limit`` of them, in their order: as many real as fake, and of each test set as many as of another.
+    """At most ``limit`` specimens, in their order: as many real as fake, and as many of each test set.
 
     What a small group cannot give, the others do. The same seed gives the same sample.
+
+    Args:
+        specimens: pictures to draw from, as ``find_specimens`` gives them.
+        limit: number of pictures to draw at most.
+        seed: seed of the draw; the same seed gives the same sample.
     """
     if len(specimens) <= limit:
         return list(specimens)

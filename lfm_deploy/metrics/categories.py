@@ -26,7 +26,7 @@ def measure_categories(
     """Accuracy and AP of each category, by name; points without intervals, for categories are small.
 
     Args:
-        categories: of each picture; None where it has none.
+        categories: category of each picture; None where it has none.
         labels: ``(N,)``; 0 is real, 1 is fake.
         logits: ``(N,)``; one that is no finite number decides "real", and its category has no AP.
         threshold: logits above it are "fake".

@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 from lfm_deploy.errors import MetricError
 
 
-def decisions(logits: NDArray[np.floating], threshold: float = 0.0) -> NDArray[np.bool_]:
+def decide(logits: NDArray[np.floating], threshold: float = 0.0) -> NDArray[np.bool_]:
     """True is "fake": a logit above the threshold; one exactly on it is "real".
 
     Args:
         logits: ``(N,)``.
-        threshold: of the contract.
+        threshold: threshold of the contract; a logit above it is fake.
     """
     return np.asarray(logits > threshold)
 
@@ -22,28 +22,13 @@ def accuracy(logits: NDArray[np.floating], labels: NDArray[np.integer], threshol
     Args:
         logits: ``(N,)``.
         labels: ``(N,)``; 0 is real, 1 is fake.
-        threshold: of the contract.
+        threshold: threshold of the contract; a logit above it is fake.
 
     Raises:
         MetricError: there is no picture, lengths differ, or a label is neither 0 nor 1.
     """
     _check(logits, labels)
-    return float((decisions(logits, threshold) == (labels == 1)).mean())
-
-
-def accuracy_of_class(
-    logits: NDArray[np.floating], labels: NDArray[np.integer], label: int, threshold: float = 0.0
-) -> float:
-    """Share of right decisions among the pictures of one class, in [0, 1].
-
-    Raises:
-        MetricError: there is no picture of this class; else as ``accuracy``.
-    """
-    _check(logits, labels)
-    chosen = labels == label
-    if not chosen.any():
-        raise MetricError(f"accuracy of class {label} is undefined: none of {len(labels)} pictures has this label")
-    return accuracy(logits[chosen], labels[chosen], threshold)
+    return float((decide(logits, threshold) == (labels == 1)).mean())
 
 
 def average_precision(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
@@ -83,7 +68,7 @@ def decision_flips(
     """
     if logits.shape != reference.shape:
         raise MetricError(f"flips need the same pictures, got {logits.shape} and {reference.shape} logits")
-    return np.flatnonzero(decisions(logits, threshold) != decisions(reference, threshold))
+    return np.flatnonzero(decide(logits, threshold) != decide(reference, threshold))
 
 
 def _check(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> None:

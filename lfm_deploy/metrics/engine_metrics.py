@@ -39,12 +39,12 @@ class Metrics:
 
     Attributes:
         acc: accuracy at the contract's threshold.
-        acc_real, acc_fake: the same of one class.
-        balanced_acc: the mean of both.
+        acc_real, acc_fake: accuracy on the real and on the fake pictures.
+        balanced_acc: mean of the two classes' accuracies.
         ap, auc: average precision of the fake class, area under the ROC curve.
         ece: expected calibration error of the logit's sigmoid.
-        best_threshold: of balanced accuracy.
-        at_fpr: one entry for each false-positive rate.
+        best_threshold: threshold at which balanced accuracy is largest.
+        at_fpr: thresholds that keep to a false-positive rate, one entry for each rate.
     """
 
     acc: Estimate | None
@@ -62,9 +62,9 @@ def make_metrics(values: Mapping[str, float], rounds: Rounds, pictures: Mapping[
     """Metrics from figures and their rounds.
 
     Args:
-        values: by name, of the sample; what is undefined is missing. Thresholds are named by ``named``.
-        rounds: the same names, ``(R,)`` each.
-        pictures: by the name of a share, how many it rests on.
+        values: figures of the sample by name; a figure that is undefined is missing. Thresholds are named by ``named``.
+        rounds: figures of the resampled samples, by the same names, ``(R,)`` each.
+        pictures: number of pictures that a share rests on, by its name.
     """
     shares = {
         name: share_interval(values[name], rounds[name], pictures[name]) if name in values else None

@@ -36,15 +36,15 @@ class Gate:
     """One condition that an engine must meet to be handed over: a figure is at most ``limit``.
 
     Attributes:
-        suite: the pictures that it was judged on.
-        name: of the figure, with its unit.
-        value: of these pictures; None where it does not exist.
+        suite: name of the pictures that were judged.
+        name: name of the figure, with its unit.
+        value: figure of these pictures; None where it does not exist.
         low, high: the figure's 95 % interval; ``value`` itself where the gate is about these very pictures.
-        limit: in the figure's unit.
-        outcome: what it came to.
-        need: pictures like these that would decide it, if what was seen goes on; None where it is decided, or where no
-            number of pictures would do.
-        text: all of it in one line.
+        limit: largest value that is allowed, in the figure's unit.
+        outcome: result of the gate.
+        need: number of pictures like these that would decide the gate, if what was seen goes on; None where it is
+            decided, or where no number of pictures would do.
+        text: result in one line.
     """
 
     suite: str
@@ -56,11 +56,6 @@ class Gate:
     outcome: Outcome
     need: int | None
     text: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether it holds."""
-        return self.outcome is Outcome.HOLDS
 
 
 def judge_exactly(suite: str, name: str, value: float | None, limit: float) -> Gate:
@@ -83,12 +78,12 @@ def judge_interval(suite: str, name: str, estimate: Estimate, limit: float, *, p
     """A gate about all pictures of which these are a sample.
 
     Args:
-        suite: the pictures.
-        name: of the figure.
-        estimate: the figure, with its interval, 0 or above.
-        limit: in the same unit.
-        pictures: how many were seen.
-        need: how many would decide it.
+        suite: name of the pictures.
+        name: name of the figure.
+        estimate: figure with its interval, 0 or above.
+        limit: largest value that is allowed, in the figure's unit.
+        pictures: number of pictures that were seen.
+        need: number of pictures that would decide the gate; None where no number would do.
     """
     low, high = estimate.low, estimate.high
     decided = is_decided(low, high, limit)

@@ -33,7 +33,7 @@ def estimate_rate(found: int, pictures: int) -> Estimate:
 
     Args:
         found: pictures that have the property.
-        pictures: all of them, at least one.
+        pictures: number of all pictures, at least 1.
     """
     return Estimate(found / pictures, *exact_interval(found, pictures))
 
@@ -43,7 +43,7 @@ def exact_interval(found: float, pictures: int) -> tuple[float, float]:
 
     Args:
         found: pictures that have the property; any number from 0 to ``pictures``.
-        pictures: all of them, at least one.
+        pictures: number of all pictures, at least 1.
     """
     from scipy.special import betaincinv  # scipy.stats, which has this by name, takes a second to import
 

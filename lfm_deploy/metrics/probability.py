@@ -1,4 +1,4 @@
-"""Is the probability of "fake", the sigmoid of the logit, one? Its expected calibration error."""
+"""Whether the sigmoid of a logit is the probability of "fake" that it looks like: its expected calibration error."""
 
 from itertools import pairwise
 

@@ -21,12 +21,12 @@ class Ranked:
     """Figures of some rounds, each ``(R,)``.
 
     Attributes:
-        ap, auc: of the fake class, in [0, 1].
-        best_threshold, best_balanced_acc: where the mean of both classes' accuracies is largest, and that mean; of
-            several such thresholds the highest.
-        thresholds: by false-positive rate, the lowest threshold that keeps to it; missing where there are too few real
-            pictures for one of them to be a smaller share than the rate.
-        acc_fake: by false-positive rate, the share of fakes above its threshold.
+        ap, auc: average precision of the fake class and area under the ROC curve, in [0, 1].
+        best_threshold, best_balanced_acc: threshold at which the mean of both classes' accuracies is largest, and that
+            mean; of several such thresholds the highest.
+        thresholds: lowest threshold that keeps to a false-positive rate, by that rate; a rate is missing where there
+            are too few real pictures for one of them to be a smaller share than the rate.
+        acc_fake: share of fakes above that threshold, by false-positive rate.
     """
 
     ap: NDArray[np.float64]
@@ -42,7 +42,7 @@ class Ranking:
 
     Args:
         real, fake: finite scores of real and of fake pictures, at least one each.
-        real_columns, fake_columns: of these pictures in the counts that ``judge`` is given.
+        real_columns, fake_columns: columns of these pictures in the counts that ``judge`` is given.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Ranking:
         """Figures of each round.
 
         Args:
-            counts: ``(R, pictures)``, how often each picture was drawn; as many real and fake ones in every round as
-                there are.
+            counts: uint8 ``(R, pictures)``, number of times that each picture was drawn; every round draws as many real
+                and as many fake pictures as there are.
         """
         step = max(1, _PASS_COUNTS // (len(self._real_columns) + len(self._fake_columns)))
         parts = [self._judge_some(counts[start : start + step]) for start in range(0, len(counts), step)]

@@ -22,9 +22,9 @@ class Resampling:
     """The rounds of a test suite.
 
     Attributes:
-        strata: how many pictures each class of each test set has, real before fake, in the order of columns.
-        rounds: how many.
-        seed: the same strata and seed give the same rounds.
+        strata: number of pictures of each class of each test set, real before fake, in the order of columns.
+        rounds: number of rounds.
+        seed: seed of the draws; the same strata and seed give the same rounds.
     """
 
     def __init__(self, strata: tuple[int, ...], rounds: int = ROUNDS, seed: int = SEED) -> None:

@@ -20,8 +20,8 @@ def pictures_for_rate(rate: float, limit: float) -> int | None:
     """Pictures of which a share that is seen at this rate has an exact interval on one side of the limit.
 
     Args:
-        rate: seen, in [0, 1].
-        limit: allowed, in (0, 1).
+        rate: share that was seen, in [0, 1].
+        limit: share that is allowed, in (0, 1).
 
     Returns:
         The number; None where no number of pictures would do.
@@ -40,10 +40,11 @@ def pictures_for_change(change: Estimate, limit: float, pictures: int, effective
     Intervals shrink with the square root of the number of pictures, and what they can resolve with the number.
 
     Args:
-        change: of these pictures, a share.
-        limit: allowed, above 0.
-        pictures: how many there are.
-        effective: how many they are worth in the change, where their resolution counts; None where it does not.
+        change: share of these pictures that changed.
+        limit: change that is allowed, above 0.
+        pictures: number of pictures that were seen.
+        effective: number of pictures that these are worth in the change, where their resolution counts; None where it
+            does not.
 
     Returns:
         The number, at the present mixture of test sets; None where no number of pictures would do.

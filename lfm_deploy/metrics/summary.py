@@ -22,10 +22,11 @@ class Summary:
     """What one engine achieves over a suite.
 
     Attributes:
-        sets: one entry a test set.
-        pooled: over all pictures of the suite.
-        mean: means over the sets with both classes, as the paper takes them; a metric that one of them lacks is None.
-        mean_rounds: of those means, for differences between engines; by the names of ``Metrics``.
+        sets: metrics of each test set, in the suite's order.
+        pooled: metrics over all pictures of the suite.
+        mean: metrics as means over the sets with both classes, as the paper takes them; None for a metric that a set
+            lacks.
+        mean_rounds: resampled means by the names of ``Metrics``, ``(R,)`` each, for differences between engines.
     """
 
     sets: tuple[Metrics, ...]
@@ -38,9 +39,9 @@ def make_resampling(labels: Sequence[NDArray[np.integer]], rounds: int, seed: in
     """The rounds of a suite; pass the same one for every engine.
 
     Args:
-        labels: of each test set, ``(N,)``; 0 is real, 1 is fake.
-        rounds: how many.
-        seed: as of ``Resampling``.
+        labels: labels of each test set, ``(N,)`` each; 0 is real, 1 is fake.
+        rounds: number of rounds.
+        seed: seed of the draws; the same labels and seed give the same rounds.
     """
     return Resampling(tuple(int((part == label).sum()) for part in labels for label in (0, 1)), rounds, seed)
 
@@ -52,8 +53,8 @@ def summarise(
 
     Args:
         sets: logits and labels of each test set, ``(N,)`` each. A logit that is no finite number decides "real".
-        threshold: logits above it are "fake".
-        resampling: from ``make_resampling``, of the same labels.
+        threshold: logit above which a picture is fake.
+        resampling: rounds from ``make_resampling`` for the same labels.
     """
     # In the order of the columns of counts: the real pictures of a set, its fakes, and the next set.
     ordered = [(logits[order], labels[order]) for logits, labels in sets for order in [labels.argsort(kind="stable")]]

@@ -28,11 +28,11 @@ class _PublishedLayout:
     """The keys of a network in the files that its authors publish.
 
     Attributes:
-        title: of the network.
-        config: its architecture; that LFM's values come in descending order is a fact of its file.
-        prefixes: of the keys there, with ours; the first that fits counts.
+        title: name of the network, for people.
+        config: architecture of the network; that LFM's values come in descending order is a fact of its file.
+        prefixes: prefixes of the keys in the file, with ours; the first that fits counts.
         kernels: whether NPR is in the file too, as one-hot convolutions.
-        example: a few keys, for messages.
+        example: some keys of the file, for messages.
     """
 
     title: str
@@ -76,13 +76,13 @@ class Checkpoint:
     """A trained network and what is known about it.
 
     Attributes:
-        config: the architecture.
+        config: architecture of the network.
         state: state dict of ``LFM(config)``, float32 on the CPU.
         layout: ``"published"`` or ``"lfm-deploy"``.
-        sha256: of the file that it was read from.
-        recipe: how it was trained, as far as it says.
-        metrics: what it reached in training, as far as it says.
-        taken: which of what the file holds these weights are, in words; empty where the file holds nothing else.
+        sha256: SHA-256 of the file that was read.
+        recipe: values of the training recipe, as far as the file has them.
+        metrics: figures that were reached in training, as far as the file has them.
+        taken: words for which part of the file these weights are; empty where the file holds nothing else.
     """
 
     config: ModelConfig
@@ -106,8 +106,8 @@ def read_checkpoint(path: Path | str, *, ema: bool = False) -> Checkpoint:
     Weights may lie under a key (``model``, ``state_dict``, ...) and have prefixes (``module.``, ``model.``, ...).
 
     Args:
-        path: the file.
-        ema: take the average of weights that the file holds beside them.
+        path: path of the file.
+        ema: whether to take the average of weights that the file holds beside them.
 
     Raises:
         CheckpointError: the file is missing, empty, damaged, holds code, or is of another network; the
@@ -128,7 +128,14 @@ def read_checkpoint(path: Path | str, *, ema: bool = False) -> Checkpoint:
 def write_checkpoint(
     path: Path | str, model: LFM, *, recipe: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
 ) -> None:
-    """Write our own layout, whole or not at all; ``recipe`` and ``metrics`` hold plain values."""
+    """Write a ``.pth`` file in our own layout, whole or not at all.
+
+    Args:
+        path: path of the file; a file there is overwritten.
+        model: network whose weights and architecture are written.
+        recipe: training recipe as plain values; None leaves it out.
+        metrics: figures reached in training as plain values; None leaves them out.
+    """
     with write_atomically(Path(path)) as temporary:
         torch.save(_own_content(model, recipe or {}, metrics or {}), temporary)
 

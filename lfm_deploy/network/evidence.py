@@ -25,9 +25,10 @@ class Evidence:
     """The selected values of a batch and where they stand.
 
     Attributes:
-        logits: float32 ``(N,)``.
-        values: float32 ``(N, C, k)``, in the model's order.
-        positions: int32 ``(N, C, k)``, ``row * w + column`` on the feature map of ``config.map_size``.
+        logits: float32 ``(N,)``; above the threshold is fake.
+        values: selected values, float32 ``(N, C, k)``, in the model's order.
+        positions: positions of these values, int32 ``(N, C, k)``, ``row * w + column`` on the feature map of
+            ``config.map_size``.
     """
 
     logits: NDArray[np.float32]
@@ -39,8 +40,8 @@ def evidence_contributions(values: NDArray[np.float32], fc_weight: NDArray[np.fl
     """What each selected value adds to the logit, float64 ``(N, C, k)``; above 0 speaks for fake.
 
     Args:
-        values: ``(N, C, k)``.
-        fc_weight: weight of the linear layer, ``(1, C * k)``.
+        values: selected values, float32 ``(N, C, k)``.
+        fc_weight: weight of the linear layer, float32 ``(1, C * k)``.
 
     Raises:
         ShapeError: the shapes do not belong to one network.
@@ -65,11 +66,11 @@ def evidence_map(
     Each contribution is shared equally by the pixels of its receptive field, so the map sums to logit - bias.
 
     Args:
-        contributions: ``(C, k)``.
-        positions: ``(C, k)``.
-        config: the architecture.
-        height: of the picture that was judged.
-        width: likewise.
+        contributions: contributions of one picture's values, float64 ``(C, k)``, from ``evidence_contributions``.
+        positions: positions of these values on the feature map, int32 ``(C, k)``, as in ``Evidence``.
+        config: architecture of the network.
+        height: height of the picture in pixels.
+        width: width of the picture in pixels.
     """
     rows, columns = config.map_size(height, width)
     cells = np.bincount(positions.ravel(), weights=contributions.ravel(), minlength=rows * columns).reshape(
@@ -87,8 +88,8 @@ def draw_evidence(picture: NDArray[np.uint8], spread: NDArray[np.float64]) -> Im
     """The picture with its evidence on it: red where it speaks for fake, blue for real.
 
     Args:
-        picture: uint8 ``(H, W, 3)``, as it was judged.
-        spread: ``(H, W)`` from ``evidence_map``.
+        picture: picture as it was judged, uint8 ``(H, W, 3)``.
+        spread: evidence at each pixel, float64 ``(H, W)``, from ``evidence_map``.
 
     Raises:
         ShapeError: picture and map differ in size.

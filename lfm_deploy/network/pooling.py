@@ -1,4 +1,4 @@
-"""What the linear layer sees of a feature map: ``(N, C, h, w)`` -> ``(N, features)``.
+"""Pooling: from a feature map ``(N, C, h, w)`` to the values ``(N, features)`` that the linear layer sees.
 
 All but the choice of values is computed in float32, also where the map is float16: a sum over a thousand positions has
 no place in ten bits.

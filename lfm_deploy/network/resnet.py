@@ -43,7 +43,7 @@ class TruncatedResNet50(nn.Sequential):
     """Stem and two layers of bottlenecks: ``(N, 3, H, W)`` -> ``(N, 4 * widths[1], H/8, W/8)``, sides rounded up.
 
     Args:
-        widths: of the bottlenecks of both layers, published 64 and 128; the stem is as wide as the first.
+        widths: channels inside the bottlenecks of both layers, published 64 and 128; the stem is as wide as the first.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:

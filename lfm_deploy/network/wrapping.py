@@ -30,8 +30,8 @@ class FoundNetwork:
     """Weights under one key and prefix of a file.
 
     Attributes:
-        keys: of the dicts that lead to them; empty where they lie at the top.
-        prefix: what stands in front of every name.
+        keys: keys of the dicts that lead to the weights; empty where they lie at the top.
+        prefix: letters in front of every name, such as ``"module."``.
         state: name without the prefix, and tensor.
         left_out: names beside them that belong to no network.
     """
@@ -58,9 +58,9 @@ def take_network(content: Mapping[Any, Any], where: Path, *, ema: bool = False) 
     """The weights of a file, and what was taken, for a message; empty where there was nothing to choose.
 
     Args:
-        content: what the file holds.
+        content: dict that the file holds.
         where: the file, for messages.
-        ema: take the average of weights instead of the weights themselves.
+        ema: whether to take the average of weights instead of the weights themselves.
 
     Raises:
         CheckpointError: there are several networks, or with ``ema`` no average.

@@ -54,9 +54,9 @@ class Source:
     """A picture to read.
 
     Attributes:
-        name: in results: the path of the file, ``shard.zip/inner/name.png`` for what is inside a shard.
-        load: gives the path of the file or the bytes of the picture, in the thread that decodes it; an ``ImageError``
-            from it says why there is nothing to decode.
+        name: name in results: the path of the file, or ``shard.zip/inner/name.png`` inside a shard.
+        load: function that returns the path of the file or the bytes of the picture, in the thread that decodes it; an
+            ``ImageError`` from it says why there is nothing to decode.
     """
 
     name: str
@@ -69,16 +69,16 @@ def decode_picture(
     """Pixels of one picture, as ``read_image`` describes them.
 
     Args:
-        content: the file, or its bytes.
+        content: path of the file, or its bytes.
         size: side in pixels to resize to, or ``"native"``.
-        config: of the network, for the smallest native size.
+        config: architecture of the network, for the smallest native size.
         slot: uint8 ``(size, size, 3)`` to write the pixels into; None for a new array.
 
     Returns:
         uint8 ``(H, W, 3)``.
 
     Raises:
-        ImageError: the bare reason why it cannot be read or judged.
+        ImageError: the picture cannot be read or judged; the message is the bare reason.
     """
     rgb = read_rgb(content, lambda width, height: _check_native(width, height, config) if size == "native" else None)
     if size != "native":
@@ -93,12 +93,12 @@ def hash_pixels(content: Path | bytes, size: SizePolicy, config: ModelConfig) ->
     """Hex digest of a picture's pixels before any resizing: equal for equal pictures in files that differ.
 
     Args:
-        content: the file, or its bytes.
+        content: path of the file, or its bytes.
         size: policy under which the picture is to be judged; what cannot be judged has no digest.
-        config: as of ``decode_picture``.
+        config: architecture of the network, for the smallest native size.
 
     Raises:
-        ImageError: the bare reason why it cannot be read or judged.
+        ImageError: the picture cannot be read or judged; the message is the bare reason.
     """
     rgb = read_rgb(content, lambda width, height: _check_native(width, height, config) if size == "native" else None)
     width, height = rgb.size
@@ -109,11 +109,11 @@ def read_rgb(content: Path | bytes, check_size: Callable[[int, int], None] = lam
     """One picture in RGB as Pillow decodes it, of its own size: neither turned by EXIF nor changed by a profile.
 
     Args:
-        content: the file, or its bytes.
-        check_size: gets width and height before anything is decoded; may raise an ``ImageError``.
+        content: path of the file, or its bytes.
+        check_size: function that is given width and height before anything is decoded; it may raise an ``ImageError``.
 
     Raises:
-        ImageError: the bare reason why it cannot be read or judged.
+        ImageError: the picture cannot be read or judged; the message is the bare reason.
     """
     try:
         return _decode(_opened(content), check_size)

@@ -17,9 +17,9 @@ class Fingerprint:
     """A file as it was when it was hashed.
 
     Attributes:
-        sha256: hex digest of its content.
-        bytes: its size.
-        changed_ns: when it was last written.
+        sha256: SHA-256 of the content, in hex.
+        bytes: size of the file in bytes.
+        changed_ns: time of the last change, in nanoseconds since 1970.
     """
 
     sha256: str
@@ -41,8 +41,8 @@ def fingerprint_files(
     """Hash files in threads; None for what is no regular file or cannot be read.
 
     Args:
-        paths: of the files.
-        on_progress: called with how many are done, and of how many.
+        paths: paths of the files.
+        on_progress: function that is given the number of files done, and of all files.
     """
     found: list[Fingerprint | None] = []
     for print_ in _fingerprint_all(paths):

@@ -18,8 +18,8 @@ def walk_folder(folder: Path, left_out: LeftOut | None = None) -> Iterator[tuple
     """Pictures with None, and what cannot be read with the reason, as ``sorted`` would put their paths.
 
     Args:
-        folder: to walk.
-        left_out: counts what is passed over.
+        folder: path of the folder to walk.
+        left_out: counter of what is passed over.
     """
     counts = LeftOut() if left_out is None else left_out
     waiting = [_list_folder(folder, counts)]
@@ -37,8 +37,8 @@ def walk_images(folder: Path, left_out: LeftOut | None = None) -> Iterator[Path]
     """Picture files in a folder and below, sorted by their parts.
 
     Args:
-        folder: to walk; a missing one holds no picture.
-        left_out: counts what is passed over.
+        folder: path of the folder to walk; a missing one holds no picture.
+        left_out: counter of what is passed over.
 
     Raises:
         InputError: a folder in it cannot be listed, so that its pictures would be missing from every figure.

@@ -13,7 +13,7 @@ from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import Source, decode_picture
 from lfm_deploy.pictures.folders import walk_images
 from lfm_deploy.pictures.left_out import LeftOut
-from lfm_deploy.pictures.pipeline import read_groups
+from lfm_deploy.pictures.pipeline import Decoder, read_groups
 from lfm_deploy.pictures.sources import file_source
 
 
@@ -30,7 +30,7 @@ class ImageBatch:
     """Pictures of one size, in the order of the list that they come from.
 
     Attributes:
-        indices: of the pictures in that list.
+        indices: positions of the pictures in that list.
         images: uint8 ``(N, H, W, 3)``, RGB; N may be 0 where all were skipped.
         skipped: pictures near these in the list that could not be judged.
     """
@@ -44,8 +44,8 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     """Picture files in a folder and below, sorted; hidden files and folders, and other files, are left out.
 
     Args:
-        folder: to look into; a missing one holds no picture.
-        left_out: counts what is passed over.
+        folder: path of the folder to look into; a missing one holds no picture.
+        left_out: counter of what is passed over.
 
     Raises:
         InputError: a folder in it cannot be listed.
@@ -60,15 +60,15 @@ def read_image(path: Path | str, size: SizePolicy = 256, config: ModelConfig | N
     counts.
 
     Args:
-        path: of the file.
+        path: path of the file.
         size: side in pixels to resize to, or ``"native"`` for the picture as it is.
-        config: of the network, for the smallest native size; the default is the published one.
+        config: architecture of the network, for the smallest native size; None is the published one.
 
     Returns:
         uint8 ``(H, W, 3)``.
 
     Raises:
-        ImageError: it cannot be read, or cannot be judged at this size; the message has path and reason.
+        ImageError: the file cannot be read, or cannot be judged at this size; the message has path and reason.
     """
     path = Path(path)
     try:
@@ -85,6 +85,7 @@ def read_batches(
     config: ModelConfig | None = None,
     workers: int | None = None,
     to_source: Callable[[Path], Source] = file_source,
+    decode: Decoder | None = None,
 ) -> Iterator[ImageBatch]:
     """Read pictures in order, in threads of their own, while the caller works on the batch before.
 
@@ -92,15 +93,16 @@ def read_batches(
     three batches are held, however long the list is.
 
     Args:
-        paths: of the pictures.
-        size: as of ``read_image``.
-        batch: most pictures in a batch.
-        config: as of ``read_image``.
-        workers: threads; None is one for each core.
-        to_source: what is decoded for a path, by the same name; the default is the file.
+        paths: paths of the pictures.
+        size: side in pixels to resize to, or ``"native"`` for the pictures as they are.
+        batch: number of pictures in a batch at most.
+        config: architecture of the network, for the smallest native size; None is the published one.
+        workers: decoding threads; None is one for each core.
+        to_source: function that returns the source to decode for a path, by the same name; the default is the file.
+        decode: decoder of other pictures than LFM's, of this size; None is ``decode_picture``.
     """
     sources = map(to_source, paths)
-    for group in read_groups(sources, size, batch=batch, config=config, workers=workers):
+    for group in read_groups(sources, size, batch=batch, config=config, workers=workers, decode=decode):
         skipped = [SkippedImage(Path(group.names[offset]), reason) for offset, reason in group.reasons.items()]
         for offsets, images in group.runs or [([], np.empty((0, 0, 0, 3), np.uint8))]:
             yield ImageBatch([group.start + offset for offset in offsets], images, skipped)

@@ -58,7 +58,7 @@ def check_bytes(size: int) -> None:
     """Refuse a member that is too large for a picture.
 
     Raises:
-        ImageError: it is.
+        ImageError: the member is too large.
     """
     if size > MOST_BYTES:
         raise ImageError(too_large(size))

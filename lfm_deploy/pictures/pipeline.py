@@ -39,10 +39,10 @@ class PictureGroup:
 
     Attributes:
         start: index in the list of the first one.
-        names: of all of them.
-        reasons: why some cannot be judged, by their offset in ``names``.
-        runs: the others, in order, as offsets and uint8 ``(N, H, W, 3)``; at a fixed size there is one run, at native
-            size one for each stretch of one size.
+        names: names of all pictures of the group.
+        reasons: reason why a picture cannot be judged, by its offset in ``names``.
+        runs: pictures that can be judged, in order, as offsets and uint8 ``(N, H, W, 3)``; at a fixed size there is one
+            run, at native size one for each stretch of one size.
     """
 
     start: int
@@ -66,14 +66,14 @@ def read_groups(
     At most three groups are in memory, however long the list is; it is walked no further than that.
 
     Args:
-        sources: what to read; it is iterated in a thread of its own.
+        sources: pictures to read; the iterator runs in a thread of its own.
         size: side in pixels to resize to, or ``"native"``.
-        batch: most pictures in a group.
-        config: of the network, for the smallest native size; the default is the published one.
+        batch: number of pictures in a group at most.
+        config: architecture of the network, for the smallest native size; None is the published one.
         workers: decoding threads; None is one for each core, which is also right beside an engine that uses all
             cores, as long as its idle threads sleep (``load_engine(..., spin=False)``).
-        start: index of the first one.
-        decode: of other pictures than LFM's, of this size; the default is ``decode_picture``.
+        start: index in the whole list of the first picture.
+        decode: function that decodes pictures for another detector than LFM, at this size; None is ``decode_picture``.
     """
     decode = decode or _lfm_decoder(size, config or ModelConfig())
     with _Feed(sources, size, decode, batch, workers or len(os.sched_getaffinity(0))) as feed:

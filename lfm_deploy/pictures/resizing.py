@@ -15,9 +15,9 @@ def resize_picture(
     """The picture at another size, antialiased, as Pillow 10.4 to 12 resize it, to the bit.
 
     Args:
-        picture: of any size and mode that Pillow resizes; bytes a channel.
-        width: in pixels, at least 1.
-        height: in pixels, at least 1.
+        picture: picture of any size and mode that Pillow resizes, a byte a channel.
+        width: width to resize to in pixels, at least 1.
+        height: height to resize to in pixels, at least 1.
         resample: Pillow's filter.
     """
     # Pillow's own resize copies where there is nothing to do; half a millisecond a picture.

@@ -23,15 +23,15 @@ def find_sources(paths: Sequence[str], lists: Sequence[str] = (), left_out: Left
     """Pictures in the order in which they were named; only the names of one folder or pattern are held at a time.
 
     Args:
-        paths: each a file; a folder, whose pictures and those below come sorted, without hidden ones and other files;
-            a shard (.zip, .tar, .tar.gz, .tgz), in its own order; a quoted pattern such as ``'*.png'`` or
-            ``'**/*.jpg'``, for pictures and shards, sorted; ``@list.txt`` or ``-``, a list. What exists under its
-            name is never taken for a pattern or a list.
+        paths: names of what to read. Each is a file; a folder, whose pictures and those below come sorted, without
+            hidden ones and other files; a shard (.zip, .tar, .tar.gz, .tgz), in its own order; a quoted pattern such as
+            ``'*.png'`` or ``'**/*.jpg'``, for pictures and shards, sorted; or ``@list.txt`` or ``-``, a list. A name
+            that exists is never taken for a pattern or a list.
         lists: files with one path a line, for files, folders and shards; ``-`` is standard input.
-        left_out: counts what is passed over in folders and shards, complete when the walk has ended.
+        left_out: counter of what is passed over in folders and shards, complete when the walk has ended.
 
     Raises:
-        InputError: of all that was named nothing is there, or a list cannot be read.
+        InputError: nothing is there of all that was named, or a list cannot be read.
     """
     _check_any(paths, lists)
     return _walk_all(paths, lists, LeftOut() if left_out is None else left_out)

@@ -30,11 +30,11 @@ class Judge:
     """An engine with what it takes to give verdicts.
 
     Attributes:
-        engine: ready to run.
-        path: of its file.
+        engine: engine that is ready to run.
+        path: path of the engine's file.
         size: side in pixels that pictures are resized to, or ``"native"``.
-        threshold: a logit above it is fake.
-        batch: most pictures at a time.
+        threshold: logit above which a picture is fake.
+        batch: number of pictures in a batch at most.
     """
 
     engine: Engine
@@ -61,17 +61,17 @@ def open_judge(
 
     Args:
         workdir: folder of the deployment.
-        engine: the file to run; None takes one of the workdir.
-        precision: of the workdir's engine; None is FP32.
+        engine: path of the file to run; None takes one of the workdir.
+        precision: precision of the workdir's engine; None is FP32.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
-        threshold: a logit above it is fake; None is the contract's.
-        batch: most pictures at a time; None is 8 on a CPU and 64 on a GPU.
-        on_message: takes a line that says what was chosen, and what was not and why.
+        threshold: logit above which a picture is fake; None is the contract's.
+        batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.
+        on_message: function that is given a line on what was chosen, and on what was not and why.
 
     Raises:
-        ArtifactError: there is none, or it is damaged, stale or foreign.
+        ArtifactError: no engine is there, or it is damaged, stale or foreign.
         ConfigError: the threshold is no number, or the precision none of the three.
-        UnavailableError: what was asked for cannot run on this machine.
+        UnavailableError: the engine or device that was asked for cannot run on this machine.
     """
     if threshold is not None and not np.isfinite(threshold):
         raise ConfigError(f"threshold is {threshold}, expected a finite logit")

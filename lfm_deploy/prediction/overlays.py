@@ -32,21 +32,21 @@ class OverlayWriter:
     ``000042-name.png`` is of row 42 of the list, counted from 1, so that equal names in different folders stay apart.
 
     Attributes:
-        origin: what explains the verdicts: the engine itself, or the checkpoint where it cannot.
+        origin: source of the explanations: the engine itself, or the checkpoint where the engine gives no evidence.
     """
 
     def __init__(self, folder: Path, workdir: Workdir, engine: Engine, path: Path) -> None:
         """Find who can explain.
 
         Args:
-            folder: for the PNG files; made where it is missing.
-            workdir: with ``lfm.pth``, whose linear layer says how much a selected value counts.
-            engine: that gives the verdicts.
-            path: of its file.
+            folder: folder for the PNG files; made where it is missing.
+            workdir: workdir with ``lfm.pth``, whose linear layer says how much a selected value counts.
+            engine: engine that gives the verdicts.
+            path: path of the engine's file.
 
         Raises:
             ArtifactError: the checkpoint is missing, or not the one that the engine was made from.
-            ConfigError: of this network there is no evidence.
+            ConfigError: the network gives no evidence.
             InputError: the folder cannot be made.
         """
         sha256, explains = _described(path)
@@ -70,8 +70,8 @@ class OverlayWriter:
         """Draw one overlay a row.
 
         Args:
-            rows: of the pictures.
-            images: uint8 ``(N, H, W, 3)``, as they were judged.
+            rows: rows of the pictures, N of them.
+            images: pictures as they were judged, uint8 ``(N, H, W, 3)``.
         """
         evidence = self._explaining.evidence(images)
         overlays = _draw_overlays(evidence, self._weight, self._config, images)
@@ -87,7 +87,7 @@ class CheckpointOverlays:
         """Read the checkpoint.
 
         Raises:
-            CheckpointError: it is missing, damaged, or of another network.
+            CheckpointError: the checkpoint is missing, damaged, or of another network.
         """
         checkpoint = read_checkpoint(path)
         self._weight = checkpoint.state["fc.weight"].numpy()

@@ -36,19 +36,19 @@ def predict(
     """Verdicts on pictures in their order, each as soon as its batch is judged; memory does not grow with the list.
 
     Args:
-        paths: as of ``find_sources``: files, folders, patterns, lists and shards.
-        engine: as of ``open_judge``.
-        workdir: likewise, or its path.
-        precision: likewise.
-        device: likewise.
-        threshold: likewise.
-        batch: likewise.
-        evidence: folder for overlays, one PNG a picture, of where its verdict came from.
-        strict: take a picture that cannot be judged for an error.
+        paths: files, folders, shards, quoted patterns and lists (``@list.txt``) of pictures.
+        engine: path of the file to run; None takes the best one of the workdir that runs here.
+        workdir: folder of the deployment, or its path.
+        precision: precision of the workdir's engine: ``"fp32"``, ``"fp16"`` or ``"int8"``; None is FP32.
+        device: device to run on: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
+        threshold: logit above which a picture is fake; None is the contract's.
+        batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.
+        evidence: folder for overlays, one PNG a picture, which show where each verdict came from; None draws none.
+        strict: whether a picture that cannot be judged is an error; False gives it a row with the reason.
 
     Raises:
         ArtifactError: no engine is there, or it is damaged or foreign.
-        ImageError: a picture cannot be judged, with ``strict``.
+        ImageError: a picture cannot be judged, and ``strict`` is set.
         InputError: there is nothing to read.
         UnavailableError: the engine cannot run on this machine.
     """
@@ -72,7 +72,7 @@ def require_some(sources: Iterator[Source], named: Sequence[str]) -> Iterator[So
     """The same sources, after making sure that there is one.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no picture.
     """
     first = next(sources, None)
     if first is None:
@@ -92,15 +92,15 @@ def predict_groups(
     """Verdicts in groups that depend on the list alone, so that a run that goes on behind a group repeats another.
 
     Args:
-        judge: from ``open_judge``.
-        sources: what to read.
-        start: index of the first of them in the whole list.
-        overlays: where to draw evidence.
-        strict: take a picture that cannot be judged for an error; the rows before it come out first.
+        judge: engine with its settings, from ``open_judge``.
+        sources: pictures to read.
+        start: index in the whole list of the first picture.
+        overlays: writer of overlays; None draws none.
+        strict: whether a picture that cannot be judged is an error; the rows before it come out first.
         workers: decoding threads; None is one for each core.
 
     Raises:
-        ImageError: a picture cannot be judged, with ``strict``.
+        ImageError: a picture cannot be judged, and ``strict`` is set.
     """
     config = judge.engine.config
     for group in read_groups(sources, judge.size, batch=judge.batch, config=config, workers=workers, start=start):

@@ -33,9 +33,9 @@ class ResumableFile:
     """A results file that is being written. A context manager; only ``finish`` makes it complete.
 
     Attributes:
-        pictures: how many of the list its rows cover.
+        pictures: number of pictures of the list that the file's rows cover.
         resumed: whether another run had begun it.
-        commit_seconds: how much time a kill may cost; each commit waits for the disk.
+        commit_seconds: seconds of work that a kill may cost; each commit waits for the disk.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class ResumableFile:
         """Begin a file, or continue it behind the last block that is known to be whole.
 
         Args:
-            path: of the file.
-            settings: all that rows depend on apart from the list, as values for JSON.
-            header: its first bytes.
-            overwrite: begin anew, whatever is there.
+            path: path of the file.
+            settings: values that rows depend on apart from the list, as JSON takes them.
+            header: first bytes of the file.
+            overwrite: whether to begin anew, whatever is there.
 
         Raises:
-            InputError: it is complete, was begun with other settings, or changed since; or it cannot be written.
+            InputError: the file is complete, was begun with other settings, or changed since; or it cannot be written.
         """
         self._path, self._settings = path, json.loads(json.dumps(settings))
         self._handle = _open_locked(path)
@@ -88,7 +88,7 @@ class ResumableFile:
         """Take the pictures that the file covers off the front of the list.
 
         Raises:
-            InputError: it is another list.
+            InputError: the list is not the one that the file was begun with.
         """
         for _ in range(self.pictures):
             source = next(sources, None)

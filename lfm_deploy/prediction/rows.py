@@ -28,12 +28,12 @@ class Prediction:
     """What was found for one picture of a list.
 
     Attributes:
-        index: in the list, from 0.
-        path: of the picture, ``shard.zip/inner/name.png`` inside a shard.
-        logit: of the engine, a float32 value; None where the picture could not be judged.
-        probability: sigmoid of the logit.
-        verdict: ``"fake"`` where the logit is above the threshold, else ``"real"``; None likewise.
-        error: why it could not be judged; None where it could.
+        index: position in the list, from 0.
+        path: path of the picture, ``shard.zip/inner/name.png`` inside a shard.
+        logit: logit of the engine, a float32 value; None where the picture could not be judged.
+        probability: sigmoid of the logit, in [0, 1]; None where there is no logit.
+        verdict: ``"fake"`` where the logit is above the threshold, else ``"real"``; None where there is no logit.
+        error: reason why the picture could not be judged; None where it could.
     """
 
     index: int

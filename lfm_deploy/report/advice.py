@@ -1,12 +1,12 @@
 """Which precision to ship where, from what was measured there; nothing is said of a device that measured nothing."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from lfm_deploy.report.engine_schema import EngineValues
 from lfm_deploy.report.findings import outcome_of
 
 
-def advise(engines: Sequence[Mapping[str, Any]]) -> list[str]:
+def advise(engines: Sequence[EngineValues]) -> list[str]:
     """One line for each place where INT8 and FP16 ran side by side: is INT8 worth its errors there?
 
     A place is a runtime on a device. INT8 that broke a gate, or is not faster than FP16, is advised against; where its
@@ -15,7 +15,7 @@ def advise(engines: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         engines: entries of a report's ``engines``.
     """
-    places: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    places: dict[str, dict[str, list[EngineValues]]] = {}
     for engine in engines:
         if engine["kind"] == "engine" and engine["not_run"] is None:
             places.setdefault(engine["place"], {}).setdefault(engine["precision"], []).append(engine)
@@ -26,7 +26,7 @@ def advise(engines: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _compare(int8: list[Mapping[str, Any]], fp16: Mapping[str, Any]) -> str:
+def _compare(int8: list[EngineValues], fp16: EngineValues) -> str:
     whole = [engine for engine in int8 if outcome_of(engine) != "fails"]
     if not whole:
         return "INT8 broke a gate: ship FP16"
@@ -44,6 +44,6 @@ def _compare(int8: list[Mapping[str, Any]], fp16: Mapping[str, Any]) -> str:
     return f"{faster} and holds its budget: ship INT8 here"
 
 
-def _fps(engine: Mapping[str, Any]) -> dict[int, float]:
+def _fps(engine: EngineValues) -> dict[int, float]:
     """Pictures a second by batch size."""
     return {speed["batch"]: speed["fps"] for speed in engine["speeds"]}

@@ -9,16 +9,12 @@ from typing import Any
 from lfm_deploy.benchmark.benchmark import Benchmark
 from lfm_deploy.benchmark.ceilings import Ceiling
 from lfm_deploy.benchmark.file_rates import FileFigures
-from lfm_deploy.benchmark.roofline import Limit, choose_kernels, find_limit
+from lfm_deploy.benchmark.roofline_shares import PointWork, Share
 from lfm_deploy.benchmark.sweep import Point
-from lfm_deploy.contract import usual_side
-from lfm_deploy.deployment.graph_work import Work, count_work
+from lfm_deploy.deployment.graph_work import Work
 from lfm_deploy.deployment.lineup import Candidate
 from lfm_deploy.environment import describe_environment
-from lfm_deploy.errors import ArtifactError
 from lfm_deploy.machine import describe_machine
-from lfm_deploy.quantisation import Recipe
-from lfm_deploy.workdir import Workdir
 
 FORMAT = "lfm-deploy bench 1"
 INCLUDED = {
@@ -41,7 +37,7 @@ def make_bench_report(found: Benchmark) -> dict[str, Any]:
     """A benchmark as plain values for JSON. Times are in milliseconds, shares are fractions.
 
     Args:
-        found: what was measured; work is counted from the graphs beside the engines.
+        found: what was measured.
     """
     effort = found.settings.effort
     engines = [_engine(found, candidate) for candidate in found.candidates]
@@ -69,7 +65,11 @@ def make_bench_report(found: Benchmark) -> dict[str, Any]:
 
 
 def bound_of(phases: Mapping[str, float] | None) -> str | None:
-    """What takes most of a batch's time on a GPU: enqueue, copy or compute; None where phases cannot be told apart."""
+    """What takes most of a batch's time on a GPU: ``"enqueue"``, ``"copy"`` or ``"compute"``.
+
+    Args:
+        phases: milliseconds of each phase by name; None where they cannot be told apart, which gives None.
+    """
     if phases is None:
         return None
     if phases["enqueue_ms"] > phases["compute_ms"]:
@@ -78,14 +78,9 @@ def bound_of(phases: Mapping[str, float] | None) -> str | None:
 
 
 def _engine(found: Benchmark, candidate: Candidate) -> dict[str, Any]:
-    about = found.sweep.about.get(candidate.name)
-    recipe = None if candidate.quantisation is None else str(candidate.quantisation.recipe)
-    kernels: dict[str, str] = {}
-    reason = None
-    if about is not None:
-        kernels, reason = choose_kernels(about["runtime"], about["device"], about["precision"], recipe)
+    work = found.work[candidate.name]
     points = [
-        _point(found, candidate, batch, point, kernels)
+        _point(batch, point, work.points.get(batch, PointWork()))
         for (name, batch), point in sorted(found.sweep.points.items(), key=lambda item: item[0][1])
         if name == candidate.name
     ]
@@ -94,9 +89,9 @@ def _engine(found: Benchmark, candidate: Candidate) -> dict[str, Any]:
         "name": candidate.name,
         "file": candidate.path.name,
         "precision": str(candidate.precision),
-        "arithmetic": kernels.get(str(candidate.precision), str(candidate.precision)),
-        "arithmetic_reason": reason,
-        "about": about,
+        "arithmetic": work.arithmetic,
+        "arithmetic_reason": work.reason,
+        "about": found.sweep.about.get(candidate.name),
         "not_run": found.sweep.not_run.get(candidate.name),
         "failed": candidate.name in found.sweep.failed or any(point["not_run"] for point in points),
         "points": points,
@@ -104,17 +99,10 @@ def _engine(found: Benchmark, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _point(
-    found: Benchmark,
-    candidate: Candidate,
-    batch: int,
-    point: Point,
-    kernels: dict[str, str],
-) -> dict[str, Any]:
+def _point(batch: int, point: Point, done: PointWork) -> dict[str, Any]:
     if point.failure is not None:
         return {"batch": batch, "not_run": point.failure}
     statistics_of = asdict(point.summarise(batch))
-    work = _work(candidate, batch)
     values: dict[str, Any] = {"batch": batch, "not_run": None} | statistics_of
     values["round_fps"] = list(statistics_of["round_fps"])
     values["phases"] = _phases(point.phases)
@@ -122,56 +110,27 @@ def _point(
     values["peak_memory_mib"] = point.peak_memory_mib
     values["gpu_memory_mib"] = point.gpu_memory_mib
     values["gpu_clocks"] = point.gpu_clocks
-    values["work"] = values["roofline"] = None
-    values["no_roofline"] = work if isinstance(work, str) else None
-    if not isinstance(work, str):
-        done = work.in_kernels(kernels)
-        values["work"] = {
-            "multiply_adds_per_picture": done.total_multiply_adds / batch,
-            "multiply_adds": done.multiply_adds,
-            "bytes": done.traffic_bytes,
-        }
-        device = found.sweep.about[candidate.name]["device"]
-        limit = _roofline(done, found.sweep.ceilings.get(device, {}), batch, statistics_of["round_fps"])
-        values["no_roofline" if isinstance(limit, str) else "roofline"] = limit
+    values["work"] = None if done.work is None else _work(done.work, batch)
+    values["roofline"] = None if done.share is None else _roofline(done.share)
+    values["no_roofline"] = done.reason
     return values
 
 
-def _work(candidate: Candidate, batch: int) -> Work | str:
-    """Counted from the graph that the engine runs, or was built from; else the reason why not."""
-    recipe = Recipe.TENSORRT if candidate.quantisation is None else candidate.quantisation.recipe
-    path = (
-        candidate.path
-        if candidate.path.suffix == ".onnx"
-        else Workdir(candidate.path.parent).graph(candidate.precision, recipe)
-    )
-    if not path.is_file():
-        return f"its work is counted from {path.name}, which is not in the workdir"
-    size = "native" if candidate.contract is None else candidate.contract.size
-    try:
-        return count_work(path, batch, usual_side(size))
-    except ArtifactError as error:
-        return str(error)
-
-
-def _roofline(
-    work: Work, ceilings: Mapping[str, Ceiling], batch: int, round_fps: tuple[float, ...]
-) -> dict[str, Any] | str:
-    """The limit by the ceilings' medians; the share round by round, so that a drift meets both alike."""
-    limit = find_limit(work, {kind: ceiling.rate for kind, ceiling in ceilings.items()}, batch)
-    if isinstance(limit, str):
-        return limit
-    shares = []
-    for index, fps in enumerate(round_fps):
-        then = find_limit(work, {kind: ceiling.rounds[index] for kind, ceiling in ceilings.items()}, batch)
-        assert isinstance(then, Limit)  # noqa: S101  # the same ceilings as above
-        shares.append(fps / then.fps)
+def _work(work: Work, batch: int) -> dict[str, Any]:
     return {
-        "fps": limit.fps,
-        "bound": limit.bound,
-        "share": statistics.median(shares),
-        "share_lowest": min(shares),
-        "share_highest": max(shares),
+        "multiply_adds_per_picture": work.total_multiply_adds / batch,
+        "multiply_adds": work.multiply_adds,
+        "bytes": work.traffic_bytes,
+    }
+
+
+def _roofline(share: Share) -> dict[str, Any]:
+    return {
+        "fps": share.limit.fps,
+        "bound": share.limit.bound,
+        "share": share.share,
+        "share_lowest": share.lowest,
+        "share_highest": share.highest,
     }
 
 

@@ -1,26 +1,21 @@
 """The report of a verification: JSON first; all other forms are views of it."""
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-import numpy as np
-
-from calib.flip_estimate import as_number
-from lfm_deploy.benchmark.benchmark import Speed
+from calib.findings_schema import DescribedFindings
 from lfm_deploy.contract import Contract
 from lfm_deploy.environment import describe_environment
-from lfm_deploy.metrics.engine_metrics import SHARES, Metrics
-from lfm_deploy.metrics.estimate import CONFIDENCE, Estimate
-from lfm_deploy.metrics.gate import Gate, Outcome, VerdictOutcome
+from lfm_deploy.metrics.estimate import CONFIDENCE
+from lfm_deploy.metrics.gate import Outcome, VerdictOutcome
 from lfm_deploy.metrics.resampling import ROUNDS, SEED
 from lfm_deploy.report.advice import advise
+from lfm_deploy.report.engine_document import describe_engine
+from lfm_deploy.report.schema import GroupValues, Report, ScoreRow, SuiteValues
 from lfm_deploy.suites import GROUPS, Suite
-from lfm_deploy.suites.published import average_precision_of_sigmoids, published_table
-from lfm_deploy.verification.comparison import Against, SetResult, SuiteResult
-from lfm_deploy.verification.verification import EngineResult, Verification
+from lfm_deploy.suites.published import published_table
+from lfm_deploy.verification.verification_result import EngineResult, Verification
 
 _FORMAT = "lfm-deploy report 3"
 
@@ -29,10 +24,10 @@ def make_report(
     verification: Verification,
     *,
     device: str,
-    quantised: Mapping[str, Any] | None = None,
+    quantised: Mapping[str, DescribedFindings] | None = None,
     command: Sequence[str] | None = None,
     at: datetime | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """A verification as plain values for JSON; accuracies and AP in per cent, as the paper prints them.
 
     Args:
@@ -44,7 +39,7 @@ def make_report(
     """
     limits, envelope = verification.limits, verification.envelope
     published = {suite.name for suite in verification.suites if suite.published}
-    engines = [_engine(engine, published) for engine in verification.engines]
+    engines = [describe_engine(engine, published) for engine in verification.engines]
     return {
         "format": _FORMAT,
         "made": {
@@ -59,7 +54,7 @@ def make_report(
         },
         "device": device,
         "threshold": Contract().threshold,
-        "limits": None if limits is None else {"acc": limits.acc, "ap": limits.ap, "flips": limits.flips},
+        "limits": None if limits is None else limits.as_dict(),
         "statistics": {"rounds": ROUNDS, "seed": SEED, "confidence": round(100 * CONFIDENCE)},
         "suites": [_asked(suite, verification) for suite in verification.suites],
         "group": _group(verification.suites),
@@ -72,7 +67,7 @@ def make_report(
     }
 
 
-def scores_as_rows(verification: Verification) -> list[dict[str, Any]]:
+def scores_as_rows(verification: Verification) -> list[ScoreRow]:
     """Every logit with its picture: the rows from which every table is drawn."""
     return [
         {
@@ -97,7 +92,7 @@ def _own_command() -> list[str]:
     return ["lfm-deploy", *sys.argv[1:]]
 
 
-def _asked(suite: Suite, verification: Verification) -> dict[str, Any]:
+def _asked(suite: Suite, verification: Verification) -> SuiteValues:
     """A suite as it was judged: its test sets with the pictures that could be read."""
     parts = verification.scores.get((verification.engines[0].name, suite.name), [])
     table = published_table(suite.name) if suite.published else None
@@ -118,12 +113,12 @@ def _asked(suite: Suite, verification: Verification) -> dict[str, Any]:
     }
 
 
-def _group(suites: Sequence[Suite]) -> dict[str, Any] | None:
+def _group(suites: Sequence[Suite]) -> GroupValues | None:
     """The published figures of a group, where all suites of one were judged."""
     names = tuple(suite.name for suite in suites if suite.published)
     group = next((group for group, members in GROUPS.items() if members == names), None)
     table = None if group is None else published_table(group)
-    return None if table is None else {"name": group, "published": table.as_dict()}
+    return None if group is None or table is None else {"name": group, "published": table.as_dict()}
 
 
 def _verdict(verification: Verification, device: str) -> str:
@@ -152,134 +147,3 @@ def _describe_undecided(engines: list[EngineResult]) -> str:
     needs = [gate.need for _, gate in gates]
     decide = "a figure lies on its limit" if None in needs else f"need ≥ {max(need or 0 for need in needs):,}"
     return f"no gate fails, but these {few} pictures are too few for {', '.join(names)}; {decide}"
-
-
-def _engine(engine: EngineResult, published: Collection[str]) -> dict[str, Any]:
-    return {
-        "name": engine.name,
-        "kind": engine.kind,
-        "file": engine.path.name,
-        "sha256": engine.sha256,
-        "precision": str(engine.precision),
-        "place": engine.place,
-        "quantisation": None if engine.quantisation is None else engine.quantisation.as_dict(),
-        "not_run": engine.not_run,
-        "cached": engine.cached,
-        "memory": None if engine.memory is None else asdict(engine.memory),
-        "suites": [_suite(suite, suite.suite in published) for suite in engine.suites],
-        "gates": [_gate_values(gate) for gate in engine.gates],
-        "speeds": [_speed(speed) for speed in engine.speeds],
-    }
-
-
-def _suite(suite: SuiteResult, published: bool) -> dict[str, Any]:
-    return {
-        "suite": suite.suite,
-        "pictures": suite.pictures,
-        "mean": _metrics(suite.mean),
-        "pooled": _metrics(suite.pooled),
-        "ap_of_sigmoids": _ap_of_sigmoids(suite) if published else None,
-        "sets": [_set(part) for part in suite.sets],
-        "against": None if suite.against is None else _against(suite.against),
-    }
-
-
-def _ap_of_sigmoids(suite: SuiteResult) -> float | None:
-    """AP as the paper takes it, mean over test sets in per cent; to stand beside published figures."""
-    complete = [scores for (_, scores), part in zip(suite.scores, suite.sets, strict=True) if part.real and part.fake]
-    if suite.mean.ap is None:
-        return None
-    return 100 * float(np.mean([average_precision_of_sigmoids(scores.logits, scores.labels) for scores in complete]))
-
-
-def _set(part: SetResult) -> dict[str, Any]:
-    categories = [
-        {
-            "name": category.name,
-            "real": category.real,
-            "fake": category.fake,
-            "acc": 100 * category.acc,
-            "ap": None if category.ap is None else 100 * category.ap,
-        }
-        for category in part.categories
-    ]
-    return (
-        {"set": part.name, "real": part.real, "fake": part.fake} | _metrics(part.metrics) | {"categories": categories}
-    )
-
-
-def _metrics(metrics: Metrics) -> dict[str, Any]:
-    """Shares in per cent, thresholds as they are."""
-    best = metrics.best_threshold
-    return {name: _estimate(getattr(metrics, name), 100) for name in (*SHARES, "ece")} | {
-        "best_threshold": None
-        if best is None
-        else {"threshold": _estimate(best.threshold), "balanced_acc": _estimate(best.balanced_acc, 100)},
-        "at_fpr": [
-            {
-                "fpr": 100 * fixed.fpr,
-                "threshold": _estimate(fixed.threshold),
-                "acc_fake": _estimate(fixed.acc_fake, 100),
-            }
-            for fixed in metrics.at_fpr
-        ],
-    }
-
-
-def _against(against: Against) -> dict[str, Any]:
-    """The comparison with the reference; what is no number is null."""
-    error = against.logit_error
-    return {
-        "flips": against.flips,
-        "flip_rate": _estimate(against.flip_rate, 100),
-        "better": against.better,
-        "worse": against.worse,
-        "mcnemar_p": against.mcnemar_p,
-        "delta_acc": _estimate(against.delta_acc, 100),
-        "delta_ap": _estimate(against.delta_ap, 100),
-        "logit_error": {name: as_number(getattr(error, name)) for name in ("max", "mean", "p50", "p95", "p99")},
-        "flipped": [
-            {
-                "set": flip.set,
-                "path": str(flip.path),
-                "label": flip.label,
-                "reference": flip.reference,
-                "logit": as_number(flip.logit),
-                "margin": flip.margin,
-            }
-            for flip in against.flipped
-        ],
-    }
-
-
-def _estimate(estimate: Estimate | None, factor: float = 1) -> dict[str, float] | None:
-    """A figure and its interval, times a factor."""
-    if estimate is None:
-        return None
-    return {name: factor * getattr(estimate, name) for name in ("value", "low", "high")}
-
-
-def _gate_values(gate: Gate) -> dict[str, Any]:
-    numbers = {name: as_number(getattr(gate, name)) for name in ("value", "low", "high")}
-    return {
-        "suite": gate.suite,
-        "name": gate.name,
-        **numbers,
-        "limit": gate.limit,
-        "outcome": str(gate.outcome),
-        "need": gate.need,
-        "text": gate.text,
-    }
-
-
-def _speed(speed: Speed) -> dict[str, Any]:
-    return {
-        "batch": speed.batch,
-        "fps": speed.fps,
-        "latency_ms": speed.latency_ms,
-        "spread": speed.spread,
-        "runs": speed.runs,
-        "threads": speed.threads,
-        "times_pytorch": speed.times_pytorch,
-        "measured_at": speed.measured_at,
-    }

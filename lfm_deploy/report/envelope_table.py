@@ -1,15 +1,18 @@
-"""The operating envelope as a table for a terminal: a view of ``Envelope.as_dict``."""
-
-from collections.abc import Mapping
-from typing import Any
+"""The operating envelope as a table for a terminal: a view of the report's ``envelope``."""
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lfm_deploy.report.tables import make_table
+from lfm_deploy.verification.envelope_values import ConditionValues, EnvelopeValues, SetFigureName, SetFiguresValues
 
-_COLUMNS = (("acc", "ACC %"), ("ap", "AP %"), ("acc_fake", "fakes found %"), ("fpr", "real called fake %"))
+_COLUMNS: tuple[tuple[SetFigureName, str], ...] = (
+    ("acc", "ACC %"),
+    ("ap", "AP %"),
+    ("acc_fake", "fakes found %"),
+    ("fpr", "real called fake %"),
+)
 _COIN = 50.0
 # Narrower terminals would break every cell of these.
 _WIDTH_OF_WHAT, _WIDTH_OF_SETS = 120, 40
@@ -17,7 +20,7 @@ _WIDTH_OF_A_SET_CELL = 7
 _WIDTH_OF_INTERVAL = len("95-100")
 
 
-def print_envelope(values: Mapping[str, Any], console: Console) -> None:
+def print_envelope(values: EnvelopeValues, console: Console) -> None:
     """The figures after each condition, and for every test set what becomes of fakes and of real pictures."""
     console.print(_condition_table(values, console.width))
     _print_skipped(values, console)
@@ -31,7 +34,7 @@ def print_envelope(values: Mapping[str, Any], console: Console) -> None:
     console.print(_set_table(values, "fpr", "real pictures called fake, %, by test set"))
 
 
-def _condition_table(values: Mapping[str, Any], width: int) -> Table:
+def _condition_table(values: EnvelopeValues, width: int) -> Table:
     table = make_table(f"{values['suite']}: operating envelope of {values['engine']}", "condition")
     for _, heading in _COLUMNS:
         table.add_column(heading, justify="right", min_width=5)
@@ -50,7 +53,7 @@ def _condition_table(values: Mapping[str, Any], width: int) -> Table:
     return table
 
 
-def _set_table(values: Mapping[str, Any], key: str, title: str) -> Table:
+def _set_table(values: EnvelopeValues, key: SetFigureName, title: str) -> Table:
     conditions = values["conditions"]
     table = make_table(title, "test set")
     for condition in conditions:
@@ -61,7 +64,7 @@ def _set_table(values: Mapping[str, Any], key: str, title: str) -> Table:
     return table
 
 
-def _print_skipped(values: Mapping[str, Any], console: Console) -> None:
+def _print_skipped(values: EnvelopeValues, console: Console) -> None:
     for condition in values["conditions"]:
         if condition["skipped"]:
             first, *others = condition["reasons"]
@@ -75,7 +78,7 @@ def _print_skipped(values: Mapping[str, Any], console: Console) -> None:
             )
 
 
-def _figure(row: Mapping[str, Any], key: str, form: str = ".1f") -> Text:
+def _figure(row: ConditionValues | SetFiguresValues, key: SetFigureName, form: str = ".1f") -> Text:
     estimate = row[key]
     if estimate is None:
         return Text("-")

@@ -4,20 +4,26 @@ import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from lfm_deploy.environment import describe_environment
-from lfm_deploy.exploration.embedding import ITERATIONS, Embedding
+from lfm_deploy.environment import EnvironmentValues, describe_environment
+from lfm_deploy.exploration.embedding import ITERATIONS
 from lfm_deploy.exploration.examples import VERDICTS, Example
 from lfm_deploy.exploration.exploration import Exploration
 from lfm_deploy.network.checkpoint import Checkpoint
+from lfm_deploy.report.exploration_schema import (
+    EmbeddingValues,
+    ExampleValues,
+    ExplorationReport,
+    JudgedCounts,
+    PointValues,
+)
 
 _FORMAT = "lfm-deploy exploration 1"
 
 
 def make_exploration_report(
     found: Exploration, checkpoint: Checkpoint, *, file: Path, pictures: str, available: int, seed: int, command: str
-) -> dict[str, Any]:
+) -> ExplorationReport:
     """Everything but the pixels.
 
     Args:
@@ -42,11 +48,11 @@ def make_exploration_report(
             "config": checkpoint.config.as_dict(),
         },
         "threshold": found.threshold,
-        "counts": {"available": available, "skipped": len(found.skipped)} | _count(points),
-        "embedding": {"vectors": found.vectors_name} | _embedding(found.embedding),
+        "counts": {"available": available, "skipped": len(found.skipped), **_count(points)},
+        "embedding": _embedding(found),
         "silhouette": found.separation,
         "sets": [
-            {"set": name, "silhouette": score} | _count([point for point in points if point["set"] == name])
+            {"set": name, "silhouette": score, **_count([point for point in points if point["set"] == name])}
             for name, score in found.separations.items()
         ],
         "examples": [_example(example, points[example.index]) for example in found.examples],
@@ -62,7 +68,7 @@ def shown(name: Path | str) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def _points(found: Exploration) -> list[dict[str, Any]]:
+def _points(found: Exploration) -> list[PointValues]:
     return [
         {
             "path": shown(specimen.path),
@@ -78,7 +84,7 @@ def _points(found: Exploration) -> list[dict[str, Any]]:
     ]
 
 
-def _count(points: Sequence[dict[str, Any]]) -> dict[str, int]:
+def _count(points: Sequence[PointValues]) -> JudgedCounts:
     labels = [point["label"] for point in points]
     return {
         "judged": len(points),
@@ -90,8 +96,10 @@ def _count(points: Sequence[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def _embedding(embedding: Embedding) -> dict[str, Any]:
+def _embedding(found: Exploration) -> EmbeddingValues:
+    embedding = found.embedding
     return {
+        "vectors": found.vectors_name,
         "method": "t-SNE, started from the first two principal components",
         "preparation": f"every value standardised, then {embedding.components} principal components, which hold "
         f"{100 * embedding.explained:.1f} % of the variance",
@@ -104,7 +112,7 @@ def _embedding(embedding: Embedding) -> dict[str, Any]:
     }
 
 
-def _example(example: Example, point: dict[str, Any]) -> dict[str, Any]:
+def _example(example: Example, point: PointValues) -> ExampleValues:
     return {
         "kind": example.kind.title,
         "path": point["path"],
@@ -117,7 +125,7 @@ def _example(example: Example, point: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _environment() -> dict[str, Any]:
+def _environment() -> EnvironmentValues:
     environment = describe_environment()
     environment["libraries"] |= {name: version(name) for name in ("scikit-learn", "matplotlib")}
     return environment

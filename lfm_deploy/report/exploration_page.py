@@ -2,14 +2,14 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from lfm_deploy.exploration.examples import Example
+from lfm_deploy.report.exploration_schema import ExampleValues, ExplorationReport, PointValues
 from lfm_deploy.report.feature_images import PANELS, draw_panels
 from lfm_deploy.report.feature_texts import describe_method, describe_result
 
@@ -17,7 +17,13 @@ from lfm_deploy.report.feature_texts import describe_method, describe_result
 _WIDTH, _MARGIN = 1000, 40
 
 
-def make_exploration_page(report: Mapping[str, Any], examples: Sequence[Example]) -> str:
+class _ShownExample(ExampleValues):
+    """An example with the addresses of its images."""
+
+    images: list[str]
+
+
+def make_exploration_page(report: ExplorationReport, examples: Sequence[Example]) -> str:
     """The page of an exploration.
 
     Args:
@@ -43,16 +49,16 @@ def make_exploration_page(report: Mapping[str, Any], examples: Sequence[Example]
     )
 
 
-def _place(points: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], float]:
+def _place(points: Sequence[PointValues]) -> tuple[list[PointValues], float]:
     """The points in the units of the page, and the height of the plane; one scale for both axes, y downwards."""
-    low = {key: min(point[key] for point in points) for key in "xy"}
-    extent = {key: max(point[key] for point in points) - low[key] for key in "xy"}
+    low = {key: min(point[key] for point in points) for key in ("x", "y")}
+    extent = {key: max(point[key] for point in points) - low[key] for key in ("x", "y")}
     scale = (_WIDTH - 2 * _MARGIN) / (max(extent.values()) or 1)
     height = round(scale * extent["y"] + 2 * _MARGIN, 1)
     left = (_WIDTH - scale * extent["x"]) / 2
-    placed = [
-        dict(point)
-        | {
+    placed: list[PointValues] = [
+        {
+            **point,
             "x": round(left + scale * (point["x"] - low["x"]), 1),
             "y": round(height - _MARGIN - scale * (point["y"] - low["y"]), 1),
         }
@@ -61,12 +67,12 @@ def _place(points: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], f
     return placed, height
 
 
-def _group(rows: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]:
+def _group(rows: Sequence[ExampleValues], examples: Sequence[Example]) -> dict[str, list[_ShownExample]]:
     """Examples with their images, kind by kind."""
-    kinds: dict[str, list[dict[str, Any]]] = {}
+    kinds: dict[str, list[_ShownExample]] = {}
     for row, example in zip(rows, examples, strict=True):
         images = [_as_address(image) for image in draw_panels(example)]
-        kinds.setdefault(row["kind"], []).append(dict(row) | {"images": images})
+        kinds.setdefault(row["kind"], []).append({**row, "images": images})
     return kinds
 
 

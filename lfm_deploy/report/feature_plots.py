@@ -4,7 +4,7 @@ import io
 import math
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lfm_deploy.exploration.examples import Example
+from lfm_deploy.report.exploration_schema import ExampleValues, ExplorationReport, JudgedCounts, PointValues
 from lfm_deploy.report.feature_images import PANELS, draw_panels
 from lfm_deploy.report.feature_texts import describe_method, describe_result, shorten
 
@@ -36,7 +37,7 @@ _STYLE: Any = {
 _DPI = 160
 
 
-def plot_embedding(report: Mapping[str, Any]) -> bytes:
+def plot_embedding(report: ExplorationReport) -> bytes:
     """All vectors on one plane, and again for each test set where there are several.
 
     Args:
@@ -63,7 +64,7 @@ def plot_embedding(report: Mapping[str, Any]) -> bytes:
         return _as_png(figure)
 
 
-def plot_examples(report: Mapping[str, Any], examples: Sequence[Example]) -> bytes:
+def plot_examples(report: ExplorationReport, examples: Sequence[Example]) -> bytes:
     """What the network saw: a row a picture, real ones on the left, fake ones on the right, as far as known.
 
     Args:
@@ -107,7 +108,7 @@ def _drawing() -> Iterator[None]:
         yield
 
 
-def _draw_points(axes: Axes, points: Sequence[Mapping[str, Any]], *, size: float) -> None:
+def _draw_points(axes: Axes, points: Sequence[PointValues], *, size: float) -> None:
     """Filled where the label is known, hollow in the verdict's colour where it is not; wrong ones get a ring."""
     for verdict, (label, colour) in enumerate(_COLOURS.items()):
         known = _places([point for point in points if point["label"] == verdict])
@@ -120,7 +121,7 @@ def _draw_points(axes: Axes, points: Sequence[Mapping[str, Any]], *, size: float
     axes.scatter(*wrong, s=3.4 * size, facecolors="none", edgecolors=_INK, linewidths=1.2, zorder=3)
 
 
-def _draw_sets(figure: Figure, report: Mapping[str, Any], box: tuple[float, float, float, float]) -> None:
+def _draw_sets(figure: Figure, report: ExplorationReport, box: tuple[float, float, float, float]) -> None:
     """One panel a test set: its own points before the shadow of all others."""
     points, sets = report["points"], report["sets"]
     columns = math.ceil(math.sqrt(len(sets)))
@@ -141,11 +142,12 @@ def _draw_sets(figure: Figure, report: Mapping[str, Any], box: tuple[float, floa
             axes.set_title(f"{part['right']}/{judged} right", fontsize=font, pad=3, loc="right", color=_SOFT)
 
 
-def _draw_legend(figure: Figure, counts: Mapping[str, int], bottom: float) -> None:
+def _draw_legend(figure: Figure, counts: JudgedCounts, bottom: float) -> None:
     entries: list[tuple[str, Any]] = []
+    labelled = (counts["real"], counts["fake"])
     for verdict, (label, colour) in enumerate(_COLOURS.items()):
-        if counts[label]:
-            entries.append((f"{label} ({counts[label]})", {"marker": _MARKERS[verdict], "color": colour}))
+        if labelled[verdict]:
+            entries.append((f"{label} ({labelled[verdict]})", {"marker": _MARKERS[verdict], "color": colour}))
         if counts["unlabelled"]:
             style: dict[str, Any] = {"marker": _MARKERS[verdict], "color": colour, "markerfacecolor": "none"}
             entries.append((f"no label, judged {label}", style))
@@ -161,7 +163,7 @@ def _draw_legend(figure: Figure, counts: Mapping[str, int], bottom: float) -> No
 
 def _draw_row(
     figure: Figure,
-    about: Mapping[str, Any],
+    about: ExampleValues,
     example: Example,
     corner: tuple[float, float],
     cell: tuple[float, float],
@@ -187,18 +189,17 @@ def _draw_row(
         axes.set_anchor("N")
 
 
-def _frame(axes: Axes, points: Sequence[Mapping[str, Any]]) -> None:
+def _frame(axes: Axes, points: Sequence[PointValues]) -> None:
     """The same window in every panel; axes of t-SNE have no unit, so that they get no ticks."""
-    for low, high, limit in (
-        (min(values := [point[key] for point in points]), max(values), getattr(axes, f"set_{key}lim")) for key in "xy"
-    ):
+    for values, axis in zip(_places(points), ("x", "y"), strict=True):
+        low, high = min(values), max(values)
         margin = 0.05 * (high - low) or 1
-        limit(low - margin, high + margin)
+        getattr(axes, f"set_{axis}lim")(low - margin, high + margin)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _places(points: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+def _places(points: Sequence[PointValues]) -> tuple[list[float], list[float]]:
     return [point["x"] for point in points], [point["y"] for point in points]
 
 

@@ -1,10 +1,9 @@
 """What an exploration says in words, the same on the terminal, in pictures and on the page."""
 
-from collections.abc import Mapping
-from typing import Any
+from lfm_deploy.report.exploration_schema import ExplorationReport
 
 
-def describe_result(report: Mapping[str, Any]) -> tuple[str, str]:
+def describe_result(report: ExplorationReport) -> tuple[str, str]:
     """A headline, and a line with what was counted and measured."""
     counts, embedding = report["counts"], report["embedding"]
     headline = f"{embedding['vectors']} of {counts['judged']} pictures, by t-SNE"
@@ -22,7 +21,7 @@ def describe_separation(score: float | None) -> str:
     return f"silhouette score of real against fake {score:.2f}, from -1 to 1"
 
 
-def describe_method(report: Mapping[str, Any]) -> str:
+def describe_method(report: ExplorationReport) -> str:
     """How the points came about, and what they do not mean."""
     embedding, counts = report["embedding"], report["counts"]
     taken = counts["judged"] + counts["skipped"]

@@ -1,11 +1,12 @@
 """How figures are written in every view: the same number of digits, the same dash for what does not exist."""
 
-from collections.abc import Mapping
-from typing import Any
+from calib.findings_schema import LayerValues
+from lfm_deploy.metrics.estimate import EstimateValues
+from lfm_deploy.report.engine_schema import GateValues
 
 NONE = "-"
-# ``value``, ``low`` and ``high``; None where the figure is undefined, null ends where it has no interval.
-Estimate = Mapping[str, float | None] | None
+# What has ``value``, ``low`` and ``high``; None where the figure is undefined. Of a gate each of the three may be None.
+Figure = EstimateValues | GateValues | None
 
 
 def show_number(value: float | None, form: str = ".2f") -> str:
@@ -13,19 +14,19 @@ def show_number(value: float | None, form: str = ".2f") -> str:
     return NONE if value is None else f"{value:{form}}"
 
 
-def value_of(found: Estimate) -> float | None:
+def value_of(found: Figure) -> float | None:
     """The figure itself; None where it is undefined."""
     return None if found is None else found["value"]
 
 
-def show_interval(found: Estimate, form: str = ".1f") -> str:
+def show_interval(found: Figure, form: str = ".1f") -> str:
     """The interval alone, such as ``92.8 to 95.7``; empty where there is none, or no width."""
     if found is None or found["low"] is None or found["high"] is None or found["low"] == found["high"]:
         return ""
     return f"{found['low']:{form}} to {found['high']:{form}}"
 
 
-def show_estimate(found: Estimate, form: str = ".1f", *, short: bool = False) -> str:
+def show_estimate(found: Figure, form: str = ".1f", *, short: bool = False) -> str:
     """A figure with its interval, such as ``94.3 [92.8, 95.7]``, or ``94.3 ±1.5``.
 
     Args:
@@ -55,9 +56,16 @@ def show_share(fraction: float | None) -> str:
     return NONE if fraction is None else f"{100 * fraction:.0f} %"
 
 
-def show_need(gate: Mapping[str, Any]) -> str:
+def show_need(gate: GateValues) -> str:
     """How many pictures would decide a gate; empty where it is decided."""
     return "" if gate["need"] is None else f"need ≥ {gate['need']:,} pictures"
+
+
+def show_decibels(layer: LayerValues) -> str:
+    """A layer's signal-to-noise ratio; one without noise is exact."""
+    if "snr_db" not in layer:
+        return NONE
+    return "exact" if layer["snr_db"] is None else f"{layer['snr_db']:.0f} dB"
 
 
 def show_fps(fps: float | None) -> str:

@@ -5,12 +5,12 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lfm_deploy.report.drawings import Drawings
 from lfm_deploy.report.junit import make_junit
 from lfm_deploy.report.markdown import make_markdown
 from lfm_deploy.report.page import make_page
+from lfm_deploy.report.schema import Report, ScoreRow
 from lfm_deploy.report.thumbnails import Thumbnail
 from lfm_deploy.workdir import Workdir
 
@@ -18,8 +18,8 @@ _COLUMNS = ("engine", "suite", "set", "category", "path", "label", "logit")
 
 
 def render_all(
-    report: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    report: Report,
+    rows: Sequence[ScoreRow],
     thumbnails: Mapping[str, Thumbnail],
     workdir: Workdir,
 ) -> dict[Path, bytes]:
@@ -49,7 +49,7 @@ def _encode(text: str) -> bytes:
     return text.encode(errors="replace")
 
 
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def _as_csv(rows: Sequence[ScoreRow]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=_COLUMNS, restval="")
     writer.writeheader()

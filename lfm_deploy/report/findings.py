@@ -1,25 +1,61 @@
 """What every view asks of a report: which engines ran, which decisions flipped, what the published figures leave."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
+from lfm_deploy.report.engine_schema import AgainstValues, EngineValues, GateValues, ShareName, SuiteResultValues
 from lfm_deploy.report.figures import value_of
+from lfm_deploy.report.schema import Report, ScoreRow
+from lfm_deploy.suites.published import PublishedValues
 
-Values = Mapping[str, Any]
 OUTCOMES = {"passed": "Passed", "failed": "Failed", "undecided": "Undecided", "nothing": "Nothing verified"}
 
 
-def engines_that_ran(report: Values) -> list[dict[str, Any]]:
+class ColumnFigures(TypedDict):
+    """Figures of one engine in the columns of a published table, each None where it is missing.
+
+    Attributes:
+        acc: accuracy by column, in per cent; of a difference, in percentage points.
+        ap: average precision by column, in per cent; of a difference, in percentage points.
+    """
+
+    acc: dict[str, float | None]
+    ap: dict[str, float | None]
+
+
+class ChangedPicture(TypedDict):
+    """A picture whose decision some engine changes.
+
+    Attributes:
+        suite: name of its suite.
+        set: name of its test set.
+        path: file of the picture.
+        label: 0 is real, 1 is fake.
+        reference: logit of the reference.
+        margin: logit of the reference minus the threshold.
+        logits: logits of the engines that change it, by engine; None where one is no number.
+    """
+
+    suite: str
+    set: str
+    path: str
+    label: int
+    reference: float
+    margin: float
+    logits: dict[str, float | None]
+
+
+def engines_that_ran(report: Report) -> list[EngineValues]:
     """The entries of ``engines`` that were scored, the reference first."""
     return [engine for engine in report["engines"] if engine["not_run"] is None]
 
 
-def engines_compared(report: Values) -> list[dict[str, Any]]:
+def engines_compared(report: Report) -> list[EngineValues]:
     """Those that were held against the reference."""
     return [engine for engine in engines_that_ran(report) if engine["kind"] == "engine"]
 
 
-def reasons_not_run(report: Values) -> list[tuple[str, list[str]]]:
+def reasons_not_run(report: Report) -> list[tuple[str, list[str]]]:
     """Each reason once, with the engines that it kept from running."""
     reasons: dict[str, list[str]] = {}
     for engine in report["engines"]:
@@ -32,13 +68,22 @@ def reasons_not_run(report: Values) -> list[tuple[str, list[str]]]:
     return list(reasons.items())
 
 
-def suite_of(engine: Values, suite: str) -> dict[str, Any]:
+def suite_of(engine: EngineValues, suite: str) -> SuiteResultValues:
     """What an engine that ran did on a suite."""
-    found: dict[str, Any] = next(result for result in engine["suites"] if result["suite"] == suite)
-    return found
+    return next(result for result in engine["suites"] if result["suite"] == suite)
 
 
-def outcome_of(engine: Values, suite: str | None = None) -> str:
+def comparison_of(engine: EngineValues, suite: str) -> AgainstValues:
+    """How an engine that was held against the reference compares with it on a suite."""
+    return dict(comparisons(engine))[suite]
+
+
+def comparisons(engine: EngineValues) -> list[tuple[str, AgainstValues]]:
+    """Suite and comparison with the reference, for every suite that an engine was held against it on."""
+    return [(result["suite"], result["against"]) for result in engine["suites"] if result["against"] is not None]
+
+
+def outcome_of(engine: EngineValues, suite: str | None = None) -> str:
     """``holds``, ``fails`` or ``undecided`` over an engine's gates, or the word for an engine that has none.
 
     Args:
@@ -48,35 +93,40 @@ def outcome_of(engine: Values, suite: str | None = None) -> str:
     if engine["not_run"] is not None:
         return "not run"
     if engine["kind"] != "engine":
-        return str(engine["kind"])
+        return engine["kind"]
     found = {gate["outcome"] for gate in engine["gates"] if suite in (None, gate["suite"])}
     return next((outcome for outcome in ("fails", "undecided") if outcome in found), "holds")
 
 
-def gates_to_look_at(report: Values) -> list[tuple[str, dict[str, Any]]]:
+def gates_to_look_at(report: Report) -> list[tuple[str, GateValues]]:
     """Engine and gate, of gates that fail, then of those that are undecided."""
     found = [(engine["name"], gate) for engine in report["engines"] for gate in engine["gates"]]
     return [pair for outcome in ("fails", "undecided") for pair in found if pair[1]["outcome"] == outcome]
 
 
-def flipped_pictures(report: Values) -> list[dict[str, Any]]:
-    """Every picture whose decision an engine changes, once, the widest margin first.
-
-    Returns:
-        ``suite``, ``set``, ``path``, ``label``, ``reference``, ``margin``, and ``logits`` by engine.
-    """
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+def flipped_pictures(report: Report) -> list[ChangedPicture]:
+    """Every picture whose decision an engine changes, once, the widest margin first."""
+    found: dict[tuple[str, str, str], ChangedPicture] = {}
     for engine in engines_compared(report):
-        for result in engine["suites"]:
-            for flip in result["against"]["flipped"]:
-                key = (result["suite"], flip["set"], flip["path"])
-                known = {name: flip[name] for name in ("set", "path", "label", "reference", "margin")}
-                picture = found.setdefault(key, {"suite": result["suite"], **known, "logits": {}})
+        for suite, against in comparisons(engine):
+            for flip in against["flipped"]:
+                picture = found.setdefault(
+                    (suite, flip["set"], flip["path"]),
+                    {
+                        "suite": suite,
+                        "set": flip["set"],
+                        "path": flip["path"],
+                        "label": flip["label"],
+                        "reference": flip["reference"],
+                        "margin": flip["margin"],
+                        "logits": {},
+                    },
+                )
                 picture["logits"][engine["name"]] = flip["logit"]
     return sorted(found.values(), key=lambda picture: (-abs(picture["margin"]), picture["path"]))
 
 
-def worst_errors(report: Values, rows: Sequence[Values], count: int) -> dict[int, list[dict[str, Any]]]:
+def worst_errors(report: Report, rows: Sequence[ScoreRow], count: int) -> dict[int, list[ScoreRow]]:
     """What the reference gets most wrong: real pictures far above the threshold (0), fakes far below it (1).
 
     Args:
@@ -89,10 +139,10 @@ def worst_errors(report: Values, rows: Sequence[Values], count: int) -> dict[int
     """
     reference, threshold = report["engines"][0]["name"], report["threshold"]
     mine = [row for row in rows if row["engine"] == reference]
-    worst: dict[int, list[dict[str, Any]]] = {}
+    worst: dict[int, list[ScoreRow]] = {}
     for label, sign in ((0, 1.0), (1, -1.0)):
         wrong = [
-            dict(row)
+            row
             for row in mine
             if row["label"] == label and (row["logit"] > threshold if label == 0 else row["logit"] <= threshold)
         ]
@@ -100,15 +150,15 @@ def worst_errors(report: Values, rows: Sequence[Values], count: int) -> dict[int
     return worst
 
 
-def published_tables(report: Values) -> dict[str, Values]:
+def published_tables(report: Report) -> dict[str, PublishedValues]:
     """The paper's tables that belong to what was judged, by suite; last that of a group, by its name."""
     tables = {suite["name"]: suite["published"] for suite in report["suites"] if suite["published"] is not None}
     return tables if report["group"] is None else tables | {report["group"]["name"]: report["group"]["published"]}
 
 
 def published_beside(
-    report: Values, name: str, kinds: Sequence[str] = ("reference", "engine", "detector")
-) -> Iterator[tuple[str, Values | None, Values]]:
+    report: Report, name: str, kinds: Sequence[str] = ("reference", "engine", "detector")
+) -> Iterator[tuple[str, ColumnFigures | None, ColumnFigures]]:
     """The published methods of a table, and yours under that of the published LFM.
 
     Args:
@@ -117,50 +167,54 @@ def published_beside(
         kinds: of your engines to list.
 
     Yields:
-        Name; None, or the difference to the published LFM; and ``acc`` and ``ap``, each in per cent by column, None
-        where a figure is missing.
+        Name of the method or engine; None, or the difference to the published LFM; and its figures.
     """
     table = published_tables(report)[name]
     columns, rows = table["sets"], table["rows"]
     is_group = name not in {suite["name"] for suite in report["suites"]}
     for row in sorted(rows, key=lambda row: row["method"] == "LFM"):  # the published LFM last, yours under it
-        yield row["method"], None, {key: {column: row[key].get(column) for column in columns} for key in ("acc", "ap")}
+        acc, ap = ({column: figures.get(column) for column in columns} for figures in (row["acc"], row["ap"]))
+        yield row["method"], None, {"acc": acc, "ap": ap}
     theirs = next((row for row in rows if row["method"] == "LFM"), None)
     for engine in engines_that_ran(report):
         if engine["kind"] not in kinds:
             continue
         mine = group_figures(engine, columns) if is_group else own_figures(suite_of(engine, name), columns)
-        change = None if theirs is None else {key: _subtract(mine[key], theirs[key]) for key in ("acc", "ap")}
+        change: ColumnFigures | None = None
+        if theirs is not None:
+            change = {"acc": _subtract(mine["acc"], theirs["acc"]), "ap": _subtract(mine["ap"], theirs["ap"])}
         yield engine["name"], change, mine
 
 
-def group_figures(engine: Values, columns: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def group_figures(engine: EngineValues, columns: Sequence[str]) -> ColumnFigures:
     """ACC and AP of an engine on the suites of a group: the mean of each, and in ``"all"`` that over all test sets."""
-    suites = {result["suite"]: result for result in engine["suites"]}
-    found: dict[str, dict[str, float | None]] = {}
-    for key in ("acc", "ap"):
-        figures = {name: value_of(suites[name]["mean"][key]) for name in columns if name in suites}
-        of_sets = [value_of(part[key]) for result in engine["suites"] for part in result["sets"]]
-        known = [value for value in of_sets if value is not None]
-        whole = sum(known) / len(known) if len(known) == len(of_sets) else None
-        found[key] = {name: figures.get(name, whole if name == "all" else None) for name in columns}
-    return found
+    return {"acc": _group_shares(engine, columns, "acc"), "ap": _group_shares(engine, columns, "ap")}
 
 
-def own_figures(result: Values, columns: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def own_figures(result: SuiteResultValues, columns: Sequence[str]) -> ColumnFigures:
     """ACC and AP of an engine in the columns of a published table.
 
     The mean counts only where it is over the same test sets as the published one.
     """
+    return {"acc": _own_shares(result, columns, "acc"), "ap": _own_shares(result, columns, "ap")}
+
+
+def _group_shares(engine: EngineValues, columns: Sequence[str], key: ShareName) -> dict[str, float | None]:
+    suites = {result["suite"]: result for result in engine["suites"]}
+    figures = {name: value_of(suites[name]["mean"][key]) for name in columns if name in suites}
+    of_sets = [value_of(part[key]) for result in engine["suites"] for part in result["sets"]]
+    known = [value for value in of_sets if value is not None]
+    whole = sum(known) / len(known) if len(known) == len(of_sets) else None
+    return {name: figures.get(name, whole if name == "all" else None) for name in columns}
+
+
+def _own_shares(result: SuiteResultValues, columns: Sequence[str], key: ShareName) -> dict[str, float | None]:
     sets = {part["set"]: part for part in result["sets"]}
-    whole = set(columns) - {"mean"} <= set(sets)
-    found: dict[str, dict[str, float | None]] = {}
-    for key in ("acc", "ap"):
-        figures = {name: value_of(sets[name][key]) if name in sets else None for name in columns}
-        if "mean" in columns:
-            figures["mean"] = value_of(result["mean"][key]) if whole else None
-        found[key] = figures
-    return found
+    figures = {name: value_of(sets[name][key]) if name in sets else None for name in columns}
+    if "mean" in columns:
+        whole = set(columns) - {"mean"} <= set(sets)
+        figures["mean"] = value_of(result["mean"][key]) if whole else None
+    return figures
 
 
 def _subtract(mine: Mapping[str, float | None], theirs: Mapping[str, float | None]) -> dict[str, float | None]:

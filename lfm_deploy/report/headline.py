@@ -1,11 +1,11 @@
 """The few figures that a reader takes away from a report."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from lfm_deploy.report.engine_schema import EngineValues, ShareName
 from lfm_deploy.report.figures import show_fps, show_interval, show_number, value_of
-from lfm_deploy.report.findings import engines_compared, engines_that_ran, outcome_of
+from lfm_deploy.report.findings import comparisons, engines_compared, engines_that_ran, outcome_of
+from lfm_deploy.report.schema import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +17,12 @@ class KeyFigure:
     note: str
 
 
-def key_figures(report: Mapping[str, Any]) -> list[KeyFigure]:
+def key_figures(report: Report) -> list[KeyFigure]:
     """Up to four: the checkpoint's accuracy and precision, decisions that changed, the fastest engine to be shipped."""
     ran = engines_that_ran(report)
     if not ran:
         return []
-    found = [_metric(report, ran[0], "acc", "Accuracy"), _metric(report, ran[0], "ap", "Average precision")]
+    found = [_metric(ran[0], "acc", "Accuracy"), _metric(ran[0], "ap", "Average precision")]
     compared = engines_compared(report)
     if compared:
         found.append(_flips(report, compared))
@@ -32,7 +32,7 @@ def key_figures(report: Mapping[str, Any]) -> list[KeyFigure]:
     return found
 
 
-def _metric(report: Mapping[str, Any], reference: Mapping[str, Any], key: str, name: str) -> KeyFigure:
+def _metric(reference: EngineValues, key: ShareName, name: str) -> KeyFigure:
     if len(reference["suites"]) == 1:
         estimate = reference["suites"][0]["mean"][key]
         interval = show_interval(estimate)
@@ -45,9 +45,9 @@ def _metric(report: Mapping[str, Any], reference: Mapping[str, Any], key: str, n
     return KeyFigure(name=name, value=_percent(mean), note=f"of the checkpoint, mean over {len(parts)} test sets")
 
 
-def _flips(report: Mapping[str, Any], compared: list[dict[str, Any]]) -> KeyFigure:
+def _flips(report: Report, compared: list[EngineValues]) -> KeyFigure:
     total = sum(suite["pictures"] for suite in report["suites"])
-    flips = {engine["name"]: sum(suite["against"]["flips"] for suite in engine["suites"]) for engine in compared}
+    flips = {engine["name"]: sum(against["flips"] for _, against in comparisons(engine)) for engine in compared}
     most = max(flips, key=lambda name: flips[name])
     if not flips[most]:
         return KeyFigure(name="Decisions that changed", value="0", note=f"of {total:,}, in every engine that ran")
@@ -56,9 +56,9 @@ def _flips(report: Mapping[str, Any], compared: list[dict[str, Any]]) -> KeyFigu
     return KeyFigure(name="Decisions that changed", value=value, note=f"of {total:,}; most in {most}")
 
 
-def _fastest(sound: list[dict[str, Any]]) -> KeyFigure:
+def _fastest(sound: list[EngineValues]) -> KeyFigure:
     speed, engine = max(
-        ((speed, engine) for engine in sound for speed in engine["speeds"]), key=lambda pair: float(pair[0]["fps"])
+        ((speed, engine) for engine in sound for speed in engine["speeds"]), key=lambda pair: pair[0]["fps"]
     )
     times = speed["times_pytorch"]
     faster = "" if times is None else f", {show_number(times, '.1f')} x PyTorch"

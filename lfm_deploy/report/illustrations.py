@@ -1,14 +1,33 @@
 """The plots of a page: which figures there are, and which scores each is drawn from."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from calib.findings_schema import DescribedFindings
 from lfm_deploy.report.drawings import Drawings
-from lfm_deploy.report.findings import Values, engines_compared, engines_that_ran
+from lfm_deploy.report.engine_schema import TimedEngine
+from lfm_deploy.report.findings import engines_compared, engines_that_ran
+from lfm_deploy.report.schema import Report, ScoreRow
+
+
+class QuantisedPlots(TypedDict):
+    """What the page shows of one INT8 graph.
+
+    Attributes:
+        findings: how the graph came about.
+        work: share of the multiply-adds of each layer, in [0, 1].
+        sensitivity: plot of what each layer does to decisions.
+        activations: plot of the tensors; None where their histograms are not known.
+    """
+
+    findings: DescribedFindings
+    work: dict[str, float]
+    sensitivity: Markup
+    activations: Markup | None
 
 
 class ScoreRows:
@@ -17,9 +36,9 @@ class ScoreRows:
     Pictures are matched by suite, test set and path, so that an engine that could not judge one still lines up.
     """
 
-    def __init__(self, rows: Sequence[Values]) -> None:
+    def __init__(self, rows: Sequence[ScoreRow]) -> None:
         """Sort rows of scores, from ``scores_as_rows``."""
-        found: dict[tuple[str, str], list[Values]] = {}
+        found: dict[tuple[str, str], list[ScoreRow]] = {}
         for row in rows:
             found.setdefault((row["engine"], row["suite"]), []).append(row)
         self._rows = found
@@ -50,7 +69,7 @@ class ScoreRows:
         return x, y, labels
 
 
-def draw_curves(report: Values, scores: ScoreRows, drawings: Drawings) -> list[Markup]:
+def draw_curves(report: Report, scores: ScoreRows, drawings: Drawings) -> list[Markup]:
     """For every suite, precision over recall of all engines, and of the reference on each test set."""
     drawn = []
     for suite in (suite["name"] for suite in report["suites"]):
@@ -65,7 +84,7 @@ def draw_curves(report: Values, scores: ScoreRows, drawings: Drawings) -> list[M
     return drawn
 
 
-def draw_histograms(report: Values, scores: ScoreRows, drawings: Drawings) -> dict[str, list[Markup]]:
+def draw_histograms(report: Report, scores: ScoreRows, drawings: Drawings) -> dict[str, list[Markup]]:
     """By suite, where the logits of every engine lie."""
     return {
         suite["name"]: [
@@ -82,7 +101,7 @@ def draw_histograms(report: Values, scores: ScoreRows, drawings: Drawings) -> di
     }
 
 
-def draw_scatters(report: Values, scores: ScoreRows, drawings: Drawings) -> list[Markup]:
+def draw_scatters(report: Report, scores: ScoreRows, drawings: Drawings) -> list[Markup]:
     """For every engine that was compared, its logits over all suites against the reference's."""
     reference = report["engines"][0]["name"]
     return [
@@ -97,9 +116,9 @@ def draw_scatters(report: Values, scores: ScoreRows, drawings: Drawings) -> list
     ]
 
 
-def draw_speeds(report: Values, drawings: Drawings) -> list[Markup]:
+def draw_speeds(report: Report, drawings: Drawings) -> list[Markup]:
     """Throughput and latency over the batch size, of the engines that were timed."""
-    timed = [
+    timed: list[TimedEngine] = [
         {"name": engine["name"], "speeds": engine["speeds"]} for engine in engines_that_ran(report) if engine["speeds"]
     ]
     if not timed:
@@ -108,7 +127,7 @@ def draw_speeds(report: Values, drawings: Drawings) -> list[Markup]:
     return [drawings.draw("speed.plot_speeds", timed, key, title=title) for key, title in titles.items()]
 
 
-def draw_envelope(report: Values, drawings: Drawings) -> Markup | None:
+def draw_envelope(report: Report, drawings: Drawings) -> Markup | None:
     """Decisions under each condition, where the envelope was measured."""
     if report["envelope"] is None:
         return None
@@ -116,7 +135,7 @@ def draw_envelope(report: Values, drawings: Drawings) -> Markup | None:
     return drawings.draw("envelope.plot_envelope", conditions, title="Decisions after each treatment")
 
 
-def draw_quantised(findings: Mapping[str, Any], drawings: Drawings) -> dict[str, Any]:
+def draw_quantised(findings: DescribedFindings, drawings: Drawings) -> QuantisedPlots:
     """How an INT8 graph came about: its findings, the share of work of each layer, and plots."""
     tensors, recipe, layers = findings["tensors"], findings["recipe"], findings["layers"]
     total = sum(layer["multiply_adds"] for layer in layers.values())

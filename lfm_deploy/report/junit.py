@@ -3,16 +3,17 @@
 import re
 import xml.etree.ElementTree as ET  # the name that everyone uses
 from collections.abc import Mapping
-from typing import Any
 
+from lfm_deploy.report.engine_schema import EngineValues, GateValues
 from lfm_deploy.report.figures import show_need
+from lfm_deploy.report.schema import Report
 
 # What XML 1.0 cannot hold, not even escaped; a file name can.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def make_junit(report: Mapping[str, Any]) -> bytes:
+def make_junit(report: Report) -> bytes:
     """The report as JUnit XML, UTF-8.
 
     A gate that fails is a failure, one that is undecided is skipped, and so is an engine that was not run. Where
@@ -35,7 +36,7 @@ def make_junit(report: Mapping[str, Any]) -> bytes:
     return content + b"\n"
 
 
-def _engine(engine: Mapping[str, Any], report: Mapping[str, Any]) -> ET.Element:
+def _engine(engine: EngineValues, report: Report) -> ET.Element:
     suite = _suite(engine["name"], report)
     _property(suite, "file", engine["file"])
     _property(suite, "sha256", engine["sha256"])
@@ -52,18 +53,18 @@ def _engine(engine: Mapping[str, Any], report: Mapping[str, Any]) -> ET.Element:
     return suite
 
 
-def _undecided(gate: Mapping[str, Any]) -> str:
+def _undecided(gate: GateValues) -> str:
     return "; ".join(part for part in (f"undecided: {show_need(gate)}".rstrip(": "), gate["text"]) if part)
 
 
-def _nothing(report: Mapping[str, Any]) -> ET.Element:
+def _nothing(report: Report) -> ET.Element:
     suite = _suite("verify", report)
     case = ET.SubElement(suite, "testcase", classname="verify", name="an engine is compared")
     ET.SubElement(case, "error", message=_clean(report["verdict"]["text"]), type="nothing verified")
     return suite
 
 
-def _suite(name: str, report: Mapping[str, Any]) -> ET.Element:
+def _suite(name: str, report: Report) -> ET.Element:
     suite = ET.Element("testsuite", name=_clean(name), timestamp=report["made"]["at"].removesuffix("Z"))
     ET.SubElement(suite, "properties")
     for key, value in report["environment"].items():

@@ -2,11 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
-from lfm_deploy.report.figures import Estimate, show_estimate, show_fps, show_need, show_number
+from lfm_deploy.report.engine_schema import EngineValues, ShareName
+from lfm_deploy.report.figures import Figure, show_estimate, show_fps, show_need, show_number
 from lfm_deploy.report.findings import (
+    ColumnFigures,
     engines_compared,
     engines_that_ran,
     flipped_pictures,
@@ -17,6 +18,7 @@ from lfm_deploy.report.findings import (
     reasons_not_run,
     suite_of,
 )
+from lfm_deploy.report.schema import Report
 
 _MARKS = {"passed": "✅", "failed": "❌", "undecided": "⚠️", "nothing": "❌"}
 _LISTED = 10
@@ -27,7 +29,7 @@ _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _LINKED = {"://": "&#58;//", "www.": "www&#46;"}
 
 
-def make_markdown(report: Mapping[str, Any]) -> str:
+def make_markdown(report: Report) -> str:
     """The report as Markdown: verdict, engines, what to look at; the environment is folded.
 
     Args:
@@ -68,7 +70,7 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _engines(report: Mapping[str, Any]) -> Iterator[str]:
+def _engines(report: Report) -> Iterator[str]:
     for suite in report["suites"]:
         if not engines_that_ran(report):
             return
@@ -96,7 +98,7 @@ def _engines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"Means over the test sets that have both classes, with {confidence} % intervals."
 
 
-def _gates(report: Mapping[str, Any]) -> Iterator[str]:
+def _gates(report: Report) -> Iterator[str]:
     found = gates_to_look_at(report)
     if not found:
         return
@@ -116,7 +118,7 @@ def _gates(report: Mapping[str, Any]) -> Iterator[str]:
     yield _table(["engine", "suite", "gate", "outcome", "seen", "allowed", "to decide it"], rows, left=4)
 
 
-def _flips(report: Mapping[str, Any]) -> Iterator[str]:
+def _flips(report: Report) -> Iterator[str]:
     if not engines_compared(report):
         return
     found = flipped_pictures(report)
@@ -138,7 +140,7 @@ def _flips(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"… and {len(found) - _LISTED} more, all in report.json."
 
 
-def _published(report: Mapping[str, Any]) -> Iterator[str]:
+def _published(report: Report) -> Iterator[str]:
     """ACC / AP in every column, yours with the differences to the published LFM."""
     for title, table in published_tables(report).items():
         columns = table["sets"]
@@ -156,20 +158,22 @@ def _published(report: Mapping[str, Any]) -> Iterator[str]:
         yield _folded(heading, _table(["method", *map(escape, columns)], rows), *notes)
 
 
-def _envelope(report: Mapping[str, Any]) -> Iterator[str]:
+def _envelope(report: Report) -> Iterator[str]:
     envelope = report["envelope"]
     if envelope is None:
         return
     yield f"### Operating envelope: {escape(envelope['engine'])} on {escape(envelope['suite'])}"
-    keys = ("acc", "acc_real", "acc_fake", "ap", "fpr")
     rows = [
-        [escape(condition["name"]), *(_estimate(condition[key]) for key in keys)]
+        [
+            escape(condition["name"]),
+            *(_estimate(condition[key]) for key in ("acc", "acc_real", "acc_fake", "ap", "fpr")),
+        ]
         for condition in envelope["conditions"]
     ]
     yield _table(["treatment", "ACC %", "real %", "fake %", "AP %", "FPR %"], rows)
 
 
-def _pictures(report: Mapping[str, Any]) -> Iterator[str]:
+def _pictures(report: Report) -> Iterator[str]:
     twice = [picture for suite in report["suites"] for picture in suite["in_both_classes"]]
     if twice:
         lines = [f"- {_path(picture['real'])} = {_path(picture['fake'])}" for picture in twice[:_LISTED]]
@@ -184,7 +188,7 @@ def _pictures(report: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _environment(report: Mapping[str, Any]) -> Iterator[str]:
+def _environment(report: Report) -> Iterator[str]:
     about = report["environment"]
     libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
     rows = [[escape(engine["name"]), escape(engine["file"]), engine["sha256"]] for engine in report["engines"]]
@@ -210,18 +214,18 @@ def _outcome(word: str) -> str:
     return {"fails": "**fails**", "undecided": "*undecided*"}.get(word, word)
 
 
-def _estimate(found: Estimate, form: str = ".1f") -> str:
+def _estimate(found: Figure, form: str = ".1f") -> str:
     return show_estimate(found, form).replace("[", r"\[")
 
 
-def _one(figures: Mapping[str, Mapping[str, float | None]], key: str, column: str, form: str = ".1f") -> str:
+def _one(figures: ColumnFigures, key: ShareName, column: str, form: str = ".1f") -> str:
     return show_number(figures[key][column], form)
 
 
-def _fastest(engine: Mapping[str, Any]) -> str:
+def _fastest(engine: EngineValues) -> str:
     if not engine["speeds"]:
         return "-"
-    speed = max(engine["speeds"], key=lambda one: float(one["fps"]))
+    speed = max(engine["speeds"], key=lambda one: one["fps"])
     return f"{show_fps(speed['fps'])} (batch {speed['batch']})"
 
 

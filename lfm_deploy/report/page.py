@@ -9,12 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lfm_deploy.report import figures, findings, illustrations
 from lfm_deploy.report.drawings import Drawings
 from lfm_deploy.report.headline import key_figures
+from lfm_deploy.report.schema import Report, ScoreRow
 from lfm_deploy.report.thumbnails import MOST_ERRORS, MOST_FLIPS, Thumbnail
 
 
 def make_page(
-    report: Mapping[str, Any],
-    scores: Sequence[Mapping[str, Any]],
+    report: Report,
+    scores: Sequence[ScoreRow],
     thumbnails: Mapping[str, Thumbnail] | None = None,
     drawings: Drawings | None = None,
 ) -> str:
@@ -42,7 +43,7 @@ def make_page(
         "fps": figures.show_fps,
         "size": figures.show_size,
         "moment": figures.show_moment,
-        "decibels": _decibels,
+        "decibels": figures.show_decibels,
         "shell": shlex.join,
         "suite": lambda engine, name: findings.suite_of(engine, name),
         "outcome": findings.outcome_of,
@@ -52,8 +53,8 @@ def make_page(
 
 
 def _context(
-    report: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    report: Report,
+    rows: Sequence[ScoreRow],
     thumbnails: Mapping[str, Thumbnail],
     drawings: Drawings,
 ) -> dict[str, Any]:
@@ -89,9 +90,3 @@ def _context(
 def _typeset(figure: str) -> str:
     """A figure as it is printed: a dash for none, a minus that is as wide as a plus."""
     return "\N{EN DASH}" if figure == figures.NONE else figure.replace("-", "\N{MINUS SIGN}")
-
-
-def _decibels(layer: Mapping[str, Any]) -> str:
-    if "snr_db" not in layer:
-        return figures.NONE
-    return "exact" if layer["snr_db"] is None else f"{layer['snr_db']:.0f} dB"

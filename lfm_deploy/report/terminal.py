@@ -1,12 +1,12 @@
 """The report as tables on a terminal; a view of the JSON."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lfm_deploy.report.engine_schema import GateValues
 from lfm_deploy.report.envelope_table import print_envelope
 from lfm_deploy.report.figures import (
     NONE,
@@ -18,6 +18,8 @@ from lfm_deploy.report.figures import (
     value_of,
 )
 from lfm_deploy.report.findings import (
+    ColumnFigures,
+    comparison_of,
     engines_compared,
     engines_that_ran,
     flipped_pictures,
@@ -28,7 +30,9 @@ from lfm_deploy.report.findings import (
     reasons_not_run,
     suite_of,
 )
+from lfm_deploy.report.schema import Report, SuiteValues
 from lfm_deploy.report.tables import make_table
+from lfm_deploy.suites.published import PublishedValues
 
 _LISTED = 5
 # Below these widths an interval is given as the distance to its further end.
@@ -38,7 +42,7 @@ _STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "bold yell
 _OUTCOMES = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
 
 
-def print_report(report: Mapping[str, Any], console: Console) -> None:
+def print_report(report: Report, console: Console) -> None:
     """The report for a terminal: verdict first, what does not hold and what was left out last."""
     verdict = report["verdict"]
     console.print(Text(verdict["text"], style=_STYLES[verdict["outcome"]]))
@@ -66,7 +70,7 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     _print_lines(console, "skipped pictures", [f"{one['path']}: {one['reason']}" for one in report["skipped"]])
 
 
-def _decision_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: bool) -> Table:
+def _decision_table(report: Report, suite: SuiteValues, short: bool) -> Table:
     """What each engine decided, and whether it may be handed over."""
     title = f"{suite['name']}: decisions on {suite['pictures']} pictures, mean over test sets with both classes"
     table = _table(title, ("engine", "gates"), ("ACC %", "AP %", "real %", "fake %"))
@@ -84,12 +88,12 @@ def _decision_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: 
     return table
 
 
-def _change_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: bool) -> Table:
+def _change_table(report: Report, suite: SuiteValues, short: bool) -> Table:
     """What each engine changes, in decisions and in logits."""
     headings = ("flips", "p", "ΔACC", "ΔAP", "|Δlogit| p99", "max")
     table = _table(f"{suite['name']}: against PyTorch", ("engine",), headings)
     for engine in engines_compared(report):
-        against = suite_of(engine, suite["name"])["against"]
+        against = comparison_of(engine, suite["name"])
         table.add_row(
             Text(engine["name"]),
             str(against["flips"]),
@@ -102,12 +106,12 @@ def _change_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: bo
     return table
 
 
-def _set_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: bool) -> Table:
+def _set_table(report: Report, suite: SuiteValues, short: bool) -> Table:
     """The reference on every test set, and how many of its decisions each engine flipped there."""
     reference = engines_that_ran(report)[0]
     flipped: dict[str, list[str]] = {part["name"]: [] for part in suite["sets"]}
     for engine in engines_compared(report):
-        flips = [flip["set"] for flip in suite_of(engine, suite["name"])["against"]["flipped"]]
+        flips = [flip["set"] for flip in comparison_of(engine, suite["name"])["flipped"]]
         for name, counts in flipped.items():
             counts.append(str(flips.count(name)))
     table = _table(
@@ -128,7 +132,7 @@ def _set_table(report: Mapping[str, Any], suite: Mapping[str, Any], short: bool)
     return table
 
 
-def _print_published(report: Mapping[str, Any], title: str, published: Mapping[str, Any], console: Console) -> None:
+def _print_published(report: Report, title: str, published: PublishedValues, console: Console) -> None:
     """Yours and that of the published LFM, with the difference; the page has every method."""
     kinds = ("reference", "detector") if console.width >= _WIDE else ("reference",)
     own = [row for row in published_beside(report, title, kinds) if row[0] == "LFM" or row[1]]
@@ -149,7 +153,7 @@ def _print_published(report: Mapping[str, Any], title: str, published: Mapping[s
     _print_table(console, table)
 
 
-def _print_speeds(report: Mapping[str, Any], console: Console) -> None:
+def _print_speeds(report: Report, console: Console) -> None:
     timed = [engine for engine in engines_that_ran(report) if engine["speeds"]]
     batches = sorted({speed["batch"] for engine in timed for speed in engine["speeds"]})
     if not timed:
@@ -169,7 +173,7 @@ def _print_speeds(report: Mapping[str, Any], console: Console) -> None:
     _print_table(console, table)
 
 
-def _print_gates(report: Mapping[str, Any], console: Console) -> None:
+def _print_gates(report: Report, console: Console) -> None:
     """Gates that fail, then those that are undecided, with what would decide them."""
     for name, gate in gates_to_look_at(report):
         if gate["outcome"] == "fails":
@@ -178,11 +182,11 @@ def _print_gates(report: Mapping[str, Any], console: Console) -> None:
             console.print(Text(f"{name}: gate undecided: {_gate(gate)}: {show_need(gate)}", style="yellow"))
 
 
-def _gate(gate: Mapping[str, Any]) -> str:
+def _gate(gate: GateValues) -> str:
     return f"{gate['suite']}: {gate['name']} is {show_estimate(gate, '.3g')}, allowed {gate['limit']:g}"
 
 
-def _print_flips(report: Mapping[str, Any], console: Console) -> None:
+def _print_flips(report: Report, console: Console) -> None:
     lines = []
     for flip in flipped_pictures(report):
         logits = ", ".join(f"{name} {show_number(logit, '+.3f')}" for name, logit in flip["logits"].items())
@@ -214,5 +218,5 @@ def _print_table(console: Console, table: Table) -> None:
         console.print()
 
 
-def _pair(figures: Mapping[str, Mapping[str, float | None]], column: str, form: str) -> str:
+def _pair(figures: ColumnFigures, column: str, form: str) -> str:
     return f"{show_number(figures['acc'][column], form)} / {show_number(figures['ap'][column], form)}"

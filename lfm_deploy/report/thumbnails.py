@@ -6,10 +6,9 @@ imports PyTorch for, only what is new.
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import DeployError
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.report.findings import flipped_pictures, worst_errors
+from lfm_deploy.report.schema import Report, ScoreRow
 from lfm_deploy.workdir import Workdir
 
 MOST_FLIPS = 24
@@ -58,9 +58,7 @@ class _Wanted:
         return self.stem.with_suffix(".jpg"), self.stem.with_suffix(".evidence.jpg")
 
 
-def make_thumbnails(
-    report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], workdir: Workdir
-) -> dict[str, Thumbnail]:
+def make_thumbnails(report: Report, rows: Sequence[ScoreRow], workdir: Workdir) -> dict[str, Thumbnail]:
     """Thumbnails of the first flipped pictures and of the worst errors, by path as the report has it.
 
     Whatever cannot be shown has a thumbnail with the reason. What an earlier report needed and this one does not is

@@ -17,13 +17,17 @@ Identity = dict[str, Any]
 
 
 def identify(candidate: Candidate) -> Identity | None:
-    """Everything that a logit of a candidate depends on here besides the picture, as plain values for JSON.
+    """Everything that a candidate's logits depend on here besides the picture, as plain values for JSON.
 
     PyTorch and ONNX Runtime are asked for their versions alone, not loaded. None where something cannot be told, like
     the GPU without cuda-python: such an engine is opened to see whether it runs, and nothing of it is kept.
 
+    Args:
+        candidate: engine from ``find_candidates``.
+
     Raises:
-        ArtifactError: a TensorRT engine is damaged, stale, or was built for another GPU (OtherGpuError).
+        ArtifactError: a TensorRT engine is damaged or stale.
+        OtherGpuError: a TensorRT engine was built for another GPU than this machine's.
         UnavailableError: a TensorRT engine cannot run here.
     """
     about: Identity = {"file": sha256_of_file(candidate.path), "precision": str(candidate.precision)}
@@ -31,7 +35,7 @@ def identify(candidate: Candidate) -> Identity | None:
         return about | _identify_engine(candidate)
     device = candidate.device or "cpu"
     try:
-        about |= _identify_place(device)
+        about |= identify_place(device)
     except UnavailableError:
         return None
     if candidate.path.suffix == ".pth":
@@ -41,6 +45,29 @@ def identify(candidate: Candidate) -> Identity | None:
     settings = find_settings(candidate.path) or default_settings()
     names = ("openvino",) if settings.runtime == "openvino" else ("onnxruntime", "onnxruntime-gpu")
     return _with_version(about | {"runtime": settings.runtime, "settings": settings_as_dict(settings)}, *names)
+
+
+def identify_place(device: str) -> Identity:
+    """The hardware that logits depend on: processor, instruction sets and cores, or GPUs and driver.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, or several GPUs with commas between.
+
+    Raises:
+        ConfigError: a device is called otherwise.
+        UnavailableError: the GPU cannot be asked, as cuda-python or a driver is missing.
+    """
+    if device == "cpu":
+        return {
+            "device": device,
+            "processor": identify_processor(),
+            "instructions": find_instruction_sets(),
+            "cores": count_cores(),
+        }
+    runtime = load_runtime()
+    gpus = [find_gpu(parse_gpu(name)) for name in split_devices(device)]
+    driver = int(check(runtime, runtime.cudaDriverGetVersion(), "asking the driver for its version"))
+    return {"device": device, "gpus": [_describe_gpu(gpu) for gpu in gpus], "driver": driver}
 
 
 def _identify_engine(candidate: Candidate) -> Identity:
@@ -53,22 +80,8 @@ def _identify_engine(candidate: Candidate) -> Identity:
     check_version(candidate.path, info, library)
     for device in (candidate.device or "cuda").split(","):
         check_gpu(candidate.path, info, find_gpu(parse_gpu(device)))
-    place = _identify_place(candidate.device or "cuda")
+    place = identify_place(candidate.device or "cuda")
     return {"runtime": library.name, "version": library.version} | place
-
-
-def _identify_place(device: str) -> Identity:
-    if device == "cpu":
-        return {
-            "device": device,
-            "processor": identify_processor(),
-            "instructions": find_instruction_sets(),
-            "cores": count_cores(),
-        }
-    runtime = load_runtime()
-    gpus = [find_gpu(parse_gpu(name)) for name in split_devices(device)]
-    driver = int(check(runtime, runtime.cudaDriverGetVersion(), "asking the driver for its version"))
-    return {"device": device, "gpus": [_describe_gpu(gpu) for gpu in gpus], "driver": driver}
 
 
 def _describe_gpu(gpu: Gpu) -> dict[str, str]:

@@ -31,7 +31,7 @@ def scorer_key(**values: Any) -> str:
     """What a logit depends on besides the picture, as a hex digest.
 
     Args:
-        values: plain values for JSON: hash of the engine's file, runtime with version, device, contract, and so on.
+        values: plain values for JSON, such as hash of the engine's file, runtime with version, device and contract.
     """
     return sha256_of_bytes(json.dumps(values, sort_keys=True, allow_nan=False).encode())
 
@@ -46,11 +46,11 @@ class ScoreCache:
         """Open the cache, or make it.
 
         Args:
-            path: of the file; one that is damaged or of another version is replaced by an empty one.
-            on_warning: takes a line that says so.
+            path: path of the file; one that is damaged or of another version is replaced by an empty one.
+            on_warning: callback that gets a line which says so.
 
         Raises:
-            CacheError: it can neither be opened nor made.
+            CacheError: the file can neither be opened nor made.
         """
         self._path = path
         with self._complaining():
@@ -81,8 +81,11 @@ class ScoreCache:
         """What is known: the logit, or the reason why there is none, by picture; unknown pictures are left out.
 
         Args:
-            scorer: from ``scorer_key``.
+            scorer: key of the scorer from ``scorer_key``.
             pictures: hex digests of picture files.
+
+        Raises:
+            CacheError: the file cannot be read.
         """
         wanted = list(dict.fromkeys(pictures))
         found: dict[str, float | str] = {}
@@ -97,7 +100,15 @@ class ScoreCache:
         return found
 
     def add(self, scorer: str, found: Mapping[str, float | str]) -> None:
-        """Remember logits and reasons by picture; a logit that is no finite number is not kept."""
+        """Remember logits and reasons; a logit that is no finite number is not kept.
+
+        Args:
+            scorer: key of the scorer from ``scorer_key``.
+            found: logits, or reasons why there is none, by hex digest of a picture file.
+
+        Raises:
+            CacheError: the file cannot be written.
+        """
         kept = [
             (scorer, picture, value)
             for picture, value in found.items()
@@ -107,13 +118,28 @@ class ScoreCache:
             self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", kept)
 
     def find_speeds(self, scorer: str) -> dict[int, dict[str, Any]]:
-        """What was measured of a scorer, as plain values by batch size."""
+        """What was measured of a scorer, as plain values by batch size.
+
+        Args:
+            scorer: key of the scorer and of what was measured, from ``scorer_key``.
+
+        Raises:
+            CacheError: the file cannot be read.
+        """
         with self._complaining():
             rows = self._connection.execute("SELECT batch, speed FROM speeds WHERE scorer = ?", (scorer,))
             return {batch: json.loads(text) for batch, text in rows}
 
     def add_speeds(self, scorer: str, speeds: Mapping[int, Mapping[str, Any]]) -> None:
-        """Remember what was measured, plain values by batch size."""
+        """Remember what was measured.
+
+        Args:
+            scorer: key of the scorer and of what was measured, from ``scorer_key``.
+            speeds: plain values for JSON, by batch size.
+
+        Raises:
+            CacheError: the file cannot be written.
+        """
         kept = [(scorer, batch, json.dumps(dict(values), allow_nan=False)) for batch, values in speeds.items()]
         with self._complaining(), self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO speeds VALUES (?, ?, ?)", kept)

@@ -23,16 +23,24 @@ class LogitSource(Protocol):
     """What gives logits once it is loaded: an engine, or anything that takes what its reading gives."""
 
     @property
-    def config(self) -> ModelConfig:
-        """Of the network, for the smallest native size."""
+    def config(self) -> ModelConfig | None:
+        """Config of the network, which sets the smallest native size; None where its reading does not ask for it."""
         ...
 
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits float32 ``(N,)`` of the pictures of one batch."""
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | Sequence[float | str]:
+        """Judge pictures of one size.
+
+        Args:
+            images: uint8 ``(N, H, W, 3)``, RGB, as the reading gives them.
+
+        Returns:
+            Logits float32 ``(N,)``, above 0 for fake; or a list with one entry a picture: its logit, or the reason why
+            there is none.
+        """
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free memory and devices."""
         ...
 
 
@@ -42,11 +50,12 @@ class Reading:
 
     Attributes:
         values: plain values for JSON, all that the arrays depend on besides the file.
-        read: gives batches of paths in their order; a picture that cannot be judged is in ``skipped``.
+        read: function that gives batches of paths in their order; it takes the config of the network that judges them.
+            A picture that cannot be judged is in ``skipped`` of a batch.
     """
 
     values: Mapping[str, Any]
-    read: Callable[[Sequence[Path], ModelConfig], Iterator[ImageBatch]]
+    read: Callable[[Sequence[Path], ModelConfig | None], Iterator[ImageBatch]]
 
 
 @dataclass(kw_only=True)
@@ -54,13 +63,13 @@ class Scorer:
     """Something that gives logits, loaded when it has something to do.
 
     Attributes:
-        name: unique among the scorers of a job.
+        name: name in reports, unique among the scorers of a job.
         identity: plain values for JSON, all that its logits depend on besides the picture and how it is read; None
             keeps it out of the cache.
-        load: makes it ready; raises UnavailableError or OtherGpuError where it cannot run here.
-        required: whether that is an error.
-        not_run: why it cannot run here; None until that is found.
-        cached: how many logits came from the cache.
+        load: function that makes it ready; it raises UnavailableError or OtherGpuError where it cannot run here.
+        required: whether it is an error that it cannot run here.
+        not_run: reason why it cannot run here; None until that is found.
+        cached: number of logits that came from the cache.
     """
 
     name: str
@@ -69,23 +78,27 @@ class Scorer:
     required: bool = False
     not_run: str | None = None
     cached: int = 0
-    _source: LogitSource | None = None
+    _source: LogitSource | None = field(default=None, init=False)
 
     @property
     def source(self) -> LogitSource:
-        """What was loaded."""
+        """What gives the logits, loaded at the first use.
+
+        Raises:
+            UnavailableError, OtherGpuError: the scorer cannot run here.
+        """
         if self._source is None:
             self._source = self.load()
         return self._source
 
     def key(self, reading: Reading) -> str | None:
-        """Under which its logits are kept; None keeps nothing."""
+        """Hex digest under which its logits of pictures that are read so are kept; None keeps nothing."""
         if self.identity is None:
             return None
         return scorer_key(scorer=dict(self.identity), reading=dict(reading.values))
 
     def close(self) -> None:
-        """Free what it holds, if it was loaded."""
+        """Free memory and devices, if it was loaded."""
         if self._source is not None:
             self._source.close()
             self._source = None
@@ -96,11 +109,12 @@ class Task:
     """Pictures that every scorer is to score, read in one way.
 
     Attributes:
-        what: for progress; tasks with the same text count together.
-        paths: of the pictures, none twice.
-        prints: of these files, from ``fingerprint_files``.
-        reading: how they are read.
-        found: by scorer, for each picture its logit, the reason why there is none, or None while it is to be scored.
+        what: text for progress; tasks with the same text count together.
+        paths: files of the pictures, none twice.
+        prints: fingerprints of these files, from ``fingerprint_files``.
+        reading: way in which the files become arrays.
+        found: answers by name of the scorer: for each picture its logit, the reason why there is none, or None while
+            it is to be scored.
     """
 
     what: str
@@ -111,21 +125,34 @@ class Task:
 
     @property
     def reasons(self) -> dict[int, str]:
-        """Why pictures could not be judged, by their index, in order; the other ones have a logit of every scorer."""
+        """Why pictures could not be judged, by their index, in order; all others have a logit of every scorer."""
         reasons: dict[int, str] = {}
         for values in self.found.values():
             reasons |= {index: value for index, value in enumerate(values) if isinstance(value, str)}
         return dict(sorted(reasons.items()))
 
     def logits(self, scorer: str, indices: Sequence[int]) -> NDArray[np.float32]:
-        """Logits float32 ``(N,)`` of pictures that were judged."""
+        """Logits of pictures that were judged.
+
+        Args:
+            scorer: name of the scorer.
+            indices: N indices into ``paths``.
+
+        Returns:
+            float32 ``(N,)``; above 0 is fake.
+        """
         return np.array([self.found[scorer][index] for index in indices], dtype=np.float32)
 
 
 def published_reading(size: SizePolicy, batch: int) -> Reading:
-    """Pictures as the authors' protocol reads them, ``batch`` at a time."""
+    """Pictures as the authors' protocol reads them.
 
-    def read(paths: Sequence[Path], config: ModelConfig) -> Iterator[ImageBatch]:
+    Args:
+        size: side in pixels to resize to, or ``"native"``.
+        batch: most pictures in a batch; it is no part of ``values``, as no logit depends on it.
+    """
+
+    def read(paths: Sequence[Path], config: ModelConfig | None) -> Iterator[ImageBatch]:
         return read_batches(paths, size, batch=batch, config=config)
 
     values = {
@@ -142,7 +169,13 @@ def plan_tasks(tasks: Sequence[Task], scorers: Sequence[Scorer], cache: ScoreCac
     A scorer that cannot run here gets its reason in ``not_run`` and is left out of the tasks: what was kept of it from
     another time would be half a result.
 
+    Args:
+        tasks: pictures with their fingerprints; each gets an entry a scorer in ``found``.
+        scorers: scorers of all these tasks.
+        cache: cache of logits; None knows nothing.
+
     Raises:
+        CacheError: the cache cannot be read.
         UnavailableError: a required scorer cannot run here.
     """
     for scorer in scorers:
@@ -165,7 +198,17 @@ def plan_tasks(tasks: Sequence[Task], scorers: Sequence[Scorer], cache: ScoreCac
 def run_tasks(
     tasks: Sequence[Task], scorers: Sequence[Scorer], cache: ScoreCache | None, on_progress: Progress
 ) -> None:
-    """Score what is missing in planned tasks; each batch is kept at once, so that an interrupted run loses little."""
+    """Score what is missing in planned tasks; each batch is kept at once, so that an interrupted run loses little.
+
+    Args:
+        tasks: tasks from ``plan_tasks``; their answers are completed.
+        scorers: scorers that were planned with them, and perhaps others.
+        cache: cache that keeps each batch; None keeps nothing.
+        on_progress: callback that gets a task's ``what``, the number of pictures done, and their total.
+
+    Raises:
+        CacheError: the cache cannot be written.
+    """
     totals: dict[str, int] = {}
     for task in tasks:
         totals[task.what] = totals.get(task.what, 0) + len(task.paths)
@@ -200,16 +243,26 @@ def _score_missing(
         reasons = {places[picture.path]: picture.reason for picture in group.skipped}
         for scorer in needed:
             values = task.found[scorer.name]
-            rows = [row for row, index in enumerate(indices) if values[index] is None]
-            found: dict[int, float | str] = {i: reason for i, reason in reasons.items() if values[i] is None}
-            if rows:
-                images = group.images if len(rows) == len(indices) else group.images[rows]
-                logits = scorer.source.logits(images).tolist()
-                found |= zip((indices[row] for row in rows), logits, strict=True)
+            found: dict[int, float | str] = {
+                index: reason for index, reason in reasons.items() if values[index] is None
+            }
+            found |= _judge(scorer.source, group.images, indices, values)
             for index, value in found.items():
                 values[index] = value
             _keep(task, scorer.key(task.reading), found, cache)
         yield len(indices) + len(reasons)
+
+
+def _judge(
+    source: LogitSource, images: NDArray[np.uint8], indices: Sequence[int], values: Sequence[float | str | None]
+) -> dict[int, float | str]:
+    """Answers, by index in the task, to those pictures of a batch that have none yet."""
+    rows = [row for row, index in enumerate(indices) if values[index] is None]
+    if not rows:
+        return {}
+    found = source.logits(images if len(rows) == len(indices) else images[rows])
+    answers = found.tolist() if isinstance(found, np.ndarray) else found
+    return dict(zip((indices[row] for row in rows), answers, strict=True))
 
 
 def _keep(task: Task, key: str | None, found: Mapping[int, float | str], cache: ScoreCache | None) -> None:

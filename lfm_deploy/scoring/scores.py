@@ -14,10 +14,13 @@ class Scores:
     """One engine's logits over one test set, with the pictures they belong to.
 
     Attributes:
-        paths: of the pictures that could be read, in order.
+        paths: N files of the pictures that could be judged, in order.
         labels: int64 ``(N,)``; 0 is real, 1 is fake.
-        logits: float32 ``(N,)``.
-        categories: of each picture inside the test set; None where it has none, as if left out.
+        logits: float32 ``(N,)``; above the threshold is fake.
+        categories: category of each picture inside the test set; None where it has none. Left out, no picture has one.
+
+    Raises:
+        MetricError: labels, logits or categories are more or fewer than the pictures.
     """
 
     paths: tuple[Path, ...]

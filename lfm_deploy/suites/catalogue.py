@@ -11,10 +11,10 @@ class SuiteSpec:
     """A published suite.
 
     Attributes:
-        name: also the name of its folder.
+        name: name of the suite and of its folder.
         size: pictures are resized to this, or judged as they are; the authors' protocol.
         sets: official folder names of its test sets, in the paper's order.
-        source: who published the data, and where.
+        source: people who published the data, and where.
     """
 
     name: str

@@ -48,10 +48,10 @@ class Suite:
     """Test sets that are judged under one size policy.
 
     Attributes:
-        name: of a published suite, or of the folder or list.
+        name: name of a published suite, or of the folder or list.
         size: side in pixels that pictures are resized to, or ``"native"``.
         sets: the test sets.
-        published: whether it is one of the paper's, whose figures may stand beside one's own.
+        published: whether the suite is one of the paper's, whose figures may stand beside one's own.
     """
 
     name: str
@@ -65,11 +65,11 @@ def require_a_complete_set(sets: Iterable[TestSet], where: Path, remedy: str) ->
 
     Args:
         sets: the test sets.
-        where: they come from, for the message.
-        remedy: what each needs, for the message.
+        where: path that the sets come from, for the message.
+        remedy: sentence on what each set needs, for the message.
 
     Raises:
-        SuiteError: no average precision would be defined.
+        SuiteError: no set has both classes, so that no average precision would be defined.
     """
     if not any(part.has_both_classes for part in sets):
         raise SuiteError(

@@ -25,7 +25,8 @@ def load_list(path: Path, size: SizePolicy) -> Suite:
     or 1; without a column ``set`` all pictures are one test set, named after the file.
 
     Raises:
-        SuiteError: the message has the first bad line, and how many more there are.
+        SuiteError: a line is bad, or the file cannot be read; the message has the first bad line, and how many more
+            there are.
     """
     rows, columns = _read_rows(path)
     sets: dict[str, list[LabelledImage]] = {}

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from lfm_deploy.contract import SizePolicy
-from lfm_deploy.errors import SuiteError
+from lfm_deploy.errors import SuiteError, nearest
 from lfm_deploy.suites.catalogue import GROUPS, describe_suites, find_specs
 from lfm_deploy.suites.folders import load_folder, load_published
 from lfm_deploy.suites.labelled import Suite
@@ -18,11 +18,11 @@ def load_suites(name: str | Path, data: Path | str | None = None, *, size: SizeP
     """A published suite, a group of them, or a folder or list of one's own.
 
     Args:
-        name: a suite or group, in any case; or the path of a folder that holds ``0_real`` and ``1_fake``, or whose
-            subfolders do, each a test set; categories may stand between a test set and its classes; or the path of a
-            list, a ``.csv`` file, as of ``load_list``.
-        data: where the published suites lie, as ``<suite>/<test set>/[category/]{0_real,1_fake}/``; None takes the
-            environment variable LFM_DATA, else ``data`` in the current folder.
+        name: name of a suite or group, in upper or lower case; or the path of a folder that holds ``0_real`` and
+            ``1_fake``, or whose subfolders do, each a test set; categories may stand between a test set and its
+            classes; or the path of a list, a ``.csv`` file with the header ``path,label[,set[,category]]``.
+        data: folder of the published suites, which lie there as ``<suite>/<test set>/[category/]{0_real,1_fake}/``;
+            None takes the environment variable LFM_DATA, else ``data`` in the current folder.
         size: size policy of a folder or list of one's own, 256 if None; published suites have their own.
 
     Raises:
@@ -43,8 +43,12 @@ def load_suites(name: str | Path, data: Path | str | None = None, *, size: SizeP
         return [load_folder(path, size or OWN_SIZE)]
     if path.suffix.lower() == LIST_SUFFIX:
         return [load_list(path, size or OWN_SIZE)]
-    known = ", ".join([spec.name for spec in describe_suites()] + list(GROUPS))
-    raise SuiteError(f"{name}: neither a folder nor a suite nor a list (.csv); suites and groups are {known}")
+    known = [spec.name for spec in describe_suites()] + list(GROUPS)
+    close = nearest(str(name), known)
+    hint = f" (did you mean {close}?)" if close else ""
+    raise SuiteError(
+        f"{name}: neither a folder nor a suite nor a list (.csv){hint}; suites and groups are {', '.join(known)}"
+    )
 
 
 def data_folder(data: Path | str | None) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,44 @@ _SUMMARY = "3"
 Figures = Mapping[str, float | None]
 
 
+class PublishedRowValues(TypedDict):
+    """One method of a published table, as JSON has it.
+
+    Attributes:
+        method: name of the method in the paper.
+        acc: accuracy in per cent, by column; None where the paper has no legible figure.
+        ap: average precision in per cent, by column; None where the paper has no legible figure.
+        notes: sentences about the row.
+    """
+
+    method: str
+    acc: dict[str, float | None]
+    ap: dict[str, float | None]
+    notes: list[str]
+
+
+class PublishedValues(TypedDict):
+    """A published table, as JSON has it.
+
+    Attributes:
+        tables: numbers of the paper's tables that it was put together from.
+        sets: names of the columns: test sets, then ``"mean"``; of a group, its suites.
+        rows: methods; the published LFM is the last.
+    """
+
+    tables: list[str]
+    sets: list[str]
+    rows: list[PublishedRowValues]
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
     """One method.
 
     Attributes:
-        method: its name in the paper.
-        acc, ap: per cent by column; None where the paper has no legible figure.
-        notes: about the row, each once.
+        method: name of the method in the paper.
+        acc, ap: accuracy and average precision in per cent, by column; None where the paper has no legible figure.
+        notes: remarks on the row, each once.
     """
 
     method: str
@@ -44,7 +74,7 @@ class PublishedRow:
     ap: Figures
     notes: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PublishedRowValues:
         """Plain values for JSON."""
         return {"method": self.method, "acc": dict(self.acc), "ap": dict(self.ap), "notes": list(self.notes)}
 
@@ -66,46 +96,12 @@ class PublishedTable:
     columns: tuple[str, ...]
     rows: tuple[PublishedRow, ...]
 
-    def row(self, method: str = OWN_METHOD) -> PublishedRow:
-        """The row of a method.
-
-        Raises:
-            KeyError: the table has none of this name.
-        """
-        for found in self.rows:
-            if found.method == method:
-                return found
-        raise KeyError(method)
-
-    def as_dict(self, comparison: "PublishedComparison | None" = None) -> dict[str, Any]:
-        """Plain values for JSON: tables, sets (the columns) and rows; with a comparison also own and delta."""
-        values = {
+    def as_dict(self) -> PublishedValues:
+        """Plain values for JSON: tables, sets (the columns) and rows."""
+        return {
             "tables": list(self.tables),
             "sets": list(self.columns),
             "rows": [row.as_dict() for row in self.rows],
-        }
-        return values if comparison is None else values | comparison.as_dict()
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedComparison:
-    """One's own figures under a published table.
-
-    Attributes:
-        own_acc, own_ap: one's own, per cent by column; None for a column that one's run lacks.
-        delta_acc, delta_ap: own minus published LFM, in points; None where one of the two is missing.
-    """
-
-    own_acc: Figures
-    own_ap: Figures
-    delta_acc: Figures
-    delta_ap: Figures
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "own": {"acc": dict(self.own_acc), "ap": dict(self.own_ap)},
-            "delta": {"acc": dict(self.delta_acc), "ap": dict(self.delta_ap)},
         }
 
 
@@ -116,7 +112,7 @@ def published_table(suite_name: str) -> PublishedTable | None:
     has methods that the suite's table lacks. Notes say which, and where the two tables print different means.
 
     Args:
-        suite_name: as in ``describe_suites`` or a group.
+        suite_name: name of a suite or of a group.
 
     Returns:
         None where the paper has no such suite.
@@ -127,23 +123,6 @@ def published_table(suite_name: str) -> PublishedTable | None:
         if spec.name == suite_name:
             return _suite_table(spec.name, (*spec.sets, MEAN))
     return None
-
-
-def compare_published(table: PublishedTable, own_acc: Figures, own_ap: Figures) -> PublishedComparison:
-    """Put one's own figures under a published table.
-
-    A mean over fewer sets than the paper's is another quantity: it is shown, and compared with nothing.
-
-    Args:
-        table: from ``published_table``.
-        own_acc: accuracy in per cent by column, ``"mean"`` among them; for a group the mean of each suite, and
-            ``"all"``. What has no column in the table is left out.
-        own_ap: average precision, likewise.
-    """
-    published = table.row()
-    own = [{column: figures.get(column) for column in table.columns} for figures in (own_acc, own_ap)]
-    deltas = [_subtract(mine, theirs) for mine, theirs in zip(own, (published.acc, published.ap), strict=True)]
-    return PublishedComparison(own[0], own[1], deltas[0], deltas[1])
 
 
 def average_precision_of_sigmoids(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
@@ -159,7 +138,7 @@ def average_precision_of_sigmoids(logits: NDArray[np.floating], labels: NDArray[
         A fraction in [0, 1].
 
     Raises:
-        MetricError: as of ``average_precision``.
+        MetricError: the lengths differ, a logit is not finite, or there is no fake to find.
     """
     with np.errstate(over="ignore"):  # far below 0 the exponential is infinite, and the sigmoid 0
         sigmoids = np.float32(1) / (np.float32(1) + np.exp(-logits.astype(np.float32)))
@@ -227,13 +206,3 @@ def _finish_rows(methods: Mapping[str, _Method], columns: tuple[str, ...]) -> tu
     """In the order of the tables, with the published LFM last."""
     names = sorted(methods, key=lambda name: name == OWN_METHOD)
     return tuple(methods[name].finish(name, columns) for name in names)
-
-
-def _subtract(own: Figures, published: Figures) -> Figures:
-    is_whole = all(value is not None for column, value in own.items() if column not in (MEAN, ALL))
-    deltas: dict[str, float | None] = {}
-    for column, mine in own.items():
-        theirs = published[column]
-        is_mean = column in (MEAN, ALL)
-        deltas[column] = None if mine is None or theirs is None or (is_mean and not is_whole) else mine - theirs
-    return deltas

@@ -26,10 +26,10 @@ class SetSurvey:
     """What of a test set is there.
 
     Attributes:
-        name: of the test set.
-        real, fake: how many pictures of each class can be read.
+        name: name of the test set.
+        real, fake: number of pictures of each class that can be read.
         categories: names of its categories; empty without any.
-        missing: what is not there, in words; None where all is.
+        missing: parts that are not there, in words; None where all are.
         unreadable: pictures that cannot be judged under the size policy of the suite.
         repeated: pictures whose pixels another one of the same class and set has as well.
     """
@@ -48,10 +48,10 @@ class SuiteSurvey:
     """What of a suite is there.
 
     Attributes:
-        name: of the suite.
-        size: its size policy.
-        place: its folder or list.
-        spec: of a published suite; None for one's own.
+        name: name of the suite.
+        size: size policy of the suite: a side in pixels, or ``"native"``.
+        place: folder or list that the suite was read from.
+        spec: catalogue entry of a published suite; None for a folder or list of one's own.
         sets: one entry a test set, also for one that is missing.
         in_both_classes: pairs of a real and a fake picture with the same pixels: one of the labels is wrong.
     """
@@ -80,10 +80,11 @@ def survey_suites(
     """Decode every picture of suites, and count what is there; what is missing of published suites is listed.
 
     Args:
-        name: as of ``load_suites``.
-        data: likewise.
-        size: likewise.
-        on_progress: called with what is done, how much, and of how much.
+        name: name of a suite or group, or path of a folder or list; see ``load_suites``.
+        data: folder of the published suites; None takes the environment variable LFM_DATA, else ``data`` in the current
+            folder.
+        size: size policy of a folder or list of one's own, 256 if None; published suites have their own.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         SuiteError: a folder or list of one's own is no suite.
@@ -91,18 +92,18 @@ def survey_suites(
     specs = find_specs(str(name))
     if not specs or size is not None:
         return [
-            _survey(suite.name, suite.size, Path(name), None, list(suite.sets), on_progress)
+            _survey_suite(suite.name, suite.size, Path(name), None, list(suite.sets), on_progress)
             for suite in load_suites(name, data, size=size)
         ]
     found = []
     for spec in specs:
         place = data_folder(data) / spec.folder
         sets = [load_set(place / part, part) if (place / part).is_dir() else TestSet(part, ()) for part in spec.sets]
-        found.append(_survey(spec.name, spec.size, place, spec, sets, on_progress))
+        found.append(_survey_suite(spec.name, spec.size, place, spec, sets, on_progress))
     return found
 
 
-def _survey(
+def _survey_suite(
     name: str,
     size: SizePolicy,
     place: Path,

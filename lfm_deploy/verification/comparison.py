@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lfm_deploy.errors import MetricError
 from lfm_deploy.metrics.categories import CategoryResult, measure_categories
-from lfm_deploy.metrics.decisions import decisions
+from lfm_deploy.metrics.decisions import decide
 from lfm_deploy.metrics.engine_metrics import Metrics, Rounds
 from lfm_deploy.metrics.estimate import Estimate
 from lfm_deploy.metrics.paired import (
@@ -31,10 +31,10 @@ class SetResult:
     """How one engine did on one test set.
 
     Attributes:
-        name: of the test set.
-        real, fake: how many pictures of each class.
-        metrics: with intervals.
-        categories: those of its pictures that have one.
+        name: name of the test set.
+        real, fake: number of pictures of each class.
+        metrics: metrics with intervals.
+        categories: figures of each category that some of its pictures have.
         finite: whether every logit is a finite number; if not, accuracies count it as "real", and what ranks is None.
     """
 
@@ -51,9 +51,12 @@ class Flip:
     """A picture on which an engine decides otherwise than the reference.
 
     Attributes:
-        set, path, label: of the picture.
-        reference, logit: what the two make of it.
-        margin: of the reference's logit to its threshold: how clear the decision was.
+        set: name of the test set.
+        path: file of the picture.
+        label: label of the picture; 0 is real, 1 is fake.
+        reference: logit of the reference.
+        logit: logit of the engine.
+        margin: distance of the reference's logit to its threshold: how clear the decision was.
     """
 
     set: str
@@ -70,11 +73,12 @@ class Against:
 
     Attributes:
         flipped: pictures that are decided otherwise.
-        flip_rate: their share of all, with its exact interval.
-        better, worse: flips that mended a decision, and that spoilt one.
-        mcnemar_p: of a difference in accuracy, from these two; exact.
-        acc, ap: changes of the means over test sets; AP is None where it is undefined.
-        logit_error: of |logit - reference logit|.
+        flip_rate: share of all pictures that are decided otherwise, a fraction with its exact interval.
+        better: number of flips that mended a decision.
+        worse: number of flips that spoilt a decision.
+        mcnemar_p: exact p-value of McNemar's test of a difference in accuracy, from ``better`` and ``worse``.
+        acc, ap: changes of the means over test sets; None where the figure is undefined.
+        logit_error: summary of |logit - reference logit|.
     """
 
     flipped: tuple[Flip, ...]
@@ -107,14 +111,15 @@ class SuiteResult:
     """How one engine did on one suite.
 
     Attributes:
-        suite: its name.
-        sets: one result a test set.
-        mean: means over the test sets that have both classes, as the paper takes them.
-        pooled: over all pictures.
-        against: the comparison with the reference; None for the reference and for what is not compared.
-        threshold: logits above it are "fake".
-        scores: what all of it was computed from.
-        resampling, mean_rounds: the rounds of the intervals, and the means in each, for differences.
+        suite: name of the suite.
+        sets: results, one a test set.
+        mean: metrics as means over the test sets that have both classes, as the paper takes them.
+        pooled: metrics over all pictures together.
+        against: comparison with the reference; None for the reference and for what is not compared.
+        threshold: logit above which a picture is "fake".
+        scores: names of the test sets with the scores that all of this was computed from.
+        resampling: rounds of the intervals.
+        mean_rounds: means in each round, for differences.
     """
 
     suite: str
@@ -139,7 +144,7 @@ class SuiteResult:
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """Of all test sets, one after the other."""
+        """Logits float32 ``(N,)`` of all test sets, one after the other."""
         return np.concatenate([part.logits for _, part in self.scores])
 
 
@@ -156,11 +161,11 @@ def measure_suite(
 
     Args:
         suite: name of the suite.
-        scores: name of a test set and the engine's scores on it.
-        threshold: logits above it are "fake".
-        rounds: of the resampling.
-        seed: of the resampling.
-        resampling: that of the reference, whose rounds then count instead.
+        scores: names of the test sets with the engine's scores on each.
+        threshold: logit above which a picture is "fake".
+        rounds: number of rounds of the resampling.
+        seed: seed of the resampling.
+        resampling: resampling of the reference, whose rounds then count instead; None makes one.
     """
     resampling = resampling or make_resampling([part.labels for _, part in scores], rounds, seed)
     summary = summarise([(part.logits, part.labels) for _, part in scores], threshold, resampling)
@@ -193,18 +198,18 @@ def compare_suite(
 
     Args:
         suite: name of the suite.
-        scores: name of a test set and the engine's scores on it.
-        reference: the reference's result on the same test sets and pictures.
-        threshold: logits above it are "fake".
+        scores: names of the test sets with the engine's scores on each.
+        reference: result of the reference on the same test sets and pictures.
+        threshold: logit above which a picture is "fake".
 
     Raises:
-        MetricError: the pictures are others.
+        MetricError: engine and reference were scored on different pictures.
     """
     if [part.paths for _, part in scores] != [part.paths for _, part in reference.scores]:
         raise MetricError(f"{suite}: a comparison needs the same pictures in the same order")
     mine = measure_suite(suite, scores, threshold, resampling=reference.resampling)
     labels = np.concatenate([part.labels for _, part in scores])
-    fake, expected = (decisions(_judged(result.logits), result.threshold) for result in (mine, reference))
+    fake, expected = (decide(_judged(result.logits), result.threshold) for result in (mine, reference))
     flips = np.flatnonzero(fake != expected)
     better = int((fake == (labels == 1))[flips].sum())
     return replace(
@@ -223,7 +228,11 @@ def compare_suite(
 
 
 def without_calibration(result: SuiteResult) -> SuiteResult:
-    """The same without calibration errors: logits moved by a threshold are not those of the probabilities any more."""
+    """The same without calibration errors: logits moved by a threshold are not those of the probabilities any more.
+
+    Args:
+        result: result of a foreign detector with a threshold.
+    """
     return replace(
         result,
         mean=replace(result.mean, ece=None),

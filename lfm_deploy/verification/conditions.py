@@ -27,9 +27,9 @@ class Condition:
     """Something that happens to a picture, the same every time.
 
     Attributes:
-        name: short and unique, such as ``"jpeg 90"``.
-        what: one line that says what is done, with every parameter.
-        change: from an RGB picture to a new one, of any size; None leaves the file alone.
+        name: short name, unique among conditions, such as ``"jpeg 90"``.
+        what: line that says what is done, with every parameter.
+        change: function from an RGB picture to a new one, of any size; None leaves the file alone.
     """
 
     name: str
@@ -40,18 +40,22 @@ class Condition:
         """What becomes of a picture, which itself stays as it is.
 
         Args:
-            picture: of mode RGB.
+            picture: picture of mode RGB.
 
         Raises:
-            ImageError: the bare reason why this cannot be done to it.
+            ImageError: the condition cannot be applied to the picture; the message is the bare reason.
         """
         return picture if self.change is None else self.change(picture)
 
     def load(self, path: Path) -> Path | bytes:
         """What to decode in place of a picture's file: the file itself, or the changed picture as lossless bytes.
 
+        Args:
+            path: file of the picture.
+
         Raises:
-            ImageError: the bare reason why it cannot be read, or this cannot be done to it.
+            ImageError: the picture cannot be read, or the condition cannot be applied to it; the message is the bare
+                reason.
         """
         if self.change is None:
             return path
@@ -67,7 +71,7 @@ def standard_conditions(side: int = 256) -> tuple[Condition, ...]:
     """The conditions of an operating envelope, the file as it is first.
 
     Args:
-        side: in pixels, of what the native crop leaves: the contract's size.
+        side: side in pixels of what the native crop leaves, which is the contract's size.
     """
     return (
         AS_IS,
@@ -81,31 +85,51 @@ def standard_conditions(side: int = 256) -> tuple[Condition, ...]:
 
 
 def encode_jpeg(quality: int) -> Condition:
-    """One round trip through JPEG."""
+    """One round trip through JPEG.
+
+    Args:
+        quality: Pillow's quality, 1 to 100.
+    """
     what = f"saved once as JPEG of quality {quality}, 4:2:0"
     return Condition(f"jpeg {quality}", what, partial(_encode, options=_JPEG | {"quality": quality}))
 
 
 def encode_webp(quality: int) -> Condition:
-    """One round trip through lossy WebP."""
+    """One round trip through lossy WebP.
+
+    Args:
+        quality: Pillow's quality, 0 to 100.
+    """
     what = f"saved once as lossy WebP of quality {quality}"
     return Condition(f"webp {quality}", what, partial(_encode, options=_WEBP | {"quality": quality}))
 
 
 def scale_by(factor: float) -> Condition:
-    """Another size, before the detector's own resize."""
+    """Another size, before the detector's own resize.
+
+    Args:
+        factor: factor on width and height, above 0.
+    """
     what = f"scaled by {factor:g}, bicubic with antialiasing, to even sides"
     return Condition(f"resize {factor:g}", what, partial(_scale, factor=factor, resample=Image.Resampling.BICUBIC))
 
 
 def crop_to(side: int) -> Condition:
-    """The middle of the picture at its own resolution, in place of the detector's resize."""
+    """The middle of the picture at its own resolution, in place of the detector's resize.
+
+    Args:
+        side: side of the square in pixels.
+    """
     what = f"the middle {side}x{side} pixels, in place of a resize"
     return Condition(f"crop {side}", what, partial(_crop, side=side))
 
 
 def blur_by(sigma: float) -> Condition:
-    """A Gaussian blur."""
+    """A Gaussian blur.
+
+    Args:
+        sigma: standard deviation in pixels.
+    """
     # Pillow's radius is the standard deviation.
     blur = ImageFilter.GaussianBlur(sigma)
     what = f"Gaussian blur, sigma {sigma:g} pixel{'' if sigma == 1 else 's'}"

@@ -11,35 +11,36 @@ import numpy as np
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract, SizePolicy, check_contract
-from lfm_deploy.deployment.lineup import Candidate, find_candidates
+from lfm_deploy.deployment.lineup import Candidate
 from lfm_deploy.errors import ArtifactError, ConfigError
 from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.images import ImageBatch, read_batches
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.scoring.score_cache import ScoreCache
 from lfm_deploy.scoring.scorers import Reading, Scorer, Task, plan_tasks, published_reading, run_tasks
-from lfm_deploy.scoring.suite_scores import make_tasks
+from lfm_deploy.scoring.suite_scores import SuiteTasks
 from lfm_deploy.suites import Suite, TestSet
 from lfm_deploy.verification.conditions import Condition, describe_encoders, standard_conditions
 from lfm_deploy.verification.envelope_figures import ConditionResult, Envelope, SetScores, estimate_suite
 from lfm_deploy.workdir import Workdir
 
 
-def find_envelope_engine(workdir: Workdir, suites: Sequence[Suite], name: str | None, device: str) -> Candidate:
+def choose_envelope_engine(
+    workdir: Workdir, candidates: Sequence[Candidate], suites: Sequence[Suite], name: str | None
+) -> Candidate:
     """The engine to measure: the one of this name, else the FP32 graph.
 
     Args:
-        workdir: a folder that a checkpoint was exported into.
-        suites: that it is to judge.
-        name: as in reports, such as ``"onnxruntime int8 cpu"``; None takes ``lfm.onnx``.
-        device: where PyTorch and ONNX Runtime run: ``"cpu"`` or ``"cuda"``.
+        workdir: folder that a checkpoint was exported into.
+        candidates: engines of the workdir, from ``find_candidates``.
+        suites: suites that it is to judge.
+        name: name in reports, such as ``"onnxruntime int8 cpu"``; None takes ``lfm.onnx``.
 
     Raises:
-        ArtifactError: there is no FP32 graph, or an artifact is damaged, stale or foreign.
+        ArtifactError: there is no FP32 graph.
         ConfigError: no engine has this name.
-        ContractError: it was made for other pictures than a suite asks for.
+        ContractError: the engine was made for other pictures than a suite asks for.
     """
-    candidates = find_candidates(workdir, device)
     graph = workdir.graph(Precision.FP32)
     chosen = [one for one in candidates if (one.path == graph if name is None else one.name == name)]
     if not chosen and name is None:
@@ -47,15 +48,28 @@ def find_envelope_engine(workdir: Workdir, suites: Sequence[Suite], name: str | 
     if not chosen:
         known = ", ".join(candidate.name for candidate in candidates)
         raise ConfigError(f"{workdir.path}: no engine {name!r} for the operating envelope; there are {known}")
-    if chosen[0].contract is not None:
-        for suite in suites:
-            check_contract(chosen[0].contract, Contract(size=suite.size), str(chosen[0].path))
+    check_pictures(chosen[0], suites)
     return chosen[0]
+
+
+def check_pictures(candidate: Candidate, suites: Sequence[Suite]) -> None:
+    """Refuse an engine that was made for other pictures than a suite asks for.
+
+    Args:
+        candidate: engine from ``find_candidates``; the checkpoint has no contract and takes any.
+        suites: suites that it is to judge.
+
+    Raises:
+        ContractError: the engine was made for other pictures than a suite asks for.
+    """
+    if candidate.contract is not None:
+        for suite in suites:
+            check_contract(candidate.contract, Contract(size=suite.size), str(candidate.path))
 
 
 def measure_envelope(
     scorer: Scorer,
-    suites: Sequence[Suite],
+    planned: Sequence[SuiteTasks],
     *,
     threshold: float = 0.0,
     cache: ScoreCache | None = None,
@@ -66,21 +80,24 @@ def measure_envelope(
     """Judge the pictures of suites after each condition, through the cache, so that a killed run goes on.
 
     Args:
-        scorer: of the engine that judges, ``required``, so that it is an error where it cannot run.
-        suites: from ``load_suites``; the figures are over all of them together.
-        threshold: of the engine's contract.
-        cache: that remembers logits; None remembers nothing.
-        conditions: to try; None takes the standard ones.
-        batch: pictures at a time.
-        on_progress: called with what is done, how many pictures over all conditions, and of how many.
+        scorer: scorer of the engine that judges, ``required``, so that it is an error where it cannot run.
+        planned: suites with their files and fingerprints, from ``make_tasks``; the figures are over all of them
+            together, and their own answers stay as they are.
+        threshold: threshold of the engine's contract, a logit; above it is fake.
+        cache: cache of logits; None remembers nothing.
+        conditions: conditions to try; None takes the standard ones.
+        batch: most pictures at a time.
+        on_progress: callback that gets what is done, the number of pictures over all conditions, and their total.
 
     Raises:
+        CacheError: the cache cannot be read or written.
         UnavailableError, OtherGpuError: the engine cannot run here.
     """
+    suites = [one.suite for one in planned]
     if conditions is None:
         conditions = standard_conditions(next((suite.size for suite in suites if suite.size != "native"), 256))
-    planned = [(suite, make_tasks(suite, published_reading(suite.size, batch), on_progress)) for suite in suites]
-    each = sum(len(task.paths) for _, tasks in planned for task in tasks)
+    each = sum(len(task.paths) for one in planned for task in one.tasks)
+    sets = [(_named(suite, part, len(suites)), part) for suite in suites for part in suite.sets]
     results = []
     for number, condition in enumerate(conditions):
 
@@ -88,13 +105,12 @@ def measure_envelope(
             on_progress("operating envelope", before + done, len(conditions) * each)
 
         tasks = [
-            replace(task, what="operating envelope", reading=_read_after(condition, suite.size, batch), found={})
-            for suite, parts in planned
-            for task in parts
+            replace(task, what="operating envelope", reading=_read_after(condition, one.suite.size, batch), found={})
+            for one in planned
+            for task in one.tasks
         ]
         plan_tasks(tasks, [scorer], cache)
         run_tasks(tasks, [scorer], cache, count)
-        sets = [(_named(suite, part, len(suites)), part) for suite in suites for part in suite.sets]
         results.append(_summarise(condition, sets, tasks, scorer.name, threshold))
     return Envelope(
         engine=scorer.name,
@@ -113,7 +129,7 @@ def _read_after(condition: Condition, size: SizePolicy, batch: int) -> Reading:
     def to_source(path: Path) -> Source:
         return Source(str(path), partial(condition.load, path))
 
-    def read(paths: Sequence[Path], config: ModelConfig) -> Iterator[ImageBatch]:
+    def read(paths: Sequence[Path], config: ModelConfig | None) -> Iterator[ImageBatch]:
         return read_batches(paths, size, batch=batch, config=config, to_source=to_source)
 
     changed = {"condition": [condition.name, condition.what], "encoders": describe_encoders()}

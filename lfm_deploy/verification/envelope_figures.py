@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lfm_deploy.metrics.engine_metrics import Metrics
-from lfm_deploy.metrics.estimate import Estimate
+from lfm_deploy.metrics.estimate import Estimate, EstimateValues
 from lfm_deploy.metrics.resampling import ROUNDS, SEED
 from lfm_deploy.metrics.summary import make_resampling, summarise
 from lfm_deploy.verification.conditions import Condition, describe_encoders
-
-_SET_FIGURES = ("acc", "ap", "acc_fake", "fpr")
-_FIGURES = ("acc", "acc_real", "acc_fake", "ap", "fpr")
+from lfm_deploy.verification.envelope_values import ConditionValues, EnvelopeValues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +19,8 @@ class SetScores:
     """Logits of one test set after one condition.
 
     Attributes:
-        name: of the test set.
-        labels: ``(N,)``; 0 is real, 1 is fake.
+        name: name of the test set.
+        labels: int64 ``(N,)``; 0 is real, 1 is fake.
         logits: float32 ``(N,)``, finite.
     """
 
@@ -37,12 +34,12 @@ class SetFigures:
     """One test set after one condition; a figure is None where it is undefined.
 
     Attributes:
-        name: of the test set.
-        real, fake: how many pictures of each class were judged.
-        acc: share of right decisions.
-        ap: average precision of the fake class.
-        acc_fake: share of the fakes that are found.
-        fpr: share of the real pictures that are called fake.
+        name: name of the test set.
+        real, fake: number of pictures of each class that were judged.
+        acc: share of right decisions, a fraction.
+        ap: average precision of the fake class, a fraction.
+        acc_fake: share of the fakes that are found, a fraction.
+        fpr: share of the real pictures that are called fake, a fraction.
     """
 
     name: str
@@ -59,9 +56,9 @@ class SuiteFigures:
     """All test sets after one condition; a figure is None where it is undefined.
 
     Attributes:
-        acc, acc_real, acc_fake, ap: means over the test sets that have both classes.
+        acc, acc_real, acc_fake, ap: means, as fractions, over the test sets that have both classes.
         fpr: share of all real pictures that are called fake, those of sets without fakes among them.
-        sets: every test set.
+        sets: figures of every test set.
     """
 
     acc: Estimate | None
@@ -77,10 +74,10 @@ class ConditionResult:
     """How an engine decided after one condition.
 
     Attributes:
-        condition: what happened to the pictures.
-        pictures: how many were judged.
-        reasons: why others were skipped, and how many for each reason.
-        figures: of those that were judged.
+        condition: condition that the pictures were put under.
+        pictures: number of pictures that were judged.
+        reasons: number of pictures that were skipped, by reason.
+        figures: figures of the pictures that were judged.
     """
 
     condition: Condition
@@ -94,10 +91,10 @@ class Envelope:
     """How an engine decided after each condition.
 
     Attributes:
-        engine: its name in reports.
+        engine: name of the engine in reports.
         suites: names of the suites whose pictures were used.
-        conditions: one entry each, in the order asked for.
-        cached: how many logits were known from an earlier run.
+        conditions: results, one a condition, in the order asked for.
+        cached: number of logits that were known from an earlier run.
     """
 
     engine: str
@@ -105,7 +102,7 @@ class Envelope:
     conditions: tuple[ConditionResult, ...]
     cached: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> EnvelopeValues:
         """Plain values for JSON; shares in per cent, null where undefined."""
         return {
             "engine": self.engine,
@@ -122,10 +119,10 @@ def estimate_suite(
     """Figures of all test sets after one condition, with intervals.
 
     Args:
-        scores: of every test set; some may have lost a class, or all pictures.
-        threshold: a logit above it is fake.
-        rounds: of the resampling.
-        seed: of the resampling.
+        scores: scores of every test set; some may have lost a class, or all pictures.
+        threshold: logit above which a picture is fake.
+        rounds: number of rounds of the resampling.
+        seed: seed of the resampling.
     """
     judged = [part for part in scores if len(part.labels)]
     if not judged:
@@ -168,23 +165,33 @@ def _complement(estimate: Estimate | None) -> Estimate | None:
     return None if estimate is None else Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
 
 
-def _condition_values(result: ConditionResult) -> dict[str, Any]:
+def _condition_values(result: ConditionResult) -> ConditionValues:
+    figures = result.figures
     return {
         "name": result.condition.name,
         "what": result.condition.what,
-        **{name: _percent(getattr(result.figures, name)) for name in _FIGURES},
+        "acc": _percent(figures.acc),
+        "acc_real": _percent(figures.acc_real),
+        "acc_fake": _percent(figures.acc_fake),
+        "ap": _percent(figures.ap),
+        "fpr": _percent(figures.fpr),
         "pictures": result.pictures,
         "skipped": sum(result.reasons.values()),
         "reasons": [{"reason": reason, "pictures": count} for reason, count in result.reasons.items()],
         "sets": [
-            {"set": part.name, "real": part.real, "fake": part.fake}
-            | {name: _percent(getattr(part, name)) for name in _SET_FIGURES}
-            for part in result.figures.sets
+            {
+                "set": part.name,
+                "real": part.real,
+                "fake": part.fake,
+                "acc": _percent(part.acc),
+                "ap": _percent(part.ap),
+                "acc_fake": _percent(part.acc_fake),
+                "fpr": _percent(part.fpr),
+            }
+            for part in figures.sets
         ],
     }
 
 
-def _percent(estimate: Estimate | None) -> dict[str, float] | None:
-    if estimate is None:
-        return None
-    return {name: 100 * getattr(estimate, name) for name in ("value", "low", "high")}
+def _percent(estimate: Estimate | None) -> EstimateValues | None:
+    return None if estimate is None else estimate.as_dict(100)

@@ -31,11 +31,11 @@ def judge_suite(
     """The gates of a precision over one suite. A limit of 0 is exact: no sample can show that nothing ever changes.
 
     Args:
-        precision: of the engine.
-        result: of the engine, from ``compare_suite``.
-        spread: of the reference's logits.
-        quantisation: of an INT8 engine, with the budget that it must hold.
-        limits: replace the limits of FP16 and of INT8.
+        precision: precision of the engine.
+        result: result of the engine from ``compare_suite``.
+        spread: standard deviation of the reference's logits.
+        quantisation: choices that an INT8 engine was made with, and the budget that it must hold; None for others.
+        limits: limits that replace those of FP16 and of INT8; None leaves each its own.
 
     Raises:
         MetricError: the engine was not compared with a reference.

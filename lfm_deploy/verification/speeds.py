@@ -9,6 +9,7 @@ from lfm_deploy.artifacts import read_engine_info
 from lfm_deploy.benchmark.benchmark import Speed, measure_speed
 from lfm_deploy.contract import usual_side
 from lfm_deploy.deployment.lineup import Candidate
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.scoring.score_cache import ScoreCache, scorer_key
 
 SPEED_BATCHES = (1, 8, 32)
@@ -19,14 +20,52 @@ class MemoryUse:
     """What memory an engine takes.
 
     Attributes:
-        kind: ``"host"`` or ``"device"``.
-        mib: how much, in MiB.
-        what: what was measured or stated, in one line.
+        kind: ``"host"`` or ``"device"``, whose memory it is.
+        mib: amount in MiB.
+        what: line that says what was measured or stated.
     """
 
     kind: str
     mib: float
     what: str
+
+
+def measure_speeds(
+    candidates: Sequence[Candidate],
+    ran: Mapping[str, Mapping[str, Any] | None],
+    cache: ScoreCache | None,
+    seconds: float,
+    on_progress: Progress = ignore_progress,
+) -> dict[str, tuple[Speed, ...]]:
+    """Speeds of engines, each with its ratio to PyTorch's where that runs on the same device.
+
+    Args:
+        candidates: engines, the reference first.
+        ran: identities from ``identify`` by name of an engine, of those alone that can run here.
+        cache: cache of speeds; None measures all, and keeps nothing.
+        seconds: least time in seconds for each figure; 0 measures none.
+        on_progress: callback that gets what is done, the number of engines, and their total.
+
+    Returns:
+        Speeds by name of an engine, one a batch size.
+
+    Raises:
+        BenchmarkError: a measuring process failed.
+        CacheError: the cache cannot be read or written.
+    """
+    if not seconds:
+        return {}
+    reference, found = candidates[0], dict[str, tuple[Speed, ...]]()
+    for done, candidate in enumerate(candidates):
+        on_progress("measuring speed", done, len(candidates))
+        if candidate.name not in ran:
+            continue
+        speeds = find_speeds(candidate, ran[candidate.name], cache, seconds)
+        same_device = candidate.device == reference.device
+        pytorch = () if not same_device else speeds if candidate is reference else found.get(reference.name, ())
+        found[candidate.name] = compare_with_pytorch(speeds, pytorch)
+    on_progress("measuring speed", len(candidates), len(candidates))
+    return found
 
 
 def find_speeds(
@@ -35,13 +74,14 @@ def find_speeds(
     """Speeds at the batch sizes that a candidate takes; what is not in the cache is measured in a fresh process.
 
     Args:
-        candidate: what ran.
-        identity: of it, from ``identify``; None measures all, and keeps nothing.
-        cache: likewise.
-        seconds: least time for each batch size.
+        candidate: engine that can run here.
+        identity: identity of the candidate from ``identify``; None measures all, and keeps nothing.
+        cache: cache of speeds; None measures all, and keeps nothing.
+        seconds: least time in seconds for each batch size.
 
     Raises:
         BenchmarkError: the measuring process failed.
+        CacheError: the cache cannot be read or written.
     """
     batches = [size for size in SPEED_BATCHES if candidate.batches[0] <= size <= candidate.batches[1]]
     side = usual_side("native" if candidate.contract is None else candidate.contract.size)
@@ -69,8 +109,8 @@ def compare_with_pytorch(speeds: Sequence[Speed], reference: Sequence[Speed]) ->
     """The same speeds, each with its ratio to PyTorch's at the same batch.
 
     Args:
-        speeds: of one engine.
-        reference: of PyTorch in FP32 on the same device; empty where it ran elsewhere.
+        speeds: speeds of one engine, one a batch size.
+        reference: speeds of PyTorch in FP32 on the same device; empty where it ran elsewhere.
     """
     fps = {speed.batch: speed.fps for speed in reference}
     return tuple(
@@ -82,6 +122,13 @@ def find_memory(candidate: Candidate, speeds: Sequence[Speed]) -> MemoryUse | No
     """What memory a candidate takes: on its GPU as the sidecar states it, else of the process that was measured.
 
     None where neither is known.
+
+    Args:
+        candidate: engine that may have run.
+        speeds: speeds of the engine, with the memory of the process that was measured; empty where none was.
+
+    Raises:
+        ArtifactError: the sidecar of a TensorRT engine is missing or damaged.
     """
     if candidate.path.suffix == ".engine":
         info = read_engine_info(candidate.path)

@@ -1,16 +1,16 @@
 """How an INT8 graph came about: its layers and the ranges of its tensors."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
+from calib.findings_schema import LayerValues, TensorValues
 from lfm_deploy.report.plots.style import AMBER, BLUE, GREEN, RED, as_svg, drawing
 
 
-def plot_activations(tensors: Mapping[str, Mapping[str, Any]], *, title: str) -> str:
+def plot_activations(tensors: Mapping[str, TensorValues], *, title: str) -> str:
     """How often each tensor takes which values, and which of them its range keeps.
 
     Args:
@@ -29,7 +29,7 @@ def plot_activations(tensors: Mapping[str, Mapping[str, Any]], *, title: str) ->
         return as_svg(figure, title, f"Histograms of {len(tensors)} tensors, with the range that INT8 keeps")
 
 
-def plot_sensitivity(layers: Mapping[str, Mapping[str, Any]], allowed: float, *, title: str) -> str:
+def plot_sensitivity(layers: Mapping[str, LayerValues], allowed: float, *, title: str) -> str:
     """Estimated flips with one layer alone in INT8, and with all but it, beside what the budget allows.
 
     Args:
@@ -41,12 +41,12 @@ def plot_sensitivity(layers: Mapping[str, Mapping[str, Any]], allowed: float, *,
     with drawing(8.4, 0.42 * len(names) + 1.0) as figure:
         axes = figure.subplots()
         places = np.arange(len(names), dtype=float)
-        for offset, kind, colour, label in (
-            (-0.19, "only", BLUE, "this layer alone in INT8"),
-            (0.19, "without", AMBER, "all layers but this one"),
+        for offset, estimates, colour, label in (
+            (-0.19, [layer["only"] for layer in layers.values()], BLUE, "this layer alone in INT8"),
+            (0.19, [layer["without"] for layer in layers.values()], AMBER, "all layers but this one"),
         ):
             # An estimate that is no number is drawn as nothing; the table says "-".
-            widths = [layers[name][kind]["flips"] or 0.0 for name in names]
+            widths = [estimate["flips"] or 0.0 for estimate in estimates]
             axes.barh(places + offset, widths, height=0.36, color=colour, label=label)
         axes.axvline(allowed, color=RED, linestyle="--", linewidth=1, label=f"budget {allowed:g} %")
         axes.set_yticks(places, [f"{name} ({layers[name]['precision']})" for name in names])
@@ -58,7 +58,7 @@ def plot_sensitivity(layers: Mapping[str, Mapping[str, Any]], allowed: float, *,
         )
 
 
-def _draw_histogram(axes: Axes, name: str, tensor: Mapping[str, Any]) -> None:
+def _draw_histogram(axes: Axes, name: str, tensor: TensorValues) -> None:
     counts = np.asarray(tensor["histogram"], float)
     low, high = tensor["histogram_low"], tensor["histogram_high"]
     edges = np.linspace(low, high, len(counts) + 1)

@@ -7,13 +7,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from lfm_deploy.report.engine_schema import SpeedFigureName, TimedEngine
 from lfm_deploy.report.plots.style import COLOURS, INK, as_file, as_svg, drawing
 
 _LABEL_GAP = 0.05
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def plot_speeds(engines: Sequence[Mapping[str, Any]], key: str, *, title: str) -> str:
+def plot_speeds(engines: Sequence[TimedEngine], key: SpeedFigureName, *, title: str) -> str:
     """Throughput or latency of engines over the batch size, for a page.
 
     Args:

@@ -1,22 +1,25 @@
 """The INT8 part of ``lfm-deploy build``: the search, and its table."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lfm_deploy.cli.console import make_console, progress_bar, say
 from lfm_deploy.workdir import Workdir
 
+if TYPE_CHECKING:
+    from calib.findings_schema import Findings
+
 
 def quantise(
     workdir: Workdir, target: str, budget: str | None, layers: str, images: Path | None, as_json: bool
-) -> dict[str, Any]:
+) -> "Findings":
     """Make the INT8 graph of a target and print what the search found; also where it found nothing.
 
     Raises:
-        BudgetError: after its table.
+        BudgetError: no graph keeps to the budget; the table is printed before.
     """
     from calib.int8_graph import quantise_into
-    from calib.layer_search import BudgetError
+    from calib.layer_choice import BudgetError
     from lfm_deploy.quantisation import Budget, Recipe
 
     recipe = Recipe.CPU if target == "cpu" else Recipe.TENSORRT
@@ -44,10 +47,11 @@ def quantise(
     return made.findings
 
 
-def print_findings(findings: dict[str, Any], title: str, *, to_stderr: bool) -> None:
+def print_findings(findings: "Findings", title: str, *, to_stderr: bool) -> None:
     """Every layer with its precision and why, and how the result stands to its budget."""
     from rich.text import Text
 
+    from lfm_deploy.report.figures import show_decibels
     from lfm_deploy.report.tables import make_table
 
     share = 100 * findings["int8_share"]
@@ -87,13 +91,6 @@ def print_findings(findings: dict[str, Any], title: str, *, to_stderr: bool) -> 
         )
     if not findings["within_budget"]:
         console.print(Text("outside the budget", style="bold red"))
-
-
-def show_decibels(layer: dict[str, Any]) -> str:
-    """A layer's signal-to-noise ratio for people; one without noise is exact."""
-    if "snr_db" not in layer:
-        return "-"
-    return "exact" if layer["snr_db"] is None else f"{layer['snr_db']:.0f} dB"
 
 
 def _show(value: float | None, form: str, unit: str = "") -> str:

@@ -1,0 +1,141 @@
+"""What ``precision.json`` says of an INT8 graph, as types: the reference for programs that read it.
+
+The report has the same values in ``quantisation``, with the histograms of the tensors beside them. Numbers are float64
+where they are called float. Flips and accuracies are in per cent and percentage points, as everywhere in reports.
+"""
+
+from typing import NotRequired, TypedDict
+
+from lfm_deploy.quantisation import BudgetValues
+
+
+class FlipEstimateValues(TypedDict):
+    """How far a graph is from the float32 reference on some pictures; None is what is no finite number.
+
+    Attributes:
+        pictures: number of pictures.
+        views: number of ways in which each picture was looked at; with its mirror image, 2.
+        flips: estimated share of changed decisions, in per cent.
+        flips_error: standard error of ``flips``, in per cent.
+        acc: estimated change of accuracy, in percentage points.
+        ap: estimated change of average precision, in percentage points; None also where only one class is there.
+        seen_flips: number of decisions that did change, of ``pictures * views``.
+        mean_error: mean of the absolute differences between the logits.
+    """
+
+    pictures: int
+    views: int
+    flips: float | None
+    flips_error: float | None
+    acc: float | None
+    ap: float | None
+    seen_flips: int
+    mean_error: float | None
+
+
+class LayerValues(TypedDict):
+    """One convolution.
+
+    Attributes:
+        precision: ``"int8"``, or what is left in floating point: ``"fp16"`` for TensorRT, ``"fp32"`` for the CPU.
+        why: reason for this precision, in words.
+        multiply_adds: number of multiply-adds for one picture.
+        only: estimate with this layer alone in INT8, on the pictures that choose.
+        without: estimate with every layer but this one in INT8, on the pictures that choose.
+        snr_db: signal-to-noise ratio in dB of what the layer reads, with everything in front of it quantised; None
+            where not one value changes. Missing where no graph was made.
+    """
+
+    precision: str
+    why: str
+    multiply_adds: int
+    only: FlipEstimateValues
+    without: FlipEstimateValues
+    snr_db: NotRequired[float | None]
+
+
+class TrialValues(TypedDict):
+    """One choice of layers that was tried.
+
+    Attributes:
+        layers: names of the layers in INT8.
+        int8_share: share of all multiply-adds that these layers do, in [0, 1].
+        chosen_by: estimate on the pictures that choose.
+        judged_by: estimate on the pictures that judge; None where the budget was broken before.
+        broken: sentences, one for each part of the budget that is broken; empty where it holds.
+    """
+
+    layers: list[str]
+    int8_share: float
+    chosen_by: FlipEstimateValues
+    judged_by: FlipEstimateValues | None
+    broken: list[str]
+
+
+class LogitPairs(TypedDict):
+    """Logits of the pictures that judge, as they are, not mirrored; three lists of one length.
+
+    Attributes:
+        reference: logits of the float32 graph, rounded to 4 digits.
+        int8: logits of the INT8 graph, rounded to 4 digits.
+        labels: labels, 0 real and 1 fake; where pictures have none, the reference's decisions.
+    """
+
+    reference: list[float]
+    int8: list[float]
+    labels: list[int]
+
+
+class Findings(TypedDict):
+    """How one INT8 graph came about.
+
+    Attributes:
+        recipe: machine that it is for, ``"tensorrt"`` or ``"cpu"``.
+        budget: allowance that it was held to.
+        layers_asked: ``"search"``, ``"all"``, or names of layers with commas.
+        within_budget: whether the graph holds the budget on the pictures that judge.
+        int8_share: share of all multiply-adds that are done in INT8, in [0, 1].
+        layers: convolutions by name, in the order of the network.
+        base: estimate of the graph without INT8, on the pictures that judge.
+        trials: choices in the order in which they were tried; the last one is the graph's.
+        logits: logits to be plotted; None where no graph was made, which no file says.
+    """
+
+    recipe: str
+    budget: BudgetValues
+    layers_asked: str
+    within_budget: bool
+    int8_share: float
+    layers: dict[str, LayerValues]
+    base: FlipEstimateValues
+    trials: list[TrialValues]
+    logits: LogitPairs | None
+
+
+class TensorValues(TypedDict):
+    """What one tensor's values are on the calibration pictures, and what INT8 keeps of them.
+
+    Attributes:
+        histogram: counts of values in equal bins.
+        histogram_low: lower edge of the first bin.
+        histogram_high: upper edge of the last bin.
+        chosen: name of the range that was chosen, such as ``"99.99 %"``; None where its layer stays in floating point.
+        kept: lowest and highest value that the range keeps; None where its layer stays in floating point.
+    """
+
+    histogram: list[int]
+    histogram_low: float
+    histogram_high: float
+    chosen: str | None
+    kept: list[float] | None
+
+
+class DescribedFindings(Findings):
+    """How one INT8 graph came about, as reports have it.
+
+    Attributes:
+        tensors: tensors in front of the layers, by name; empty where ``ranges.json`` is not the one that the graph was
+            made with.
+    """
+
+    tensors: dict[str, TensorValues]
