@@ -40,13 +40,13 @@ def search_layers(
         reference: the float32 graph.
         base: the graph to quantise, typed as the recipe wants it.
         config: the architecture.
-        ranges: from ``calibrate``.
+        ranges: ranges from ``calibrate``.
         store: the pictures of the ranges, in their order.
-        recipe: for which machine.
-        budget: what must hold on the pictures that judge.
+        recipe: kind of machine that the graph is for: ``tensorrt`` or ``cpu``.
+        budget: limit that must hold on the pictures that judge.
         layers_asked: ``"search"``; the names of layers, with commas, to try no others; or ``"all"`` to take every
             layer whatever comes out.
-        on_progress: called with what is done, how much, and of how much.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         ConfigError: a layer has another name.

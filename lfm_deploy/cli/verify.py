@@ -1,4 +1,4 @@
-"""``lfm-deploy verify``."""
+"""``lfm-deploy verify``: whether every engine makes the checkpoint's decisions, with a report."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ _KEPT = "the scores so far are kept, and the same command goes on from there"
     help="A foreign ONNX detector to put beside the engines; repeatable.",
 )
 @click.option("--envelope", is_flag=True, help="Also judge the pictures after JPEG, WebP, resizing, cropping, blur.")
-@click.option("--envelope-engine", metavar="NAME", help="The engine for that.  [default: the FP32 graph]")
+@click.option("--envelope-engine", metavar="NAME", help="Engine for --envelope.  [default: the FP32 graph]")
 @click.option("--allow-undecided", is_flag=True, help="Exit 0 where pictures are too few to decide a gate.")
 @workdir_option
 @json_option

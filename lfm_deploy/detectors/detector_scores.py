@@ -24,7 +24,7 @@ class DetectorScores:
     """What a foreign detector made of suites.
 
     Attributes:
-        scores: per name of a suite, the names of its test sets with the scores on each.
+        scores: names of the test sets with the scores on each, by the name of a suite.
         skipped: pictures that it could not judge; each reason begins with its name.
         cached: number of logits that came from the cache.
     """

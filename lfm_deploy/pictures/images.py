@@ -99,7 +99,7 @@ def read_batches(
         config: architecture of the network, for the smallest native size; None is the published one.
         workers: decoding threads; None is one for each core.
         to_source: function that returns the source to decode for a path, by the same name; the default is the file.
-        decode: decoder of other pictures than LFM's, of this size; None is ``decode_picture``.
+        decode: function that decodes pictures for another detector than LFM, at this size; None is ``decode_picture``.
     """
     sources = map(to_source, paths)
     for group in read_groups(sources, size, batch=batch, config=config, workers=workers, decode=decode):

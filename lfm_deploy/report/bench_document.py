@@ -37,7 +37,7 @@ def make_bench_report(found: Benchmark) -> dict[str, Any]:
     """A benchmark as plain values for JSON. Times are in milliseconds, shares are fractions.
 
     Args:
-        found: what was measured.
+        found: benchmark that was measured.
     """
     effort = found.settings.effort
     engines = [_engine(found, candidate) for candidate in found.candidates]

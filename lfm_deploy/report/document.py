@@ -31,11 +31,11 @@ def make_report(
     """A verification as plain values for JSON; accuracies and AP in per cent, as the paper prints them.
 
     Args:
-        verification: what was found.
-        device: where PyTorch and ONNX Runtime ran.
-        quantised: how the INT8 graphs came about, by recipe, from ``describe_quantisation``.
-        command: that made this; None takes this process's.
-        at: when; None is now.
+        verification: findings of the verification.
+        device: device that PyTorch and ONNX Runtime ran on.
+        quantised: origin of the INT8 graphs, by recipe, from ``describe_quantisation``.
+        command: command line that made the report; None takes this process's.
+        at: time of the report; None is now.
     """
     limits, envelope = verification.limits, verification.envelope
     published = {suite.name for suite in verification.suites if suite.published}

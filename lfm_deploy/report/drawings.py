@@ -34,8 +34,8 @@ class Drawings:
 
         Args:
             plot: module and function in ``lfm_deploy.report.plots``, such as ``"curves.plot_curves"``.
-            values: its arguments; plain values and NumPy arrays.
-            named: likewise.
+            values: arguments of the plot; plain values and NumPy arrays.
+            named: keyword arguments of the plot; plain values and NumPy arrays.
         """
         if self._folder is None:
             return _draw(plot, values, named)

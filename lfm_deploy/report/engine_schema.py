@@ -24,7 +24,7 @@ class EngineValues(TypedDict):
         sha256: SHA-256 of its file, in hexadecimal.
         precision: ``"fp32"``, ``"fp16"``, ``"int8"``; of a foreign detector, its own word.
         place: runtime and device, such as ``"onnxruntime on cpu"``.
-        quantisation: how an INT8 graph came about; None for others.
+        quantisation: ranges, layers and budget of an INT8 graph or engine; None for others.
         not_run: reason why it did not run; None where it ran. Without a run, the lists that follow are empty.
         cached: number of its logits that were known from an earlier run.
         memory: memory that it takes; None where that is not known.
@@ -195,7 +195,7 @@ class FlipValues(TypedDict):
     Attributes:
         set: name of its test set.
         path: file of the picture, as it was found.
-        label: 0 is real, 1 is fake.
+        label: label of the picture: 0 is real, 1 is fake.
         reference: logit of the reference.
         logit: logit of the engine; None where it is no number.
         margin: logit of the reference minus the threshold.
@@ -247,7 +247,7 @@ class GateValues(TypedDict):
         limit: largest value that is allowed, in the figure's unit.
         outcome: ``"holds"``, ``"fails"`` or ``"undecided"``.
         need: number of pictures like these that would decide it; None where it is decided, or no number would do.
-        text: all of it in one line.
+        text: result of the gate in one line.
     """
 
     suite: str
@@ -272,7 +272,7 @@ class SpeedValues(TypedDict):
         runs: number of runs that were timed.
         threads: number of CPU threads that were allowed.
         times_pytorch: ``fps`` over that of PyTorch in FP32 on the same device and batch; None without it.
-        measured_at: when, in UTC and ISO 8601; None where nothing says.
+        measured_at: time of the measurement, in UTC and ISO 8601; None where nothing says.
     """
 
     batch: int

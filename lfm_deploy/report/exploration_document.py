@@ -27,13 +27,13 @@ def make_exploration_report(
     """Everything but the pixels.
 
     Args:
-        found: from ``explore``.
-        checkpoint: that was explored.
-        file: it was read from.
-        pictures: what was asked for.
-        available: how many pictures there were to take the sample from.
-        seed: of the sample and of t-SNE.
-        command: that makes this again.
+        found: exploration from ``explore``.
+        checkpoint: checkpoint that was explored.
+        file: path of the checkpoint's file.
+        pictures: folder or suite that was asked for.
+        available: number of pictures that the sample was drawn from.
+        seed: seed of the sample and of t-SNE.
+        command: command line that makes the report again.
     """
     points = _points(found)
     return {

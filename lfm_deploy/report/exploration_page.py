@@ -27,8 +27,8 @@ def make_exploration_page(report: ExplorationReport, examples: Sequence[Example]
     """The page of an exploration.
 
     Args:
-        report: from ``make_exploration_report``.
-        examples: those that ``report["examples"]`` describes.
+        report: report from ``make_exploration_report``.
+        examples: examples that ``report["examples"]`` describes.
     """
     environment = Environment(
         loader=PackageLoader("lfm_deploy.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -21,7 +21,7 @@ class ExplorationReport(TypedDict):
         checkpoint: checkpoint that was explored.
         threshold: logit above which a picture is called fake.
         counts: numbers of pictures.
-        embedding: how the points came about.
+        embedding: origin of the points: what t-SNE was given and how it ended.
         silhouette: silhouette score of real against fake over all vectors, in [-1, 1]; None where a class is missing.
         sets: test sets.
         examples: pictures that were looked at closely.
@@ -100,7 +100,7 @@ class EmbeddingValues(TypedDict):
     """How the points came about.
 
     Attributes:
-        vectors: what people call the vectors, such as TKP vectors.
+        vectors: name of the vectors for people, such as TKP vectors.
         method: sentence about the method.
         preparation: sentence about what was done to the vectors before.
         dimensions: number of values of a vector.
@@ -140,7 +140,7 @@ class JudgedPicture(TypedDict):
     Attributes:
         path: file of the picture.
         set: name of its test set.
-        label: 0 is real, 1 is fake; None where it has none.
+        label: label of the picture: 0 is real, 1 is fake; None where it has none.
         logit: logit; above the threshold is fake.
         verdict: ``"real"`` or ``"fake"``.
         right: whether the verdict is the label; None where it has none.
@@ -170,7 +170,7 @@ class ExampleValues(JudgedPicture):
     """One picture that was looked at closely.
 
     Attributes:
-        kind: what it is an example of, such as the surest fakes.
+        kind: kind of example, such as the surest fakes.
         most_selected: largest number of the vector's values that one position of the picture gave.
     """
 

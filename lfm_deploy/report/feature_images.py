@@ -22,8 +22,8 @@ class Panel:
     """One of the images.
 
     Attributes:
-        title: short.
-        legend: what its brightness or colour means.
+        title: title of the panel, short.
+        legend: meaning of brightness or colour.
     """
 
     title: str

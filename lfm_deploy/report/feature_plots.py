@@ -41,7 +41,7 @@ def plot_embedding(report: ExplorationReport) -> bytes:
     """All vectors on one plane, and again for each test set where there are several.
 
     Args:
-        report: from ``make_exploration_report``.
+        report: report from ``make_exploration_report``.
 
     Returns:
         A PNG.
@@ -68,8 +68,8 @@ def plot_examples(report: ExplorationReport, examples: Sequence[Example]) -> byt
     """What the network saw: a row a picture, real ones on the left, fake ones on the right, as far as known.
 
     Args:
-        report: from ``make_exploration_report``.
-        examples: those that ``report["examples"]`` describes; one or more.
+        report: report from ``make_exploration_report``.
+        examples: examples that ``report["examples"]`` describes; one or more.
 
     Returns:
         A PNG.

@@ -26,10 +26,10 @@ def render_all(
     """``report.json``, its views, and ``scores.csv``, by path; only drawings are written, to be found again.
 
     Args:
-        report: from ``make_report``.
-        rows: of scores, from ``scores_as_rows``.
-        thumbnails: from ``make_thumbnails``.
-        workdir: where they belong.
+        report: report from ``make_report``.
+        rows: rows of scores, from ``scores_as_rows``.
+        thumbnails: small pictures from ``make_thumbnails``.
+        workdir: workdir that the files belong to.
     """
     drawings = Drawings(workdir.drawings)
     page = make_page(report, rows, thumbnails, drawings)

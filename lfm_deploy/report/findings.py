@@ -30,7 +30,7 @@ class ChangedPicture(TypedDict):
         suite: name of its suite.
         set: name of its test set.
         path: file of the picture.
-        label: 0 is real, 1 is fake.
+        label: label of the picture: 0 is real, 1 is fake.
         reference: logit of the reference.
         margin: logit of the reference minus the threshold.
         logits: logits of the engines that change it, by engine; None where one is no number.
@@ -130,9 +130,9 @@ def worst_errors(report: Report, rows: Sequence[ScoreRow], count: int) -> dict[i
     """What the reference gets most wrong: real pictures far above the threshold (0), fakes far below it (1).
 
     Args:
-        report: from ``make_report``.
-        rows: of scores.
-        count: most of each.
+        report: report from ``make_report``.
+        rows: rows of scores, from ``scores_as_rows``.
+        count: number of pictures of each kind at most.
 
     Returns:
         By label, the worst first: rows of the reference.
@@ -162,9 +162,9 @@ def published_beside(
     """The published methods of a table, and yours under that of the published LFM.
 
     Args:
-        report: from ``make_report``.
-        name: of a suite or group in ``published_tables``.
-        kinds: of your engines to list.
+        report: report from ``make_report``.
+        name: name of a suite or group in ``published_tables``.
+        kinds: kinds of one's own engines to list.
 
     Yields:
         Name of the method or engine; None, or the difference to the published LFM; and its figures.

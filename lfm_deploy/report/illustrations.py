@@ -18,7 +18,7 @@ class QuantisedPlots(TypedDict):
     """What the page shows of one INT8 graph.
 
     Attributes:
-        findings: how the graph came about.
+        findings: findings of the search for INT8 layers.
         work: share of the multiply-adds of each layer, in [0, 1].
         sensitivity: plot of what each layer does to decisions.
         activations: plot of the tensors; None where their histograms are not known.

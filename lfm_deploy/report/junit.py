@@ -20,7 +20,7 @@ def make_junit(report: Report) -> bytes:
     nothing could be compared there is an error, so that CI does not take silence for success.
 
     Args:
-        report: from ``make_report``.
+        report: report from ``make_report``.
     """
     suites = [_engine(engine, report) for engine in report["engines"] if engine["kind"] == "engine"]
     if report["verdict"]["outcome"] == "nothing":

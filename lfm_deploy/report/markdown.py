@@ -33,7 +33,7 @@ def make_markdown(report: Report) -> str:
     """The report as Markdown: verdict, engines, what to look at; the environment is folded.
 
     Args:
-        report: from ``make_report``.
+        report: report from ``make_report``.
     """
     blocks = [
         f"## {_MARKS[report['verdict']['outcome']]} {escape(report['verdict']['text'])}",

@@ -22,10 +22,11 @@ def make_page(
     """The page of a report; the same arguments give the same page, byte for byte.
 
     Args:
-        report: from ``make_report``.
-        scores: from ``scores_as_rows``.
-        thumbnails: from ``make_thumbnails``; a picture that is not in it is named without being shown.
-        drawings: that remember plots; None draws all.
+        report: report from ``make_report``.
+        scores: rows of scores, from ``scores_as_rows``.
+        thumbnails: small pictures from ``make_thumbnails``; a picture that is not among them is named without being
+            shown.
+        drawings: store that remembers plots; None draws all.
     """
     environment = Environment(
         loader=PackageLoader("lfm_deploy.report", "templates"),

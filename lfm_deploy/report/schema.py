@@ -22,18 +22,18 @@ class Report(TypedDict):
 
     Attributes:
         format: name and number of this format; another number is another schema.
-        made: when, and by which command.
-        verdict: what all gates came to together.
+        made: time of the report, and the command that made it.
+        verdict: verdict of all gates together.
         device: device that PyTorch and ONNX Runtime ran on, such as ``"cpu"`` or ``"cuda:0"``.
         threshold: logit above which a picture is called fake.
         limits: allowance that FP16 and INT8 were held to; None for what each has by itself.
-        statistics: how the intervals were made.
+        statistics: method of the intervals.
         suites: suites that were judged.
         group: paper's figures for a group of suites; None where no whole group was judged.
         engines: engines, the reference first.
         envelope: figures after other treatments of the pictures; None where that was not asked for.
         advice: sentences that say which precision to ship, one for each place where INT8 and FP16 ran.
-        quantisation: how the INT8 graphs came about, by recipe: ``"tensorrt"``, ``"cpu"``.
+        quantisation: origin of the INT8 graphs, by recipe: ``"tensorrt"``, ``"cpu"``.
         skipped: pictures that could not be judged.
         environment: machine and libraries that the figures depend on.
     """
@@ -179,7 +179,7 @@ class ScoreRow(TypedDict):
         set: name of the test set.
         category: category of the picture; None where it has none, which is empty in the file.
         path: file of the picture.
-        label: 0 is real, 1 is fake.
+        label: label of the picture: 0 is real, 1 is fake.
         logit: logit of the picture, a float32 number; above the threshold is fake.
     """
 

@@ -37,7 +37,7 @@ class Thumbnail:
     Attributes:
         picture: data URI of what was judged; None where it cannot be shown.
         overlay: data URI of the same with the checkpoint's evidence: red speaks for fake, blue for real.
-        note: why something is missing; empty where nothing is.
+        note: reason why something is missing; empty where nothing is.
     """
 
     picture: str | None = None
@@ -65,9 +65,9 @@ def make_thumbnails(report: Report, rows: Sequence[ScoreRow], workdir: Workdir) 
     deleted.
 
     Args:
-        report: from ``make_report``.
-        rows: of scores, from ``scores_as_rows``.
-        workdir: with the checkpoint that explains; its folder of thumbnails is written.
+        report: report from ``make_report``.
+        rows: rows of scores, from ``scores_as_rows``.
+        workdir: workdir with the checkpoint that explains; its folder of thumbnails is written.
     """
     sizes = {suite["name"]: suite["size"] for suite in report["suites"]}
     wrong = worst_errors(report, rows, MOST_ERRORS)

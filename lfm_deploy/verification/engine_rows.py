@@ -27,7 +27,8 @@ class EngineRun:
 
     Attributes:
         candidate: engine that was to run.
-        scores: per name of a suite, the names of its test sets with the scores on each; empty where it did not run.
+        scores: names of the test sets with the scores on each, by the name of a suite; empty where the engine did not
+            run.
         not_run: reason why it did not run; None for an engine that ran.
         cached: number of its logits that were known from an earlier run.
         speeds: speeds, one entry a batch size.

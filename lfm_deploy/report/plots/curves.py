@@ -45,7 +45,7 @@ def plot_curves(series: Sequence[tuple[str, ArrayLike, ArrayLike]], *, title: st
 
     Args:
         series: name, logits and labels of each, as of ``precision_recall``; the names stand in the legend.
-        title: of the plot, unique on its page.
+        title: title of the plot, unique on its page.
     """
     curves = [(name, precision_recall(logits, labels)) for name, logits, labels in series]
     lowest = min(float(curve[1].min()) for _, curve in curves)

@@ -17,7 +17,7 @@ def plot_envelope(conditions: Sequence[ConditionValues], *, title: str) -> str:
     Args:
         conditions: ``name``, and ``acc``, ``ap``, ``acc_fake`` and ``fpr`` as estimates in per cent; the first one is
             the picture as it is.
-        title: of the plot, unique on its page.
+        title: title of the plot, unique on its page.
     """
     with drawing(8.4, 0.29 * len(conditions) + 1.1) as figure:
         figure.get_layout_engine().set(wspace=0.08)  # type: ignore[call-arg, union-attr]  # of the constrained one

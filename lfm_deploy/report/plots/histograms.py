@@ -15,10 +15,10 @@ def plot_histogram(logits: ArrayLike, labels: ArrayLike, threshold: float, *, ti
 
     Args:
         logits: ``(N,)``; what is not finite is left out.
-        labels: 0 is real, 1 is fake.
-        threshold: above it is fake.
-        title: of the plot.
-        scope: what the pictures are, so that both together are unique on their page.
+        labels: integers ``(N,)``; 0 is real, 1 is fake.
+        threshold: logit above which a picture is fake.
+        title: title of the plot.
+        scope: name of the pictures, so that title and scope together are unique on their page.
     """
     values, kinds = np.asarray(logits, float), np.asarray(labels)
     finite = np.isfinite(values)

@@ -14,9 +14,10 @@ def plot_activations(tensors: Mapping[str, TensorValues], *, title: str) -> str:
     """How often each tensor takes which values, and which of them its range keeps.
 
     Args:
-        tensors: by name, ``histogram`` (counts in equal bins), ``histogram_low``, ``histogram_high``, and ``kept``, the
-            lowest and highest value that the range keeps, or None where the tensor stays in floating point.
-        title: of the plot, unique on its page.
+        tensors: values of each tensor, by its name: ``histogram`` (counts in equal bins), ``histogram_low``,
+            ``histogram_high``, and ``kept``, the lowest and highest value that the range keeps, or None where the
+            tensor stays in floating point.
+        title: title of the plot, unique on its page.
     """
     rows = -(-len(tensors) // 2)
     with drawing(8.4, 1.55 * rows + 0.3, margins=(0.15, 0.15, 0.3, 0.25)) as figure:
@@ -33,9 +34,10 @@ def plot_sensitivity(layers: Mapping[str, LayerValues], allowed: float, *, title
     """Estimated flips with one layer alone in INT8, and with all but it, beside what the budget allows.
 
     Args:
-        layers: by name, ``precision``, ``only`` and ``without`` with their ``flips`` in per cent.
+        layers: values of each layer, by its name: ``precision``, ``only`` and ``without`` with their ``flips`` in per
+            cent.
         allowed: flips in per cent.
-        title: of the plot, unique on its page.
+        title: title of the plot, unique on its page.
     """
     names = list(layers)
     with drawing(8.4, 0.42 * len(names) + 1.0) as figure:

@@ -18,10 +18,10 @@ def plot_scatter(
     Args:
         reference: ``(N,)``.
         logits: ``(N,)``, of the same pictures; what is not finite is left out.
-        labels: 0 is real, 1 is fake.
-        threshold: of the contract.
-        name: of the engine.
-        title: of the plot, unique on its page.
+        labels: integers ``(N,)``; 0 is real, 1 is fake.
+        threshold: threshold of the contract; a logit above it is fake.
+        name: name of the engine.
+        title: title of the plot, unique on its page.
     """
     x, y, kinds = np.asarray(reference, float), np.asarray(logits, float), np.asarray(labels)
     finite = np.isfinite(x) & np.isfinite(y)

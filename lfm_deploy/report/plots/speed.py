@@ -20,7 +20,7 @@ def plot_speeds(engines: Sequence[TimedEngine], key: SpeedFigureName, *, title: 
     Args:
         engines: ``name`` and ``speeds`` with ``batch``, ``fps``, ``latency_ms``; each has some.
         key: ``"fps"`` or ``"latency_ms"``.
-        title: of the plot, unique on its page.
+        title: title of the plot, unique on its page.
     """
     legend = 0.1 + 0.16 * ((len(engines) + 1) // 2)
     with drawing(4.2, 3.0 + legend, margins=(0.65, 0.1, 0.5 + legend, 0.28)) as figure:
@@ -46,7 +46,7 @@ def plot_batches(engines: Sequence[Mapping[str, Any]], subtitle: str) -> dict[st
     Args:
         engines: ``name``, ``arithmetic`` and ``points`` with ``batch``, ``fps``, ``p50_ms``, ``p95_ms``, ``roofline``;
             an engine without points is left out.
-        subtitle: what it was measured on.
+        subtitle: line under the title, such as what was measured and on which machine.
 
     Returns:
         The image files ``"svg"`` and ``"png"``.

@@ -56,11 +56,11 @@ def drawing(
     """A figure in the style of all plots, saved inside the block.
 
     Args:
-        width: in inches; a page shows 96 pixels for each.
-        height: likewise.
+        width: width in inches; a page shows 96 pixels for each.
+        height: height in inches.
         margins: left, right, bottom and top of the axes, in inches; None lets matplotlib find them, which takes as
             long as drawing.
-        on_paper: for a file that stands alone.
+        on_paper: whether the plot is for a file that stands alone, and not for a page.
     """
     with mpl.rc_context(_STYLE | (_ON_PAPER if on_paper else {})):
         figure = Figure(figsize=(width, height), layout="constrained" if margins is None else None)
@@ -76,9 +76,9 @@ def as_svg(figure: Figure, title: str, description: str) -> str:
     """The figure as an ``<svg>`` element that scales with its page; the same figure gives the same text.
 
     Args:
-        figure: to save.
+        figure: figure to save.
         title: names it, for those who cannot see it, and makes its identifiers, so it is unique on its page.
-        description: what it shows.
+        description: sentence on what the figure shows.
     """
     text = io.StringIO()
     figure.savefig(text, format="svg", dpi=144, metadata={"Date": None, "Creator": None})
