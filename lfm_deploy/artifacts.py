@@ -7,7 +7,6 @@ stays a plain plan that other tools load.
 import json
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +14,8 @@ from lfm_deploy.atomic import finish_commits, sha256_of_bytes, sha256_of_file
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, DeployError
+from lfm_deploy.graph_file import holds_seal, is_sealed, read_metadata
 from lfm_deploy.quantisation import Quantisation, Recipe
-from lfm_deploy.seals import holds_seal, is_sealed
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".pth.tar", ".safetensors")
 METADATA_KEY = "lfm_deploy"
@@ -173,7 +172,7 @@ def read_graph_info(path: Path | str) -> GraphInfo:
         raise ArtifactError(f"{path}: no such file; make it with 'lfm-deploy export CHECKPOINT.pth'")
     try:
         content = path.read_bytes()
-        metadata = _read_metadata(content)
+        metadata = read_metadata(content)
     except (DecodeError, ValueError) as error:
         raise ArtifactError(
             f"{path}: damaged or not an ONNX file ({error}); make it again with 'lfm-deploy export'"
@@ -234,41 +233,6 @@ def read_engine_info(path: Path | str) -> EngineInfo:
 def make_fingerprint(**inputs: object) -> str:
     """sha256 over named inputs, independent of their order."""
     return sha256_of_bytes(json.dumps(inputs, sort_keys=True, default=str).encode())
-
-
-def _read_metadata(content: bytes) -> dict[str, str]:
-    """The metadata of an ONNX file; the graph in it is passed over.
-
-    Importing ``onnx`` takes four times as long, which every command that looks at a graph would wait for.
-
-    Raises:
-        DecodeError: the file is not a whole ONNX model.
-    """
-    message = _metadata_class()()
-    message.ParseFromString(content)
-    return {entry.key: entry.value for entry in message.metadata_props}
-
-
-@cache
-def _metadata_class() -> Any:
-    """The message ``ModelProto`` of onnx.proto with nothing but ``metadata_props``."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="lfm_deploy_metadata.proto", package="lfm_deploy", syntax="proto2")
-    entry = file.message_type.add(name="Entry")
-    for number, name in enumerate(("key", "value"), 1):
-        entry.field.add(name=name, number=number, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
-    file.message_type.add(name="Model").field.add(
-        name="metadata_props",
-        number=14,
-        type=kinds.TYPE_MESSAGE,
-        type_name=".lfm_deploy.Entry",
-        label=kinds.LABEL_REPEATED,
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("lfm_deploy.Model"))
 
 
 def _text(path: Path) -> str:

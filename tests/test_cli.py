@@ -13,7 +13,7 @@ import torch
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli import run
-from lfm_deploy.seals import seal_graph
+from lfm_deploy.graph_file import seal_graph
 
 
 @pytest.fixture

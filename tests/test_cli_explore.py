@@ -142,7 +142,7 @@ def exported_for(size, workdir, folder):
     """A copy of a workdir whose graph says that it takes pictures of another size."""
     import onnx
 
-    from lfm_deploy.seals import seal_graph
+    from lfm_deploy.graph_file import seal_graph
 
     shutil.copytree(workdir.path, folder)
     model = onnx.load(folder / "lfm.onnx")
