@@ -18,6 +18,7 @@ from lfm_deploy.config import ModelConfig, check_quantisable
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, SuiteError
 from lfm_deploy.pictures.images import SkippedImage, read_image
+from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.version import __version__
 from lfm_deploy.workdir import Workdir
@@ -68,7 +69,10 @@ def calibrate_into(
     require_raw_pixels(graph, info)
     check_quantisable(info.config, str(graph))
     with PictureStore() as store, workdir.lock(on_message):
-        taken, skipped = _take_pictures(images, info, count, seed, store, on_progress)
+        left_out = LeftOut()
+        taken, skipped = _take_pictures(images, info, count, seed, store, left_out, on_progress)
+        if text := left_out.describe():
+            on_message(f"{images}: {text}")
         _require_enough(taken, skipped, images, on_message)
         base = onnx.load(graph)
         chooses = [index for index, picture in enumerate(taken) if picture.part == CHOOSE]
@@ -131,10 +135,16 @@ def load_pictures(ranges: Ranges, folder: Path, config: ModelConfig, store: Pict
 
 
 def _take_pictures(
-    folder: Path, info: GraphInfo, count: int, seed: int, store: PictureStore, on_progress: Progress
+    folder: Path,
+    info: GraphInfo,
+    count: int,
+    seed: int,
+    store: PictureStore,
+    left_out: LeftOut,
+    on_progress: Progress,
 ) -> tuple[list[CalibrationPicture], list[SkippedImage]]:
     """As many pictures of each label as there are, alternately for choosing and judging."""
-    queues = {label: iter(pictures) for label, pictures in order_pictures(folder, seed).items()}
+    queues = {label: iter(pictures) for label, pictures in order_pictures(folder, seed, left_out).items()}
     taken: list[CalibrationPicture] = []
     skipped: list[SkippedImage] = []
     seen: dict[str, Path] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lfm_deploy.errors import SuiteError
 from lfm_deploy.pictures.images import find_images
+from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.suites import CLASS_FOLDERS
 
 
@@ -18,7 +19,7 @@ class Sampled:
     label: int | None
 
 
-def order_pictures(folder: Path, seed: int) -> dict[int | None, list[Sampled]]:
+def order_pictures(folder: Path, seed: int, left_out: LeftOut | None = None) -> dict[int | None, list[Sampled]]:
     """Every picture of a folder by label, in the order in which to take them.
 
     Pictures below ``0_real`` and ``1_fake`` have labels; where there are any such, the others are left out. Within a
@@ -27,13 +28,14 @@ def order_pictures(folder: Path, seed: int) -> dict[int | None, list[Sampled]]:
     Args:
         folder: folder of pictures: flat, with class folders, or with categories.
         seed: seed of the order, which is the same on every machine.
+        left_out: counter of what is passed over, by kind.
 
     Raises:
         SuiteError: the folder is missing or holds no picture.
     """
     if not folder.is_dir():
         raise SuiteError(f"{folder}: no such folder; give the folder that your calibration pictures lie in")
-    found = [path.relative_to(folder) for path in find_images(folder)]
+    found = [path.relative_to(folder) for path in find_images(folder, left_out)]
     if not found:
         raise SuiteError(f"{folder}: no picture in it; put .png or .jpg files there, best into 0_real/ and 1_fake/")
     labels = {path: _label(path) for path in found}

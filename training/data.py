@@ -13,6 +13,7 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ImageError, SuiteError
 from lfm_deploy.pictures.decoding import decode_picture
 from lfm_deploy.pictures.images import find_images, read_batches
+from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.suites import CLASS_FOLDERS
 from training.augmentation import Augmentation, augment
 
@@ -63,6 +64,7 @@ class DataSplit:
     training: TrainingPictures
     validation: ValidationPictures
     sha256: str
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +166,8 @@ def load_folders(root: Path, classes: Sequence[str], resize: int, augmentation: 
     """
     if not root.is_dir():
         raise SuiteError(f"{root}: no such folder; --data takes the folder that holds {TRAIN}/ and {VAL}/")
-    train, val = (_find_files(root / split, classes) for split in (TRAIN, VAL))
+    left_out = LeftOut()
+    train, val = (_find_files(root / split, classes, left_out) for split in (TRAIN, VAL))
     digest = hashlib.sha256()
     for files in (train, val):
         for path, label in zip(files.paths, files.labels, strict=True):
@@ -173,16 +176,17 @@ def load_folders(root: Path, classes: Sequence[str], resize: int, augmentation: 
         training=TrainingFolder(files=train, resize=resize, augmentation=augmentation),
         validation=ValidationFolder(files=val),
         sha256=digest.hexdigest(),
+        left_out=left_out,
     )
 
 
-def _find_files(root: Path, classes: Sequence[str]) -> PictureFiles:
+def _find_files(root: Path, classes: Sequence[str], left_out: LeftOut) -> PictureFiles:
     found: tuple[list[Path], list[Path]] = ([], [])
     for home in _find_categories(root, classes):
         for label, name in enumerate(CLASS_FOLDERS):
             if not (home / name).is_dir():
                 raise SuiteError(f"{home}: no {name}/ in it; every category needs {' and '.join(CLASS_FOLDERS)}")
-            pictures = find_images(home / name)
+            pictures = find_images(home / name, left_out)
             if not pictures:
                 raise SuiteError(f"{home / name}: no picture in it; known kinds are those that Pillow reads, like .png")
             found[label].extend(pictures)

@@ -78,6 +78,7 @@ def start_run(
     )
     if share.leads:
         _clear(run_folder)
+    _say_left_out(split, data, loop.conduct)
     return _finish(loop)
 
 
@@ -119,6 +120,11 @@ def resume_run(
     if stepper.share.leads:
         remove_leftovers(folder)
     return _finish(Loop(recipe, split, run_folder, run, stepper, conduct or Conduct()))
+
+
+def _say_left_out(split: DataSplit, data: Path | None, conduct: Conduct) -> None:
+    if text := split.left_out.describe():
+        conduct.on_message(f"{data}: {text}")
 
 
 def _load_data(recipe: TrainingRecipe, data: Path | None) -> DataSplit:

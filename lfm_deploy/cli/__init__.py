@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from lfm_deploy.errors import DeployError, nearest
+from lfm_deploy.cli.streams import (
+    READ_ENOUGH,
+    describe_system_error,
+    discard_results,
+    flush_results,
+    open_missing_streams,
+)
+from lfm_deploy.errors import DeployError, InputError, nearest
 from lfm_deploy.interrupts import let_imports_finish
 from lfm_deploy.version import __version__
 
@@ -77,6 +84,9 @@ def commands() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     let_imports_finish()
+    if not open_missing_streams():
+        click.echo("Error: standard output is closed, so there is nowhere to print the result; open it", err=True)
+        sys.exit(InputError.exit_code)
     sys.exit(run(arguments))
 
 
@@ -87,6 +97,7 @@ def run(arguments: list[str] | None = None) -> int:
             # Pillow's, of pictures that are larger than a screen; what is too large is said in its row.
             warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\)")
             code: Any = commands.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
+            flush_results()
     except DeployError as error:
         click.echo(f"Error: {error}", err=True)
         return error.exit_code
@@ -98,6 +109,17 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except (BrokenPipeError, SystemExit):  # click makes the one into the other, and nothing else here exits
+        discard_results()
+        return READ_ENOUGH
+    except OSError as error:
+        line, system_code = describe_system_error(error)
+        click.echo(f"Error: {line}", err=True)
+        discard_results()
+        return system_code
+    except MemoryError:
+        click.echo("Error: not enough memory; use smaller batches (--batch), or a machine with more of it", err=True)
+        return DeployError.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; nothing half-written was left.", err=True)
         return _INTERRUPTED

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lfm_deploy.errors import nearest
 from lfm_deploy.workdir import Workdir
+
+if TYPE_CHECKING:
+    from lfm_deploy.pictures.left_out import LeftOut
 
 # A terminal tells its width; a file or a pipe gets lines as wide as tables need.
 _FILE_WIDTH = 160
@@ -80,6 +83,12 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
+def say_left_out(left_out: "LeftOut", where: str = "") -> None:
+    """What was passed over on the way to pictures, on stderr; nothing where nothing was."""
+    if text := left_out.describe():
+        say(f"{where}: {text}" if where else text)
+
+
 def print_json(result: Any) -> None:
     """A result as JSON, on stdout."""
     click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
@@ -89,8 +98,14 @@ def make_console(*, to_stderr: bool = False) -> Any:
     """A rich console on stdout, or on stderr; brackets in names of files and sets stay text."""
     from rich.console import Console
 
+    class PlainConsole(Console):
+        """rich ends the process with exit code 1 where a reader has read enough."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     stream = sys.stderr if to_stderr else sys.stdout
-    return Console(width=None if stream.isatty() else _FILE_WIDTH, highlight=False, markup=False, stderr=to_stderr)
+    return PlainConsole(width=None if stream.isatty() else _FILE_WIDTH, highlight=False, markup=False, stderr=to_stderr)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """``lfm-deploy predict``: verdicts on pictures, as a table, CSV or JSON lines."""
 
-import os
 import sys
 import time
 import warnings
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FILE, FOLDER, Choice, choose_device, gpus_option, say, workdir_option
+from lfm_deploy.cli.console import FILE, FOLDER, Choice, choose_device, gpus_option, say, say_left_out, workdir_option
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
+    from lfm_deploy.pictures.left_out import LeftOut
     from lfm_deploy.prediction.judges import Judge
     from lfm_deploy.prediction.resumption import ResumableFile
     from lfm_deploy.prediction.rows import Prediction, RowFormat
@@ -96,12 +96,14 @@ def command(
     written = _choose_format("jsonl" if as_json else form, output)
 
     from engines.host import keep_freed_memory
+    from lfm_deploy.pictures.left_out import LeftOut
     from lfm_deploy.pictures.sources import find_sources
     from lfm_deploy.prediction.judges import open_judge
     from lfm_deploy.prediction.prediction import predict_groups, require_some
 
     keep_freed_memory()
-    sources = require_some(find_sources(paths, lists), [*paths, *lists])
+    left_out = LeftOut()
+    sources = require_some(find_sources(paths, lists, left_out), [*paths, *lists])
     judge = open_judge(
         workdir,
         engine=engine,
@@ -124,7 +126,7 @@ def command(
             file.skip(sources)
         start = 0 if file is None else file.pictures
         groups = predict_groups(judge, sources, start=start, overlays=overlays, strict=strict)
-        return _write_all(groups, written, file, output)
+        return _write_all(groups, written, file, output, left_out)
 
 
 def _choose_format(form: str | None, output: Path | None) -> "RowFormat":
@@ -156,7 +158,11 @@ def _open_output(
 
 
 def _write_all(
-    groups: "Iterator[list[Prediction]]", form: "RowFormat", file: "ResumableFile | None", output: Path | None
+    groups: "Iterator[list[Prediction]]",
+    form: "RowFormat",
+    file: "ResumableFile | None",
+    output: Path | None,
+    left_out: "LeftOut",
 ) -> int:
     from lfm_deploy.prediction.rows import write_header, write_rows
 
@@ -182,11 +188,11 @@ def _write_all(
         remedy = "with --output FILE it could be continued" if file is None else "the same command again continues"
         say(f"Interrupted after {done} pictures; {remedy}.")
         return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader has what it wanted. Python flushes stdout once more at its end, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     _summarise(counts, before, time.monotonic() - started, output)
+    say_left_out(left_out)
+    if counts["not judged"] == counts.total() > 0 and not before:
+        say("Error: not one of these pictures could be judged; the rows say why")
+        return 1
     return 0
 
 

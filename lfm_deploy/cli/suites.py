@@ -108,6 +108,8 @@ def _print(survey: "SuiteSurvey") -> None:
     for picture in unreadable[:_LISTED]:
         console.print(Text(f"  unreadable: {picture.path}: {picture.reason}", style="red"), soft_wrap=True)
     _print_rest(console, len(unreadable))
+    if text := survey.left_out.describe():
+        console.print(Text(f"  {text}", style="dim"), soft_wrap=True)
     missing = [part.name for part in survey.sets if part.missing is not None]
     if survey.spec is not None and missing:
         names = "all test sets" if len(missing) == len(survey.sets) else ", ".join(missing)
@@ -176,5 +178,6 @@ def _as_values(survey: "SuiteSurvey") -> dict[str, Any]:
             }
             for part in survey.sets
         ],
+        "left_out": dict(survey.left_out),
         "in_both_classes": [{"real": str(real), "fake": str(fake)} for real, fake in survey.in_both_classes],
     }

@@ -12,6 +12,7 @@ from lfm_deploy.cli.console import (
     print_json,
     progress_bar,
     say,
+    say_left_out,
     size_option,
     workdir_option,
 )
@@ -108,6 +109,8 @@ def command(
     suites = load_suites(suite, data, size=size)
     files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
     say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")
+    for one in suites:
+        say_left_out(one.left_out, one.name)
     found = _verify_unless_interrupted(workdir, suites, options)
     if found is None:
         return _INTERRUPTED

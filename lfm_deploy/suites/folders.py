@@ -6,6 +6,7 @@ from pathlib import Path
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import SuiteError
 from lfm_deploy.pictures.images import find_images
+from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.suites.catalogue import SuiteSpec, expected_tree
 from lfm_deploy.suites.labelled import CLASS_FOLDERS, LabelledImage, Suite, TestSet, require_a_complete_set
 
@@ -19,36 +20,45 @@ def load_published(spec: SuiteSpec, data: Path) -> Suite:
             f"{root}: missing {', '.join(missing)}; get the data from {spec.source}, and give --data the folder above "
             f"{spec.folder}, like this:\n{expected_tree(spec, data)}"
         )
-    sets = tuple(load_set(root / name, name) for name in spec.sets)
+    left_out = LeftOut()
+    sets = tuple(load_set(root / name, name, left_out) for name in spec.sets)
     for part in sets:
         _require_both_classes(part, root / part.name)
-    return Suite(spec.name, spec.size, sets, published=True)
+    return Suite(spec.name, spec.size, sets, published=True, left_out=left_out)
 
 
 def load_folder(folder: Path, size: SizePolicy) -> Suite:
     """A folder of one's own, a test set or a folder of test sets; errors as of ``load_suites``."""
-    name = folder.resolve().name
+    name, left_out = folder.resolve().name, LeftOut()
     if _class_folders(folder):
-        part = load_set(folder, name)
+        part = load_set(folder, name, left_out)
         _require_both_classes(part, folder)
-        return Suite(name, size, (part,))
+        return Suite(name, size, (part,), left_out=left_out)
     children = [child for child in _subfolders(folder) if _holds_classes(child)]
     if not children:
         raise SuiteError(
             f"{folder}: no 0_real/ and 1_fake/ in it or in its subfolders; put real pictures into <test set>/0_real/ "
             "and fake ones into <test set>/1_fake/"
         )
-    sets = tuple(part for child in children if (part := load_set(child, child.name)).images)
+    sets = tuple(part for child in children if (part := load_set(child, child.name, left_out)).images)
     if not any(part.images for part in sets):
         raise SuiteError(f"{folder}: no picture in any test set; known kinds are those that Pillow reads, like .png")
     require_a_complete_set(sets, folder, "each needs 0_real/ and 1_fake/")
-    return Suite(name, size, sets)
+    return Suite(name, size, sets, left_out=left_out)
 
 
-def load_set(folder: Path, name: str) -> TestSet:
+def load_set(folder: Path, name: str, left_out: LeftOut | None = None) -> TestSet:
     """The pictures of a test set: in its class folders, or in those of its categories.
 
     As in the authors' protocol categories are pooled; each picture keeps the name of its own.
+
+    Args:
+        folder: path of the test set.
+        name: name of the test set.
+        left_out: counter of what is passed over.
+
+    Raises:
+        InputError: a folder in it cannot be listed.
     """
     homes: list[tuple[Path, str | None]] = [(folder, None)]
     if not _class_folders(folder):
@@ -57,7 +67,7 @@ def load_set(folder: Path, name: str) -> TestSet:
         LabelledImage(path, label, category)
         for label, class_folder in enumerate(CLASS_FOLDERS)
         for home, category in homes
-        for path in find_images(home / class_folder)
+        for path in find_images(home / class_folder, left_out)
     ]
     return TestSet(name, tuple(images))
 

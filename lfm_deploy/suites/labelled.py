@@ -1,11 +1,12 @@
 """What every suite is made of: labelled pictures in test sets."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import SuiteError
+from lfm_deploy.pictures.left_out import LeftOut
 
 CLASS_FOLDERS = ("0_real", "1_fake")
 
@@ -52,12 +53,14 @@ class Suite:
         size: side in pixels that pictures are resized to, or ``"native"``.
         sets: the test sets.
         published: whether the suite is one of the paper's, whose figures may stand beside one's own.
+        left_out: counter of what was passed over in its folders, by kind.
     """
 
     name: str
     size: SizePolicy
     sets: tuple[TestSet, ...]
     published: bool = False
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
 
 
 def require_a_complete_set(sets: Iterable[TestSet], where: Path, remedy: str) -> None:

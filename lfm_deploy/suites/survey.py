@@ -12,6 +12,7 @@ from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import hash_pixels
 from lfm_deploy.pictures.images import SkippedImage
+from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.suites.catalogue import SuiteSpec, find_specs
 from lfm_deploy.suites.folders import load_set
 from lfm_deploy.suites.labelled import CLASS_FOLDERS, LabelledImage, TestSet
@@ -54,6 +55,7 @@ class SuiteSurvey:
         spec: catalogue entry of a published suite; None for a folder or list of one's own.
         sets: one entry a test set, also for one that is missing.
         in_both_classes: pairs of a real and a fake picture with the same pixels: one of the labels is wrong.
+        left_out: counter of what was passed over in its folders, by kind.
     """
 
     name: str
@@ -62,6 +64,7 @@ class SuiteSurvey:
     spec: SuiteSpec | None
     sets: tuple[SetSurvey, ...]
     in_both_classes: tuple[tuple[Path, Path], ...]
+    left_out: LeftOut
 
     @property
     def is_fine(self) -> bool:
@@ -92,14 +95,17 @@ def survey_suites(
     specs = find_specs(str(name))
     if not specs or size is not None:
         return [
-            _survey_suite(suite.name, suite.size, Path(name), None, list(suite.sets), on_progress)
+            _survey_suite(suite.name, suite.size, Path(name), None, list(suite.sets), suite.left_out, on_progress)
             for suite in load_suites(name, data, size=size)
         ]
     found = []
     for spec in specs:
-        place = data_folder(data) / spec.folder
-        sets = [load_set(place / part, part) if (place / part).is_dir() else TestSet(part, ()) for part in spec.sets]
-        found.append(_survey_suite(spec.name, spec.size, place, spec, sets, on_progress))
+        place, left_out = data_folder(data) / spec.folder, LeftOut()
+        sets = [
+            load_set(place / part, part, left_out) if (place / part).is_dir() else TestSet(part, ())
+            for part in spec.sets
+        ]
+        found.append(_survey_suite(spec.name, spec.size, place, spec, sets, left_out, on_progress))
     return found
 
 
@@ -109,6 +115,7 @@ def _survey_suite(
     place: Path,
     spec: SuiteSpec | None,
     sets: list[TestSet],
+    left_out: LeftOut,
     on_progress: Callable[[str, int, int], None],
 ) -> SuiteSurvey:
     images = [image for part in sets for image in part.images]
@@ -127,6 +134,7 @@ def _survey_suite(
         spec=spec,
         sets=tuple(_survey_set(part, digests, reasons, None if spec is None else place / part.name) for part in sets),
         in_both_classes=_find_in_both(images, digests),
+        left_out=left_out,
     )
 
 
