@@ -266,3 +266,26 @@ def test_gpus_that_are_not_there_are_exit_3(call, workdir, mixed, no_gpu):
     code, out, err = call("predict", mixed, *workdir, "--gpus", "0,1")
     assert (code, out) == (3, "")
     assert err.count("\n") <= 2
+
+
+@pytest.mark.parametrize("name", ["broken.zip", "none.png", "@none.txt"])
+def test_nothing_judged_is_no_success(call, workdir, tmp_path, name):
+    (tmp_path / "broken.zip").write_bytes(b"nothing")
+    code, out, err = call("predict", name, *workdir)
+    assert code in (1, 2)
+    assert "Error: " in err
+    assert "fake" not in out
+
+
+def test_what_was_left_out_is_said(call, workdir, mixed):
+    (mixed / "notes.txt").touch()
+    (mixed / ".hidden.png").touch()
+    (mixed / "more").mkdir()
+    (mixed / "linked").symlink_to(mixed / "more")
+    (mixed / "self.jpg").symlink_to("self.jpg")
+    code, out, err = call("predict", "mixed", *workdir)
+    assert code == 0
+    assert "left out: 1 .txt, 1 hidden file, 1 linked folder" in err
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 12
+    assert rows[-1]["error"] == "cannot be read: Too many levels of symbolic links"

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -81,3 +82,28 @@ def test_wrong_usage_is_exit_2(call, tmp_path):
         code, out, err = call(*arguments)
         assert (code, out) == (2, "")
         assert complaint in err
+
+
+def test_what_was_left_out_is_said(call, mine):
+    (mine / "0_real" / "notes.txt").touch()
+    (mine / "1_fake" / ".DS_Store").touch()
+    code, out, _ = call(mine)
+    assert code == 0
+    assert "left out: 1 .txt, 1 hidden file" in out
+    assert json.loads(call(mine, "--json")[1])[0]["left_out"] == {".txt": 1, "hidden file": 1}
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(call, mine, monkeypatch):
+    """verify said PASSED on the pictures that were left."""
+    (mine / "0_real" / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    code, _, err = call(mine)
+    assert code == 2
+    assert "closed: cannot be listed: Permission denied; make it readable, or move it away" in err
