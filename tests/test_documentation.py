@@ -12,7 +12,7 @@ from documentation import GUIDES, PAGES, ROOT, find_code, find_headings, find_li
 
 import lfm_deploy
 from engines.gpus import parse_gpus
-from lfm_deploy.cli import _COMMANDS, cli
+from lfm_deploy.cli import _COMMANDS, commands
 from lfm_deploy.config import LFM
 from lfm_deploy.quantisation import Budget
 
@@ -27,7 +27,7 @@ def lines_of_code(page):
 
 def parse(words):
     """Read what is typed after ``lfm-deploy`` as the command does, and run nothing."""
-    command = cli.get_command(click.Context(cli), words[0])
+    command = commands.get_command(click.Context(commands), words[0])
     assert command is not None, f"there is no command {words[0]!r}"
     values = command.make_context(words[0], words[1:]).params
     for name in ("limits", "budget") if words[0] in ("verify", "build") else ():
