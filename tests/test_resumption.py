@@ -133,11 +133,50 @@ def test_a_complete_file_is_not_begun_again(output):
     refuses(output, "is there already, and complete")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"format": "other"})])
+@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"format": "other"}), "[" * 100_000])
 def test_a_damaged_progress_is_refused(output, content):
     run(output, stop_after=2)
     progress_path(output).write_text(content)
     refuses(output, "damaged, or of another version")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bytes", -1),
+        ("bytes", 2.5),
+        ("bytes", True),
+        ("pictures", "8"),
+        ("pictures", None),
+        ("list_sha256", None),
+        ("list_sha256", "0"),
+        ("content_sha256", 7),
+        ("settings", []),
+    ],
+)
+def test_a_progress_with_values_that_cannot_be_is_refused(output, key, value):
+    """Without the list's digest rows were repeated or lost; too many bytes filled the file up with zeros."""
+    run(output, stop_after=2)
+    values = json.loads(progress_path(output).read_text())
+    for change in (values | {key: value}, {name: kept for name, kept in values.items() if name != key}):
+        progress_path(output).write_text(json.dumps(change))
+        with pytest.raises(InputError, match="damaged, or of another version"):
+            run(output)
+
+
+def test_more_bytes_than_there_are_is_a_change(output):
+    run(output, stop_after=2)
+    before, values = output.read_bytes(), json.loads(progress_path(output).read_text())
+    progress_path(output).write_text(json.dumps(values | {"bytes": 2**31}))
+    with pytest.raises(InputError, match="was changed"):
+        run(output)
+    assert output.read_bytes() == before
+
+
+def test_a_name_that_leaves_no_room_for_its_progress_leaves_no_file(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be (read|written): File name too long"):
+        ResumableFile(tmp_path / ("n" * 250), SETTINGS)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_runs_cannot_write_one_file(output):

@@ -9,12 +9,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from lfm_deploy.errors import InputError
 from lfm_deploy.pictures.decoding import Source
@@ -72,6 +74,8 @@ class ResumableFile:
             if self._bytes == 0:
                 self._write(header)
         except BaseException:
+            if not self._bytes and not os.fstat(self._handle).st_size:
+                path.unlink(missing_ok=True)  # of a run that never began, nothing is left
             os.close(self._handle)
             raise
 
@@ -148,11 +152,16 @@ class ResumableFile:
         }
         # The lock on the output file makes this name ours; a file that a killed run left is overwritten.
         temporary = _temporary(path)
-        with temporary.open("w") as file:
-            json.dump(values, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("w") as file:
+                json.dump(values, file, indent=2)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from None
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -171,9 +180,11 @@ class ResumableFile:
                     f"{self._path}: is there already, and complete; use another name, or --overwrite"
                 ) from None
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             values = None
-        if not isinstance(values, dict) or values.get("format") != _FORMAT:
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        if not _is_progress(values):
             raise InputError(f"{path}: damaged, or of another version; use --overwrite to start anew")
         before = values["settings"]
         changes = [
@@ -196,11 +207,22 @@ class ResumableFile:
         while left and (chunk := os.read(self._handle, min(left, _CHUNK_BYTES))):
             self._content.update(chunk)
             left -= len(chunk)
-        if self._content.hexdigest() != progress["content_sha256"]:
+        if left or self._content.hexdigest() != progress["content_sha256"]:
             raise InputError(
                 f"{self._path}: was changed since it was interrupted, so that it cannot be continued; use --overwrite "
                 "to start anew"
             )
+
+
+def _is_progress(values: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether values are what ``_commit`` wrote."""
+    if not isinstance(values, dict) or values.get("format") != _FORMAT or not isinstance(values.get("settings"), dict):
+        return False
+    counts = (values.get("pictures"), values.get("bytes"))
+    if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
+        return False
+    digests = (values.get("list_sha256"), values.get("content_sha256"))
+    return all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
 
 
 def _temporary(progress: Path) -> Path:
