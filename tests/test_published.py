@@ -23,6 +23,7 @@ from calib.scoring import score_graph
 from engines.builder import BuildConfig
 from engines.library import load_library
 from engines.loading import load_engine
+from export.exporter import ProvedGraph
 from export.graph import ExportConfig, make_graph
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
@@ -43,10 +44,16 @@ from lfm_deploy.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
-def official_deployment(official_checkpoint: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
-    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write."""
+def official_export(official_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workdir, ProvedGraph]:
+    """A workdir with the published checkpoint exported, and its proof."""
     workdir = Workdir(tmp_path_factory.mktemp("official") / "deploy")
-    export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
+    return workdir, export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def official_deployment(official_export: tuple[Workdir, ProvedGraph], shared: Path) -> Workdir:
+    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write."""
+    workdir, _ = official_export
     make_typed_graph(workdir, Precision.FP16, lambda _: None)
     calibrate_into(workdir, shared / "calibration" / "mixed")
     for recipe in Recipe:
@@ -73,6 +80,11 @@ def wild(verified):
     workdir, report = verified
     with workdir.scores.open() as file:
         return report, list(csv.DictReader(file))
+
+
+def test_its_graph_is_proved(official_export):
+    _, graph = official_export
+    assert max(row.max_error for row in graph.proof) <= 1e-3  # the acceptance; 6e-5 was seen
 
 
 def test_every_published_logit_on_real_pictures(wild, shared):
