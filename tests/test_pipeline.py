@@ -1,12 +1,11 @@
 import itertools
-import os
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import wait_for
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ImageError, InputError
@@ -114,10 +113,7 @@ def test_large_pictures_do_not_pile_up_before_the_reader_takes_them(tmp_path):
 
     reader = read_groups(map(source, range(64)), "native", batch=8, workers=2)
     next(reader)
-    deadline = time.monotonic() + 60
-    while not has_settled():
-        assert time.monotonic() < deadline
-        os.sched_yield()
+    wait_for(has_settled)
     # One group of 2, the one that closed it, 4 that fill the window of 16 x 512 x 512, and 2 + 2 under way.
     assert len(loaded) <= 11
     reader.close()
