@@ -10,9 +10,9 @@ STUBS_VERSION := 10.13.0.35.1
 demo: setup
 	$(BIN)/lfm-deploy demo
 
-# Two processes, a file of tests to each: the fixtures that take long are made once.
+# Two processes with a core each, a file of tests to each; what takes long to make is made once for both.
 test: check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10 $(PYTEST_OPTIONS)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -18,7 +18,16 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.workdir import Workdir
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-LONGEST = ("test_published.py", "test_demonstration.py")
+LONGEST = (
+    "test_published.py",
+    "test_demonstration.py",
+    "test_ablations.py",
+    "test_cli.py",
+    "test_bench.py",
+    "test_architectures.py",
+    "test_proof.py",
+    "test_step.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

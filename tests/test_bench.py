@@ -5,11 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 
 import pytest
 from PIL import Image
+from waiting import wait_for
 
 from lfm_deploy.benchmark import sweep
 from lfm_deploy.cli import run
@@ -171,15 +171,6 @@ def children_of(pid):
             return file.read().split()
     except FileNotFoundError:
         return []
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60  # so that a failure is one; it takes seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    pytest.fail("it did not happen")
 
 
 def test_wrong_usage_is_exit_2(call, deployment, tmp_path):

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from lfm_deploy.cli import run
 from lfm_deploy.pictures.images import find_images
@@ -171,13 +172,6 @@ def start():
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
-
-
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_rows_come_while_the_list_is_still_being_written(start, workdir, mixed):

@@ -2,10 +2,10 @@ import json
 import os
 import signal
 import threading
-import time
 
 import pytest
 from training_pictures import write_noise
+from waiting import wait_for
 
 from lfm_deploy.cli import run
 
@@ -52,8 +52,7 @@ def test_a_recipe_is_trained_and_deployable(here, data, capfd):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(here, data, capfd):
     def interrupt():
-        while not (here / "stopped" / "state.pth").exists():
-            time.sleep(0.05)
+        wait_for((here / "stopped" / "state.pth").exists)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt, daemon=True)

@@ -8,11 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from lfm_deploy.cli import run
 from lfm_deploy.scoring.scorers import published_reading
@@ -61,8 +61,7 @@ def test_an_interrupted_run_costs_only_what_is_new_and_leaves_no_report(own_smal
     process = subprocess.Popen(
         [*command, "--workdir", own_small.path], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )
-    while process.poll() is None and count_kept(own_small.score_cache) < 20:
-        time.sleep(0.01)
+    wait_for(lambda: process.poll() is not None or count_kept(own_small.score_cache) >= 20)
     process.send_signal(sent)
     _, said = process.communicate(timeout=60)
     assert process.returncode == (130 if sent is signal.SIGINT else -signal.SIGKILL)

@@ -1,10 +1,11 @@
 import itertools
+import sys
 import threading
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import wait_for
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ImageError, InputError
@@ -78,23 +79,29 @@ def test_at_native_size_a_group_of_large_pictures_is_small(tmp_path):
 
 @pytest.mark.parametrize("size", [64, "native"])
 def test_the_list_is_walked_no_further_than_three_groups(paths, size):
-    taken = 0
+    asked, ahead = 0, []
 
     def endless():
-        nonlocal taken
         for index in itertools.count():
-            taken += 1
+            ahead.append(index + 1 - 4 * asked)
             yield file_source(paths[index % 3])
 
     reader = read_groups(endless(), size, batch=4, workers=2)
-    for _ in range(5):
+    for _ in range(20):  # each takes the time to decode four pictures, in which a list could be walked far ahead
+        asked += 1
         next(reader)
-    time.sleep(0.2)  # time to run ahead, if it could
-    # Five groups were given out, two are read ahead, and one source waits for its turn.
-    assert taken <= (5 + 2) * 4 + 1
+    # Beside the groups that were asked for, two are read ahead, and one source waits for its turn.
+    assert max(ahead) <= 2 * 4 + 1
     reader.close()
     names = {thread.name.rpartition("_")[0] or thread.name for thread in threading.enumerate()}
     assert not {"read-image", "list-images"} & names
+
+
+def has_settled():
+    """Whether the thread that walks the list waits for its turn, and those that decode for work."""
+    frames = sys._current_frames()
+    threads = [one for one in threading.enumerate() if one.name.startswith(("list-images", "read-image"))]
+    return {frames[one.ident].f_code.co_name for one in threads} == {"wait", "_worker"}
 
 
 def test_large_pictures_do_not_pile_up_before_the_reader_takes_them(tmp_path):
@@ -106,7 +113,7 @@ def test_large_pictures_do_not_pile_up_before_the_reader_takes_them(tmp_path):
 
     reader = read_groups(map(source, range(64)), "native", batch=8, workers=2)
     next(reader)
-    time.sleep(0.5)  # time to run ahead, if it could
+    wait_for(has_settled)
     # One group of 2, the one that closed it, 4 that fill the window of 16 x 512 x 512, and 2 + 2 under way.
     assert len(loaded) <= 11
     reader.close()

@@ -38,11 +38,6 @@ def test_every_variant_is_proved_alone_and_inside_batches(checkpoint, config):
     assert all(row.pictures == 32 and row.flips == 0 for row in rows)
 
 
-def test_the_published_checkpoint_is_proved(official_checkpoint, tmp_path):
-    rows = export_onnx(official_checkpoint, tmp_path / "lfm.onnx").proof
-    assert max(row.max_error for row in rows) <= 1e-3  # the acceptance; 6e-5 was seen
-
-
 def scaled(model, name_part, factor):
     """The graph with one weight tensor scaled: the smallest sabotage that a wrong fold would be."""
     copy = onnx.ModelProto()

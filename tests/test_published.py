@@ -23,30 +23,40 @@ from calib.scoring import score_graph
 from engines.builder import BuildConfig
 from engines.library import load_library
 from engines.loading import load_engine
+from export.exporter import ProvedGraph
 from export.graph import ExportConfig, make_graph
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into, make_typed_graph, read_origin
+from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into, make_typed_graph
+from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.metrics.decisions import average_precision
+from lfm_deploy.network.origin import read_origin
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.scoring.score_cache import ScoreCache
+from lfm_deploy.scoring.scorers import published_reading
 from lfm_deploy.scoring.scores import Scores
-from lfm_deploy.scoring.suite_scores import make_scorer
+from lfm_deploy.scoring.suite_scores import make_scorer, make_tasks
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.conditions import AS_IS, encode_jpeg
-from lfm_deploy.verification.envelope import find_envelope_engine, measure_envelope
+from lfm_deploy.verification.envelope import choose_envelope_engine, measure_envelope
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
-def official_deployment(official_checkpoint: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Workdir:
-    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write."""
+def official_export(official_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workdir, ProvedGraph]:
+    """A workdir with the published checkpoint exported, and its proof."""
     workdir = Workdir(tmp_path_factory.mktemp("official") / "deploy")
-    export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
+    return workdir, export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def official_deployment(official_export: tuple[Workdir, ProvedGraph], shared: Path) -> Workdir:
+    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write."""
+    workdir, _ = official_export
     make_typed_graph(workdir, Precision.FP16, lambda _: None)
     calibrate_into(workdir, shared / "calibration" / "mixed")
     for recipe in Recipe:
@@ -73,6 +83,11 @@ def wild(verified):
     workdir, report = verified
     with workdir.scores.open() as file:
         return report, list(csv.DictReader(file))
+
+
+def test_its_graph_is_proved(official_export):
+    _, graph = official_export
+    assert max(row.max_error for row in graph.proof) <= 1e-3  # the acceptance; 6e-5 was seen
 
 
 def test_every_published_logit_on_real_pictures(wild, shared):
@@ -184,9 +199,10 @@ def test_the_page_says_what_a_jpeg_leaves_of_the_detector(verified, shared):
     suites = load_suites(str(shared / "wild"), None)
     conditions = {"the file as it is": AS_IS, "JPEG, quality 98": encode_jpeg(98)}
     with ScoreCache(workdir.score_cache, pytest.fail) as cache:
-        scorer = make_scorer(find_envelope_engine(workdir, suites, None, "cpu"), required=True)
-        with closing(scorer):
-            found = measure_envelope(scorer, suites, cache=cache, conditions=tuple(conditions.values()))
+        engine = choose_envelope_engine(workdir, find_candidates(workdir, "cpu"), suites, None)
+        planned = [make_tasks(suite, published_reading(suite.size, batch=32)) for suite in suites]
+        with closing(make_scorer(engine, required=True)) as scorer:
+            found = measure_envelope(scorer, planned, cache=cache, conditions=tuple(conditions.values()))
     assert found.cached == found.conditions[0].pictures
     for name, result in zip(conditions, found.conditions, strict=True):
         figures = result.figures

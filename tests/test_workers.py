@@ -3,9 +3,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
+from waiting import wait_for
 
 from lfm_deploy.benchmark.workers import Worker, WorkerDiedError, WorkerError
 from lfm_deploy.errors import UnavailableError
@@ -137,9 +137,9 @@ def test_an_error_inside_the_block_ends_it(start):
 def test_a_worker_does_not_outlive_a_parent_that_is_killed(script, tmp_path):
     parent = tmp_path / "parent.py"
     parent.write_text(
-        "import sys, time\nfrom lfm_deploy.benchmark.workers import Worker\n"
+        "import signal, sys\nfrom lfm_deploy.benchmark.workers import Worker\n"
         f"worker = Worker([sys.executable, {str(script)!r}], {{'as': 'sound'}})\n"
-        "print(worker.open()['pid'], flush=True)\ntime.sleep(600)\n"
+        "print(worker.open()['pid'], flush=True)\nsignal.pause()\n"
     )
     process = subprocess.Popen([sys.executable, str(parent)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -147,10 +147,7 @@ def test_a_worker_does_not_outlive_a_parent_that_is_killed(script, tmp_path):
     process.kill()
     process.wait()
     process.stdout.close()
-    deadline = time.monotonic() + 60  # so that a failure is one; it takes milliseconds
-    while not gone(worker) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert gone(worker)
+    wait_for(lambda: gone(worker))
 
 
 def gone(pid):
