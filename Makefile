@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUBS_VERSION := 10.13.0.35.1
 
-.PHONY: demo test check fmt setup clean
+.PHONY: demo test check fmt setup clean gpu
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -24,12 +24,18 @@ fmt: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# On a machine with a GPU, with the Python that has PyTorch for CUDA; nothing is installed. For example
+# make gpu GPU_OPTIONS="--checkpoint model.pth --graph deploy/lfm.fp16.onnx --golden golden.npz"
+GPU_PYTHON ?= python3
+gpu:
+	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py $(GPU_OPTIONS)
+
 setup: $(VENV)/.ready .stubs/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "lfm-deploy needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,rtx,demo,train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,rtx,kernels,demo,train,dev]'
 	touch $@
 
 # TensorRT itself cannot be installed without NVIDIA's index; its published type stubs can, apart from it, since an

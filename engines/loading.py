@@ -7,11 +7,14 @@ from engines.engine import Engine
 from lfm_deploy.artifacts import Precision, is_checkpoint
 from lfm_deploy.errors import ConfigError, InputError
 
+_RUNTIMES = ("onnxruntime", "fused")
+
 
 def load_engine(
     path: Path | str,
     *,
     device: str | None = None,
+    runtime: str | None = None,
     threads: int | None = None,
     spin: bool = True,
     precision: str | None = None,
@@ -25,6 +28,8 @@ def load_engine(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None is the CPU for checkpoints and graphs, and the first
             GPU for TensorRT engines. An engine that cannot run there is an error, never moved elsewhere. With several,
             such as ``"cuda:0,cuda:1"``, each takes an equal share of every batch.
+        runtime: of a graph: ``"onnxruntime"``, which None is too (on the CPU, what ``build --target cpu`` chose), or
+            ``"fused"``, kernels of our own for FP16 graphs of SNet with Top-K pooling on a CUDA device.
         threads: CPU threads for PyTorch (the whole process) and ONNX Runtime; None is one for each core.
         spin: whether idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
         precision: arithmetic of a checkpoint in PyTorch: ``"fp32"``, which None is too, or ``"fp16"``. Graphs and
@@ -42,16 +47,19 @@ def load_engine(
         raise InputError(f"{path}: not an engine of a known kind; expected a .pth, .onnx or .engine file")
     if not is_checkpoint(path) and (precision is not None or compiled):
         raise ConfigError(f"{path}: precision and compiled are for a checkpoint in PyTorch; this file has its own")
+    if runtime is not None and (path.suffix != ".onnx" or runtime not in _RUNTIMES):
+        raise ConfigError(f"{path}: runtime is {runtime!r}, expected one of {', '.join(_RUNTIMES)}, and a .onnx file")
     opener = partial(
         _open,
         path,
+        runtime=runtime,
         threads=threads,
         spin=spin,
         precision=Precision.FP32 if precision is None else precision,
         compiled=compiled,
         cuda_graphs=cuda_graphs,
     )
-    device = device or ("cuda" if path.suffix == ".engine" else "cpu")
+    device = device or ("cuda" if path.suffix == ".engine" or runtime == "fused" else "cpu")
     if "," not in device:
         return opener(device)
     from engines.devices import split_devices
@@ -61,7 +69,15 @@ def load_engine(
 
 
 def _open(
-    path: Path, device: str, *, threads: int | None, spin: bool, precision: str, compiled: bool, cuda_graphs: bool
+    path: Path,
+    device: str,
+    *,
+    runtime: str | None,
+    threads: int | None,
+    spin: bool,
+    precision: str,
+    compiled: bool,
+    cuda_graphs: bool,
 ) -> Engine:
     """One engine on one device; each runtime is imported only when a file asks for it."""
     if is_checkpoint(path):
@@ -72,19 +88,26 @@ def _open(
         if threads is not None:
             torch.set_num_threads(threads)
         return PyTorchEngine.from_file(path, device=device, precision=precision, compiled=compiled)
+    if runtime == "fused":
+        from engines.fused import FusedEngine
+
+        return FusedEngine(path, device=device)
     if path.suffix == ".onnx":
-        return _load_graph(path, device, threads, spin)
+        return _load_graph(path, device, threads, spin, chosen=runtime is None)
     from engines.devices import parse_gpu
     from engines.trt import TensorRTEngine
 
     return TensorRTEngine(path, device=parse_gpu(device), cuda_graphs=cuda_graphs)
 
 
-def _load_graph(path: Path, device: str, threads: int | None, spin: bool) -> Engine:
-    """A graph on the device; on the CPU as ``build --target cpu`` chose, where it did so for as many threads."""
+def _load_graph(path: Path, device: str, threads: int | None, spin: bool, *, chosen: bool) -> Engine:
+    """A graph on the device; on the CPU as ``build --target cpu`` chose, where it did so for as many threads.
+
+    ``chosen`` is False where ONNX Runtime was asked for by name.
+    """
     from engines.cpu_settings import default_settings, find_settings
 
-    settings = find_settings(path) if device == "cpu" else None
+    settings = find_settings(path) if device == "cpu" and chosen else None
     if settings is None or threads not in (None, settings.streams * settings.threads):
         settings = default_settings(threads)
     if settings.runtime == "openvino":

@@ -110,7 +110,7 @@ class PyTorchEngine:
         check_images(images.shape, str(images.dtype), self.contract, self.config, self.name)
         result = np.empty(len(images), dtype=np.float32)
         # TF32 would round the reference to 11 bits on recent GPUs.
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False), self._compiling():
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False), self._compiling():
             for part in split_batch(len(images), *self.batch_range):
                 chosen = np.ascontiguousarray(images[part.start : part.start + part.count])
                 pixels = torch.from_numpy(chosen).to(self.device)

@@ -4,6 +4,7 @@ With two slots, part i + 1 is copied to the GPU while part i is computed, and th
 buffers on the host are pinned: the GPU reads and writes them by itself.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -40,6 +41,42 @@ def take_turns(
         if index >= len(slots):
             finish(slot, parts[index - len(slots)])
         start(slot, part)
+    for index in range(max(0, len(parts) - len(slots)), len(parts)):
+        finish(slots[index % len(slots)], parts[index])
+
+
+def run_ahead(
+    parts: Sequence[BatchSlice],
+    slots: Sequence[SlotType],
+    ahead: int,
+    fill: Callable[[SlotType, BatchSlice], Callable[[], None]],
+    start: Callable[[SlotType, BatchSlice], None],
+    finish: Callable[[SlotType, BatchSlice], None],
+) -> None:
+    """Take parts of a batch through slots, of which several are being filled at any time.
+
+    Args:
+        parts: of a batch, in order.
+        slots: taken in turns; more than ``ahead`` of them.
+        ahead: how many parts are filled while an earlier one is started.
+        fill: begins to put a part's pictures into the slot's memory; returns what waits until they are there.
+        start: queues copying and computing, and does not wait for them.
+        finish: waits for a part's logits and takes them out of the slot; called in the order of the parts.
+    """
+    filling: deque[Callable[[], None]] = deque()
+    try:
+        for index in range(len(parts) + ahead):
+            if index < len(parts):
+                slot = slots[index % len(slots)]
+                if index >= len(slots):
+                    finish(slot, parts[index - len(slots)])
+                filling.append(fill(slot, parts[index]))
+            if 0 <= index - ahead < len(parts):
+                filling.popleft()()
+                start(slots[(index - ahead) % len(slots)], parts[index - ahead])
+    finally:
+        while filling:  # after a failure too: nobody may still write into a slot
+            filling.popleft()()
     for index in range(max(0, len(parts) - len(slots)), len(parts)):
         finish(slots[index % len(slots)], parts[index])
 
@@ -90,9 +127,12 @@ class Slot:
             pixels: input of the graph: uint8 ``(N, H, W, 3)``, or float32 ``(N, 3, H, W)`` for a graph that takes
                 floats.
         """
+        np.copyto(self.view(pixels), pixels)
+
+    def view(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Pinned memory in the shape of pixels that fit, once the copy of what it held before is done."""
         self._copied.synchronize()
-        view = self._pinned_image.array[: pixels.nbytes].view(pixels.dtype)
-        np.copyto(view.reshape(pixels.shape), pixels)
+        return self._pinned_image.array[: pixels.nbytes].view(pixels.dtype).reshape(pixels.shape)
 
     def send(self, nbytes: int, stream: Stream) -> None:
         """Queue the copy of the pixels to the GPU."""

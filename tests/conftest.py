@@ -1,5 +1,6 @@
 """What several test files share. Tests that need a folder ``shared`` beside the checkout skip where it is missing."""
 
+import ctypes.util
 import fcntl
 import functools
 import os
@@ -36,11 +37,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Give this process its share of the cores, and Ctrl-C back to it.
+    """Give this process its share of the cores, and Ctrl-C back to it; settle how kernels run.
 
     Ctrl-C is tested: a run in the background of a shell inherits that it is ignored, and so would its processes.
+    Without NVIDIA's driver, Triton's kernels are interpreted on tensors in host memory, which Triton must know when it
+    is imported.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if ctypes.util.find_library("cuda") is None and not Path("/dev/nvidiactl").exists():
+        os.environ["TRITON_INTERPRET"] = "1"
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         take_cores(int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
@@ -185,6 +190,19 @@ def gpu(request: pytest.FixtureRequest) -> Any:
         if request.config.getoption("--require-gpu"):
             pytest.fail(f"--require-gpu: {error}")
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kernel_device() -> str:
+    """Where kernels are tested: on the GPU, or interpreted on the CPU."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    import torch
+
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return "cpu"
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch cannot use the GPU, and kernels are interpreted only where there is no driver")
+    return "cuda:0"
 
 
 @pytest.fixture(scope="session")

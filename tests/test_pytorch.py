@@ -109,3 +109,16 @@ def test_a_real_gpu_runs_every_form(gpu, small_checkpoint):
             engine = load_engine(small_checkpoint, device="cuda", precision=precision, compiled=compiled)
             np.testing.assert_allclose(engine.logits(images), expected, rtol=0, atol=tolerance)
             engine.close()
+
+
+def test_cudnn_stays_on_while_it_runs(small_checkpoint):
+    engine = PyTorchEngine.from_file(small_checkpoint)
+    seen = []
+
+    def look(pixels):
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return torch.zeros(len(pixels))
+
+    engine._forward = look
+    engine.logits(sample_tiles(256, 256, 1))
+    assert seen == [(True, False)]

@@ -10,7 +10,7 @@ from engines.cpu_settings import default_settings
 from engines.engine import BatchSlice, split_batch
 from engines.memory import Stream
 from engines.ort import OrtEngine
-from engines.slots import Slot, take_turns
+from engines.slots import Slot, run_ahead, take_turns
 from lfm_deploy.pictures.photographs import sample_tiles
 
 
@@ -53,6 +53,41 @@ def test_every_part_is_finished_once_in_order_and_a_slot_holds_one_at_a_time(pic
     take_turns(split_batch(pictures, 1, 1), range(slots), lambda *_: None, start, finish)
     assert finished == list(range(pictures))
     assert holding == {}
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3, 7, 12])
+@pytest.mark.parametrize(("slots", "ahead"), [(2, 1), (5, 2), (3, 2)])
+def test_filling_ahead_keeps_the_order_and_a_slot_holds_one_part_at_a_time(pictures, slots, ahead):
+    holding, filled, finished = {}, set(), []
+
+    def fill(slot, part):
+        assert slot not in holding
+        holding[slot] = part
+        assert len(holding) - len(filled & set(holding.values())) <= ahead + 1
+        return lambda: filled.add(part)
+
+    def start(slot, part):
+        assert holding[slot] is part
+        assert part in filled
+
+    def finish(slot, part):
+        assert holding.pop(slot) is part
+        finished.append(part.start)
+
+    run_ahead(split_batch(pictures, 1, 1), range(slots), ahead, fill, start, finish)
+    assert finished == list(range(pictures))
+    assert holding == {}
+
+
+def test_after_a_failure_nobody_still_fills_a_slot():
+    waited = []
+
+    def fail(slot, part):
+        raise RuntimeError("no GPU")
+
+    with pytest.raises(RuntimeError, match="no GPU"):
+        run_ahead(split_batch(9, 1, 1), range(5), 2, lambda slot, part: lambda: waited.append(part.start), fail, fail)
+    assert waited == [0, 1, 2]
 
 
 def test_a_real_engine_behind_slots_gives_the_same_logits(small_graph):
