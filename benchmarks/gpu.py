@@ -57,9 +57,7 @@ class Results:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("gpu-results"), show_default=True)
 @click.option("--tests/--no-tests", default=True, help="Run the tests that need a GPU.")
 @click.option("--only", default="", help="Measure only ways whose name holds this text.")
-def main(
-    checkpoint: Path | None, graph: Path | None, golden: Path | None, out: Path, tests: bool, only: str
-) -> None:
+def main(checkpoint: Path | None, graph: Path | None, golden: Path | None, out: Path, tests: bool, only: str) -> None:
     """Test and measure on the GPU in this machine."""
     if checkpoint is None or graph is None or golden is None:
         raise click.UsageError("needs --checkpoint, --graph and --golden")
