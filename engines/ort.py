@@ -157,31 +157,22 @@ def open_session(
         ArtifactError: the graph cannot be loaded.
         UnavailableError: ONNX Runtime, or its provider for this device, is missing or fell back.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UnavailableError(
-            "ONNX Runtime: not run: it is not installed; run 'pip install lfm-deploy[cpu]' (or [gpu])"
-        ) from None
     kind, index = parse_device(device)
     provider = _PROVIDERS[kind]
-    if provider not in onnxruntime.get_available_providers():
-        raise UnavailableError(
-            f"ONNX Runtime on {device}: not run: this build has no {provider}; "
-            "install onnxruntime-gpu instead of onnxruntime ('pip install lfm-deploy[gpu]')"
-        )
+    onnxruntime = _import_with(provider, device)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors come back as exceptions; warnings are not for users
     if save_optimised is not None:
         options.optimized_model_filepath = str(save_optimised)
-    if not fuse_integers:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    if exact_integers:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    if not spin:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
+    for key, value, wanted in (
+        ("session.disable_quant_qdq", "1", not fuse_integers),
+        ("session.x64quantprecision", "1", exact_integers),
+        ("session.intra_op.allow_spinning", "0", not spin),
+    ):
+        if wanted:
+            options.add_session_config_entry(key, value)
     # TF32 would round the inputs of float32 convolutions to 11 bits.
     settings = {"device_id": str(index), "use_tf32": "0"} if kind == "cuda" else {}
     try:
@@ -196,6 +187,22 @@ def open_session(
             "and the CUDA and cuDNN versions that this onnxruntime-gpu needs"
         )
     return session
+
+
+def _import_with(provider: str, device: str) -> Any:
+    """ONNX Runtime, after making sure that it has a provider."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UnavailableError(
+            "ONNX Runtime: not run: it is not installed; run 'pip install lfm-deploy[cpu]' (or [gpu])"
+        ) from None
+    if provider not in onnxruntime.get_available_providers():
+        raise UnavailableError(
+            f"ONNX Runtime on {device}: not run: this build has no {provider}; "
+            "install onnxruntime-gpu instead of onnxruntime ('pip install lfm-deploy[gpu]')"
+        )
+    return onnxruntime
 
 
 def count_kernels(model: Any) -> Counter[str]:

@@ -1,7 +1,7 @@
 """The INT8 part of ``lfm-deploy build``: the search, and its table."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lfm_deploy.cli.console import make_console, progress_bar, say
 from lfm_deploy.workdir import Workdir
@@ -76,6 +76,13 @@ def print_findings(findings: "Findings", title: str, *, to_stderr: bool) -> None
     )
     console = make_console(to_stderr=to_stderr)
     console.print(table)
+    _print_budget(findings, console)
+    if not findings["within_budget"]:
+        console.print(Text("outside the budget", style="bold red"))
+
+
+def _print_budget(findings: "Findings", console: Any) -> None:
+    """How the graph without INT8, and that with it, stand to what is allowed."""
     budget = findings["budget"]
     rows = [("FP32" if findings["recipe"] == "cpu" else "FP16", findings["base"])]
     if findings["trials"] and findings["trials"][-1]["judged_by"]:
@@ -89,8 +96,6 @@ def print_findings(findings: "Findings", title: str, *, to_stderr: bool) -> None
             f"{estimate['seen_flips']} of {estimate['pictures'] * estimate['views']}",
             soft_wrap=True,
         )
-    if not findings["within_budget"]:
-        console.print(Text("outside the budget", style="bold red"))
 
 
 def _show(value: float | None, form: str, unit: str = "") -> str:

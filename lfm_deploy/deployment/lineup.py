@@ -66,39 +66,41 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
     ]
     if device.startswith("cuda"):  # on a CPU autocast is slower than float32, and nobody's way to run it
         found.append(replace(found[0], name=_named("pytorch fp16", device), precision=Precision.FP16))
-    for path in workdir.graphs():
-        graph = read_graph_info(path)
-        check_graph(workdir, path, graph)
-        recipe = _recipe(graph)
-        settings = find_settings(path) if device == "cpu" else None
-        runtime = "onnxruntime" if settings is None else settings.runtime
-        found.append(
-            Candidate(
-                path=path,
-                name=_named(f"{runtime} {graph.precision}{f' {recipe}' if recipe else ''}", device),
-                place=f"{runtime} on {device}",
-                precision=graph.precision,
-                device=device,
-                contract=graph.contract,
-                quantisation=graph.quantisation,
-            )
-        )
-    for path in workdir.engines():
-        engine = read_engine_info(path)
-        check_engine(workdir, path, engine)
-        found.append(
-            Candidate(
-                path=path,
-                name=f"{engine.runtime} {engine.precision} {engine.gpu}",
-                place=f"{engine.runtime} on {engine.gpu}",
-                precision=engine.precision,
-                device=device if device.startswith("cuda") else None,
-                contract=engine.contract,
-                batches=(engine.batch[0], engine.batch[2]),
-                quantisation=engine.quantisation,
-            )
-        )
+    found += [_graph_candidate(workdir, path, device) for path in workdir.graphs()]
+    found += [_engine_candidate(workdir, path, device) for path in workdir.engines()]
     return found
+
+
+def _graph_candidate(workdir: Workdir, path: Path, device: str) -> Candidate:
+    graph = read_graph_info(path)
+    check_graph(workdir, path, graph)
+    recipe = _recipe(graph)
+    settings = find_settings(path) if device == "cpu" else None
+    runtime = "onnxruntime" if settings is None else settings.runtime
+    return Candidate(
+        path=path,
+        name=_named(f"{runtime} {graph.precision}{f' {recipe}' if recipe else ''}", device),
+        place=f"{runtime} on {device}",
+        precision=graph.precision,
+        device=device,
+        contract=graph.contract,
+        quantisation=graph.quantisation,
+    )
+
+
+def _engine_candidate(workdir: Workdir, path: Path, device: str) -> Candidate:
+    engine = read_engine_info(path)
+    check_engine(workdir, path, engine)
+    return Candidate(
+        path=path,
+        name=f"{engine.runtime} {engine.precision} {engine.gpu}",
+        place=f"{engine.runtime} on {engine.gpu}",
+        precision=engine.precision,
+        device=device if device.startswith("cuda") else None,
+        contract=engine.contract,
+        batches=(engine.batch[0], engine.batch[2]),
+        quantisation=engine.quantisation,
+    )
 
 
 def graph_command(workdir: Workdir, path: Path, graph: GraphInfo) -> str:
