@@ -39,6 +39,7 @@ ELSEWHERE = {
     "scores": "comparison",
     "tables": "document",
     "train": "run",
+    "way_choice": "cpu_choice",
     "version": "packaging",
 }
 
