@@ -19,7 +19,8 @@ from lfm_deploy.workdir import Workdir
 _PICTURES = 256
 _JUDGED = 16
 # Largest |Δlogit| to the same graph in ONNX Runtime on the CPU, which computes float16 graphs in float32. Float32: sums
-# in another order. Float16: roundings of each map to 11 bits moved golden logits by 0.05. INT8 as between ways on a CPU.
+# in another order. Float16: roundings of each map to 11 bits moved golden logits by 0.05. INT8: as between ways on a
+# CPU.
 TOLERANCES = {Precision.FP32: 2e-3, Precision.FP16: 0.2, Precision.INT8: 1.0}
 
 
@@ -91,7 +92,7 @@ def open_way(graph: Path, device: str, settings: GpuSettings) -> Engine:
 
     Raises:
         ArtifactError: the graph is damaged or not ours.
-        UnavailableError: it cannot run so on this machine.
+        UnavailableError: the graph cannot run in this way on this machine.
     """
     if settings.runtime == "fused":
         from engines.fused import FusedEngine

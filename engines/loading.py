@@ -28,8 +28,9 @@ def load_engine(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None is the CPU for checkpoints and graphs, and the first
             GPU for TensorRT engines. An engine that cannot run there is an error, never moved elsewhere. With several,
             such as ``"cuda:0,cuda:1"``, each takes an equal share of every batch.
-        runtime: of a graph: ``"onnxruntime"``, or ``"fused"``, kernels of our own for FP16 graphs of SNet with Top-K
-            pooling on a CUDA device; None takes what ``build --target cpu`` or ``cuda`` chose here, else ONNX Runtime.
+        runtime: runtime of a graph: ``"onnxruntime"``, or ``"fused"``, kernels of our own for FP16 graphs of SNet with
+            Top-K pooling on a CUDA device; None takes what ``build --target cpu`` or ``--target cuda`` chose on this
+            machine, or else ONNX Runtime.
         threads: CPU threads for PyTorch (the whole process) and ONNX Runtime; None is one for each core.
         spin: whether idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
         precision: arithmetic of a checkpoint in PyTorch: ``"fp32"``, which None is too, or ``"fp16"``. Graphs and

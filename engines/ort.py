@@ -47,7 +47,7 @@ class OrtEngine:
             path: the ONNX file.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
             settings: threads and streams; None is one stream with a thread for each core.
-            on_gpu: how it runs on a CUDA device.
+            on_gpu: settings for a CUDA device; ``settings`` are for the CPU.
             spin: whether idle threads wait for work at full speed; False where other engines work beside this one.
 
         Raises:

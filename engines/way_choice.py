@@ -52,7 +52,7 @@ class Trial(Generic[W]):
         fps: pictures a second, the median of the rounds; None where the way was not timed.
         ratio: median of the ratios to the plain way of the same round.
         ratio_quartile: lower quartile of these ratios.
-        max_error: largest |Δlogit| to the plain way.
+        max_error: largest |Δlogit| to the reference, or to the plain way where there is none.
         rejected: reason why the way was not timed, or not chosen; None for the choice.
     """
 
@@ -106,8 +106,8 @@ class Contest(Generic[W]):
         open_way: function that opens the engine that runs the graph in a way.
         reference: logits that every way must give for the first pictures, float32 ``(n,)``; None takes those of the
             plain way for all of them.
-        tolerance: largest |Δlogit| to the plain way.
-        margin: distance of the plain logit to the threshold up to which a decision may differ.
+        tolerance: largest |Δlogit| to the reference, or to the plain way where there is none.
+        margin: distance of that logit to the threshold up to which a decision may differ.
         threshold: threshold of the contract; a logit above it is fake.
     """
 
@@ -271,7 +271,7 @@ class ChoiceFile(Generic[W]):
 
         Args:
             graph: path of the graph.
-            place: what a choice depends on besides the graph.
+            place: facts that a choice depends on besides the graph, such as the machine and versions.
 
         Raises:
             ArtifactError: the file is damaged.
@@ -318,7 +318,7 @@ class ChoiceFile(Generic[W]):
         Args:
             folder: path of the folder; nobody else may write there meanwhile.
             choice: choice to write down.
-            place: what it depends on besides the graph.
+            place: facts that the choice depends on besides the graph, such as the machine and versions.
 
         Raises:
             ArtifactError: the file that is there is damaged.

@@ -74,7 +74,7 @@ def test_weights_are_those_of_the_graph_in_the_order_of_its_values(wide_graph, t
     ],
 )
 def test_other_graphs_are_refused_with_the_reason(wide_graph, tmp_path, changes, reason):
-    with pytest.raises(UnavailableError, match=reason):
+    with pytest.raises(UnavailableError, match=f"{reason}.*; run it in ONNX Runtime$"):
         read_weights(save(wide_graph, tmp_path, **changes))
 
 

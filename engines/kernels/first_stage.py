@@ -119,15 +119,17 @@ def run_first_stage(
     """Write the first stage's maps.
 
     Args:
-        job: int64 ``(3,)``, from ``make_job``: where the pixels are and how many pictures there are; read when the
-            kernel runs, so that a captured graph can be given others. Pictures beyond them count as black.
+        job: job of this run, int64 ``(3,)``, from ``make_job``: where the pixels are and how many pictures there are.
+            The kernel reads it when it runs, so that a captured graph can be given others. Pictures beyond them count
+            as black.
         size: H and W of the pixels, uint8 ``(N, H, W, 3)``, both even.
-        weight: float16 ``(4 or 1, 16, C)``, from ``arrange_weights``; four where maps are pooled.
-        out: float16, of ``layout.shape``.
-        layout: of the maps: ``((H - 1) // 2, (W - 1) // 2)`` pooled, ``(H - 1, W - 1)`` otherwise.
-        programs: how many to start; each does its share of the rows.
-        positions: of a row that are computed at once, a power of two.
-        warps: of a program.
+        weight: weights with the bias among them, float16 ``(4 or 1, 16, C)``, from ``arrange_weights``; four where maps
+            are pooled.
+        out: memory for the maps, float16 of shape ``layout.shape``.
+        layout: layout of the maps; they are ``((H - 1) // 2, (W - 1) // 2)`` pooled, ``(H - 1, W - 1)`` otherwise.
+        programs: number of programs to start; each does its share of the rows.
+        positions: number of positions in a row that are computed at once, a power of two.
+        warps: number of warps in a program.
     """
     height, width = size
     block = power_of_two_in(layout.channels, 128)
