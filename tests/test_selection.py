@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-CASES = [(2, 100, 64, 16, 1), (2, 100, 16, 16, 3), (2, 16, 48, 16, 2), (2, 70, 16, 1, 2), (1, 80, 16, 64, 1)]
+CASES = [(2, 100, 64, 16, 1), (2, 100, 16, 16, 3), (2, 16, 48, 16, 2), (2, 70, 16, 1, 2), (1, 80, 4, 64, 1)]
 
 
 def make_maps(n, positions, channels, kind):
