@@ -76,7 +76,7 @@ def read_weights(path: Path) -> FusedWeights:
     info = read_graph_info(path)
     if reason := explain_misfit(info):
         raise UnavailableError(
-            f"{path}: not run by the fused kernels: {reason}; run it in ONNX Runtime (--runtime onnxruntime)"
+            f"{path}: not run by the fused kernels: {reason}; run it in ONNX Runtime, with runtime='onnxruntime'"
         )
     try:
         graph = onnx.load(path).graph
