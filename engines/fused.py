@@ -51,7 +51,7 @@ def check_kernels(device: str) -> int:
     """
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index.isdigit() or not index):
-        raise ConfigError(f"device is {device!r}, the fused kernels run on cuda or cuda:N; use --device cuda")
+        raise ConfigError(f"device is {device!r}, the fused kernels run on cuda or cuda:N")
     if importlib.util.find_spec("triton") is None:
         raise UnavailableError(
             "fused kernels: not run: the package triton is not installed; run 'pip install lfm-deploy[kernels]'"
@@ -61,7 +61,7 @@ def check_kernels(device: str) -> int:
     number = int(index or 0)
     if not torch.cuda.is_available():
         why = "this PyTorch is for the CPU alone" if torch.version.cuda is None else "no CUDA device"
-        raise UnavailableError(f"fused kernels on the GPU: not run: {why}; use --device cpu with ONNX Runtime")
+        raise UnavailableError(f"fused kernels on the GPU: not run: {why}; run the graph in ONNX Runtime on the CPU")
     if number >= torch.cuda.device_count():
         raise UnavailableError(f"no CUDA device {number}: this machine has {torch.cuda.device_count()}")
     capability = torch.cuda.get_device_capability(number)
