@@ -21,7 +21,7 @@ class Copier:
         """Threads that wait for work.
 
         Args:
-            threads: how many; None for one for each core that this process may use, at most eight.
+            threads: number of threads; None is one for each core that this process may use, at most eight.
         """
         self.threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="lfm-copy") if self.threads > 1 else None
@@ -29,8 +29,13 @@ class Copier:
     def start(self, into: NDArray[Any], source: NDArray[Any]) -> Callable[[], None]:
         """Begin to copy one array into another of its shape and type, as ``numpy.copyto`` does.
 
+        Args:
+            into: array that is written, such as uint8 ``(N, H, W, 3)``; any dtype and shape.
+            source: array that is read, of the same dtype and shape, such as uint8 ``(N, H, W, 3)``; it stays as it is
+                until the copy is done.
+
         Returns:
-            What waits until it is done.
+            A function that waits until the copy is done.
         """
         shares = min(self.threads, len(source), source.nbytes // _SMALLEST_SHARE)
         if self._pool is None or shares < 2:

@@ -1,22 +1,20 @@
 """How a graph runs on a CPU, and ``cpu.json``, where ``build --target cpu`` writes down what was fastest here."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from lfm_deploy.atomic import sha256_of_file
+from engines.way_choice import ChoiceFile
 from lfm_deploy.environment import installed_version
-from lfm_deploy.errors import ArtifactError
 from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
 
-FILE_NAME = "cpu.json"
-FORMAT = "lfm-deploy cpu 1"
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 # The first convolution's output takes 17 MB a picture at 256x256 in float32: eight stay below 150 MB, and more were not
 # faster.
 DEFAULT_PIECE = 8
+# More than any machine has cores: a damaged file must not start a hundred thousand threads.
+_MOST = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +43,10 @@ class CpuSettings:
         arithmetic = "" if self.arithmetic == "as written" else f", {self.arithmetic}"
         return f"{RUNTIMES[self.runtime]}, {streams}{threads}, {pieces} at a time{arithmetic}"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what ``asdict`` gave.
@@ -54,9 +56,12 @@ class CpuSettings:
         """
         settings = cls(**values)
         counts = (settings.streams, settings.threads, settings.piece)
-        if settings.runtime not in RUNTIMES or not all(type(count) is int and count > 0 for count in counts):
+        if settings.runtime not in RUNTIMES or not all(type(count) is int and 0 < count <= _MOST for count in counts):
             raise ValueError(f"no settings: {values}")
         return settings
+
+
+CHOICES = ChoiceFile("cpu.json", "lfm-deploy cpu 1", CpuSettings, "lfm-deploy build --fp32 --target cpu")
 
 
 def default_settings(threads: int | None = None) -> CpuSettings:
@@ -80,40 +85,4 @@ def find_settings(graph: Path) -> CpuSettings | None:
     Raises:
         ArtifactError: ``cpu.json`` beside the graph is damaged.
     """
-    values = read_choices(graph.parent)
-    if values is None or values["machine"] != describe_place():
-        return None
-    entry = values["graphs"].get(graph.name)
-    if entry is None or entry["sha256"] != sha256_of_file(graph):
-        return None
-    return CpuSettings.from_dict(entry["chosen"])
-
-
-def read_choices(folder: Path) -> dict[str, Any] | None:
-    """``cpu.json`` of a folder as plain values; None where there is none.
-
-    Raises:
-        ArtifactError: ``cpu.json`` is damaged, or of another version.
-    """
-    path = folder / FILE_NAME
-    if not path.is_file():
-        return None
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise ValueError(values["format"])
-        for entry in values["graphs"].values():
-            CpuSettings.from_dict(entry["chosen"])
-        if not isinstance(values["machine"], dict):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ArtifactError(
-            f"{path}: damaged, or of another version; remove it, and run 'lfm-deploy build --fp32 --target cpu' to "
-            "measure again"
-        ) from None
-    return values
-
-
-def settings_as_dict(settings: CpuSettings) -> dict[str, Any]:
-    """Plain values for JSON."""
-    return asdict(settings)
+    return CHOICES.find(graph, describe_place())

@@ -42,13 +42,16 @@ _SLOTS, _AHEAD = 5, 2
 def check_kernels(device: str) -> int:
     """Whether the kernels can run on a device; CUDA's index of it.
 
+    Args:
+        device: ``"cuda"`` or ``"cuda:N"``.
+
     Raises:
-        ConfigError: it is no CUDA device.
+        ConfigError: the device is no CUDA device.
         UnavailableError: there is no such device, it is too old, or a library is missing.
     """
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index.isdigit() or not index):
-        raise ConfigError(f"device is {device!r}, the fused kernels run on cuda or cuda:N; use --device cuda")
+        raise ConfigError(f"device is {device!r}, the fused kernels run on cuda or cuda:N")
     if importlib.util.find_spec("triton") is None:
         raise UnavailableError(
             "fused kernels: not run: the package triton is not installed; run 'pip install lfm-deploy[kernels]'"
@@ -58,7 +61,7 @@ def check_kernels(device: str) -> int:
     number = int(index or 0)
     if not torch.cuda.is_available():
         why = "this PyTorch is for the CPU alone" if torch.version.cuda is None else "no CUDA device"
-        raise UnavailableError(f"fused kernels on the GPU: not run: {why}; use --device cpu with ONNX Runtime")
+        raise UnavailableError(f"fused kernels on the GPU: not run: {why}; run the graph in ONNX Runtime on the CPU")
     if number >= torch.cuda.device_count():
         raise UnavailableError(f"no CUDA device {number}: this machine has {torch.cuda.device_count()}")
     capability = torch.cuda.get_device_capability(number)
@@ -138,7 +141,8 @@ class FusedEngine:
         """Logits float32 ``(N,)`` of uint8 ``(N, H, W, 3)``.
 
         Args:
-            images: a NumPy array, or any array with ``__cuda_array_interface__``, which is not copied.
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; a NumPy array, or any array with
+                ``__cuda_array_interface__``, which is not copied.
 
         Raises:
             ShapeError: the pictures are not what the contract says.
@@ -169,12 +173,15 @@ class FusedEngine:
         return result
 
     def time_phases(self, images: NDArray[np.uint8]) -> PhaseTimes:
-        """Run pictures uint8 ``(N, H, W, 3)`` that fit one run, once, with an event between the phases.
+        """Run pictures that fit one run, once, with an event between the phases.
 
         The first two runs of a batch size warm up and capture: call ``logits`` with it first, three times.
 
+        Args:
+            images: pictures, RGB, uint8 ``(N, H, W, 3)``; no more than run at once.
+
         Raises:
-            ShapeError: more pictures than run at once, or not what the contract says.
+            ShapeError: there are more pictures than run at once, or they are not what the contract says.
             CudaError: the GPU failed.
         """
         select_device(self._cuda, self._index)

@@ -19,7 +19,7 @@ def choose_ways(network: FusedNetwork, size: tuple[int, int]) -> tuple[int, ...]
     """The fastest way of each stage after the first whose logits are those of the plain way.
 
     Args:
-        network: on a CUDA device.
+        network: network whose stages are timed, on a CUDA device.
         size: height and width of the pictures.
     """
     plain = tuple(CUDNN for _ in network.stages)

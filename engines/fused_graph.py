@@ -33,9 +33,10 @@ class FusedWeights:
         info: contract, architecture and origin of the graph.
         convolutions: weight ``(C_out, C_in, 2, 2)`` and bias ``(C_out,)`` of each stage, float16; the first one's
             takes residuals in grey levels.
-        projection: float16 ``(channels, maps)``, or None where there is none.
-        linear: float32 ``(k, channels)``, of the largest value of each channel first.
-        bias: float32, of the linear layer.
+        projection: weights of the 1x1 convolution before the pooling, float16 ``(channels, maps)``; None where there
+            is none.
+        linear: weights of the linear layer, float32 ``(k, channels)``; those of the largest values come first.
+        bias: bias of the linear layer, float32.
     """
 
     info: GraphInfo
@@ -66,18 +67,19 @@ def explain_misfit(info: GraphInfo) -> str | None:
 def read_weights(path: Path) -> FusedWeights:
     """Read a typed FP16 graph.
 
+    Args:
+        path: path of the graph, an ONNX file.
+
     Raises:
         ArtifactError: the file is damaged, not ours, holds NaN or Inf, or is not the graph that its metadata says.
-        UnavailableError: it is a graph that the fused kernels do not know.
+        UnavailableError: the fused kernels do not know a graph of this kind.
     """
     import onnx
     from google.protobuf.message import DecodeError
 
     info = read_graph_info(path)
     if reason := explain_misfit(info):
-        raise UnavailableError(
-            f"{path}: not run by the fused kernels: {reason}; run it in ONNX Runtime (--runtime onnxruntime)"
-        )
+        raise UnavailableError(f"{path}: not run by the fused kernels: {reason}; run it in ONNX Runtime")
     try:
         graph = onnx.load(path).graph
     except DecodeError as error:

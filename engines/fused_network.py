@@ -72,11 +72,12 @@ class Buffers:
 
     Attributes:
         size: height and width of the pictures.
-        ways: of each stage after the first, see ``CUDNN``.
-        layouts: of the maps after each stage.
-        maps: of each stage; None where cuDNN brings its own memory.
-        projected: float16 ``(N * positions, channels)``.
-        lists: of each channel's largest values.
+        ways: ways to run the stages after the first, one for each, see ``CUDNN``.
+        layouts: layouts of the maps after each stage.
+        maps: memory for the maps after each stage, float16 of the layout's ``shape``; None where cuDNN brings its own.
+        projected: memory for the maps after the projection, float16 ``(N * positions, channels)``; None where there is
+            no projection.
+        lists: memory for each channel's largest values, float16 ``(N, lists of a channel, k, channels)``.
     """
 
     size: tuple[int, int]
@@ -94,7 +95,7 @@ class FusedNetwork:
         """Put weights on a device.
 
         Args:
-            weights: from ``read_weights``.
+            weights: weights of a graph, as ``read_weights`` gives them.
             device: ``"cuda:N"``, or ``"cpu"`` where kernels are interpreted.
         """
         self.config = weights.info.config
@@ -131,11 +132,11 @@ class FusedNetwork:
         """Memory for batches of one shape, out of the arena.
 
         Args:
-            pictures: in a batch.
-            height: of the pictures, even and large enough for the architecture.
-            width: likewise.
-            ways: to run the stages after the first; None for ``self.ways``. Where our own kernel does not take a map,
-                because it is wider than 128, cuDNN does.
+            pictures: number of pictures in a batch.
+            height: height of the pictures in pixels, even and large enough for the architecture.
+            width: width of the pictures in pixels, even and large enough for the architecture.
+            ways: ways to run the stages after the first, one for each; None is ``self.ways``. Where our own kernel does
+                not take a map, because it is wider than 128, cuDNN does.
         """
         chosen = list(self.ways if ways is None else ways)
         sizes = []

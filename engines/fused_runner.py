@@ -25,9 +25,9 @@ class FusedRunner:
         """Put the network on a GPU.
 
         Args:
-            weights: from ``read_weights``.
+            weights: weights of a graph, as ``read_weights`` gives them.
             device: ``"cuda:N"``.
-            cuda: from ``load_runtime``; the calling thread's GPU is this one.
+            cuda: cuda-python's runtime module, as ``load_runtime`` gives it; the calling thread's GPU is this one.
             same_size: whether all pictures have one size; then cuDNN tries its algorithms out.
         """
         self.network = FusedNetwork(weights, device)
@@ -50,8 +50,8 @@ class FusedRunner:
         """Queue one run.
 
         Args:
-            job: int64 ``(3,)``, see ``engines.kernels.job``; untouched until the run is done.
-            batch: as many pictures as are computed, at least as many as the job has.
+            job: job of this run, int64 ``(3,)``, see ``engines.kernels.job``; untouched until the run is done.
+            batch: number of pictures that are computed, at least as many as the job has.
             size: height and width of the pictures.
 
         Raises:

@@ -28,8 +28,9 @@ def load_engine(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None is the CPU for checkpoints and graphs, and the first
             GPU for TensorRT engines. An engine that cannot run there is an error, never moved elsewhere. With several,
             such as ``"cuda:0,cuda:1"``, each takes an equal share of every batch.
-        runtime: of a graph: ``"onnxruntime"``, which None is too (on the CPU, what ``build --target cpu`` chose), or
-            ``"fused"``, kernels of our own for FP16 graphs of SNet with Top-K pooling on a CUDA device.
+        runtime: runtime of a graph: ``"onnxruntime"``, or ``"fused"``, kernels of our own for FP16 graphs of SNet with
+            Top-K pooling on a CUDA device; None takes what ``build --target cpu`` or ``--target cuda`` chose on this
+            machine, or else ONNX Runtime.
         threads: CPU threads for PyTorch (the whole process) and ONNX Runtime; None is one for each core.
         spin: whether idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
         precision: arithmetic of a checkpoint in PyTorch: ``"fp32"``, which None is too, or ``"fp16"``. Graphs and
@@ -101,13 +102,19 @@ def _open(
 
 
 def _load_graph(path: Path, device: str, threads: int | None, spin: bool, *, chosen: bool) -> Engine:
-    """A graph on the device; on the CPU as ``build --target cpu`` chose, where it did so for as many threads.
+    """A graph on the device, as ``build --target cpu`` (where it did so for as many threads) or ``cuda`` chose.
 
     ``chosen`` is False where ONNX Runtime was asked for by name.
     """
     from engines.cpu_settings import default_settings, find_settings
 
-    settings = find_settings(path) if device == "cpu" and chosen else None
+    if device != "cpu":
+        from engines.gpu_choice import open_way
+        from engines.gpu_settings import PLAIN
+        from engines.gpu_settings import find_settings as find_gpu_settings
+
+        return open_way(path, device, (find_gpu_settings(path, device) if chosen else None) or PLAIN)
+    settings = find_settings(path) if chosen else None
     if settings is None or threads not in (None, settings.streams * settings.threads):
         settings = default_settings(threads)
     if settings.runtime == "openvino":

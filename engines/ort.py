@@ -2,7 +2,9 @@
 
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from engines.cpu_settings import CpuSettings, default_settings
 from engines.devices import parse_device
 from engines.engine import check_images, to_graph_input
+from engines.gpu_settings import PLAIN, GpuSettings
 from engines.ort_binding import BoundSession
 from engines.streams import Runner, StreamPool
 from lfm_deploy.artifacts import InputForm, read_graph_info
@@ -22,8 +25,6 @@ from lfm_deploy.quantisation import Recipe
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LARGEST_BATCH = 65535
-# On a GPU: the first convolution's output takes 17 MB a picture at 256x256 in float32.
-_CUDA_PIECE = 32
 
 
 class OrtEngine:
@@ -32,7 +33,13 @@ class OrtEngine:
     runtime = "onnxruntime"
 
     def __init__(
-        self, path: Path, *, device: str = "cpu", settings: CpuSettings | None = None, spin: bool = True
+        self,
+        path: Path,
+        *,
+        device: str = "cpu",
+        settings: CpuSettings | None = None,
+        on_gpu: GpuSettings = PLAIN,
+        spin: bool = True,
     ) -> None:
         """Open sessions on exactly the asked device.
 
@@ -40,6 +47,7 @@ class OrtEngine:
             path: the ONNX file.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
             settings: threads and streams; None is one stream with a thread for each core.
+            on_gpu: settings for a CUDA device; ``settings`` are for the CPU.
             spin: whether idle threads wait for work at full speed; False where other engines work beside this one.
 
         Raises:
@@ -55,13 +63,20 @@ class OrtEngine:
         self._form: InputForm = info.input
         self._path = path
         self.settings = settings or default_settings()
+        self._on_gpu = on_gpu
         self._outputs = ["logit", "evidence_values", "evidence_positions"] if info.evidence else ["logit"]
         for_tensorrt = info.quantisation is not None and info.quantisation.recipe is Recipe.TENSORRT
         self._bound: BoundSession | None = None
 
         def open_runner(threads: int, spin: bool) -> Runner:
             session = open_session(
-                path, str(path), device=device, threads=threads, spin=spin, fuse_integers=not for_tensorrt
+                path,
+                str(path),
+                device=device,
+                threads=threads,
+                spin=spin,
+                fuse_integers=not for_tensorrt,
+                cuda_options=on_gpu.provider_options,
             )
             if device != "cpu":
                 bound = self._bound = BoundSession(session, device)
@@ -72,7 +87,7 @@ class OrtEngine:
         # Threads that spin in one stream would take the cores of the others.
         wide = open_runner(streams * self.settings.threads, spin and streams == 1)
         narrow = [open_runner(self.settings.threads, False) for _ in range(streams if streams > 1 else 0)]
-        self._pool = StreamPool(wide, narrow, piece=self.settings.piece if device == "cpu" else _CUDA_PIECE)
+        self._pool = StreamPool(wide, narrow, piece=self.settings.piece if device == "cpu" else on_gpu.piece)
 
     @property
     def name(self) -> str:
@@ -82,7 +97,7 @@ class OrtEngine:
 
     def describe(self) -> str:
         """How it runs."""
-        return str(self.settings)
+        return str(self.settings if self.device == "cpu" else self._on_gpu)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits of pictures; a logit above the contract's threshold is fake.
@@ -135,6 +150,7 @@ def open_session(
     fuse_integers: bool = True,
     exact_integers: bool = False,
     save_optimised: Path | None = None,
+    cuda_options: Mapping[str, str] = MappingProxyType({}),
     remedy: str = "make it again with 'lfm-deploy export'",
 ) -> Any:
     """An ONNX Runtime session on exactly the asked device.
@@ -151,6 +167,7 @@ def open_session(
             adds pairs of them in 16 bits, which is faster and saturates; the published checkpoint's INT8 logits move by
             0.035 on average there, a tenth of what INT8 does to them.
         save_optimised: path of an ONNX file to write, which holds the graph as ONNX Runtime will run it.
+        cuda_options: options of the CUDA provider beside the device.
         remedy: advice for the message where the graph cannot be loaded.
 
     Raises:
@@ -174,7 +191,7 @@ def open_session(
         if wanted:
             options.add_session_config_entry(key, value)
     # TF32 would round the inputs of float32 convolutions to 11 bits.
-    settings = {"device_id": str(index), "use_tf32": "0"} if kind == "cuda" else {}
+    settings = {"device_id": str(index), "use_tf32": "0", **cuda_options} if kind == "cuda" else {}
     try:
         session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
     except Exception as error:  # onnxruntime's own classes are private to its binding
@@ -197,6 +214,10 @@ def _import_with(provider: str, device: str) -> Any:
         raise UnavailableError(
             "ONNX Runtime: not run: it is not installed; run 'pip install lfm-deploy[cpu]' (or [gpu])"
         ) from None
+    # What it prints by itself would stand in the user's terminal; errors come back as exceptions.
+    onnxruntime.set_default_logger_severity(4)
+    if provider == _PROVIDERS["cuda"] and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # those of CUDA and cuDNN that pip installed
     if provider not in onnxruntime.get_available_providers():
         raise UnavailableError(
             f"ONNX Runtime on {device}: not run: this build has no {provider}; "

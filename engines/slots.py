@@ -56,12 +56,14 @@ def run_ahead(
     """Take parts of a batch through slots, of which several are being filled at any time.
 
     Args:
-        parts: of a batch, in order.
-        slots: taken in turns; more than ``ahead`` of them.
-        ahead: how many parts are filled while an earlier one is started.
-        fill: begins to put a part's pictures into the slot's memory; returns what waits until they are there.
-        start: queues copying and computing, and does not wait for them.
-        finish: waits for a part's logits and takes them out of the slot; called in the order of the parts.
+        parts: parts of a batch, in order.
+        slots: slots, used in turns; more than ``ahead`` of them.
+        ahead: number of parts that are filled while an earlier one is started.
+        fill: function that begins to put a part's pictures into the slot's memory on the host; it returns a function
+            that waits until they are there.
+        start: function that queues copying and computing of a part, and does not wait for them.
+        finish: function that waits for a part's logits and takes them out of the slot; called in the order of the
+            parts.
     """
     filling: deque[Callable[[], None]] = deque()
     try:
@@ -130,7 +132,15 @@ class Slot:
         np.copyto(self.view(pixels), pixels)
 
     def view(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Pinned memory in the shape of pixels that fit, once the copy of what it held before is done."""
+        """Pinned memory in the shape of pixels that fit, once the copy of what it held before is done.
+
+        Args:
+            pixels: pixels of which dtype and shape are taken: uint8 ``(N, H, W, 3)``, or float32 ``(N, 3, H, W)`` for a
+                graph that takes floats.
+
+        Returns:
+            Memory of the slot, uint8 ``(N, H, W, 3)`` or float32 ``(N, 3, H, W)`` as the pixels are.
+        """
         self._copied.synchronize()
         return self._pinned_image.array[: pixels.nbytes].view(pixels.dtype).reshape(pixels.shape)
 

@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from engines.cpu_choice import _choose, choose_cpu_settings, find_fault, list_candidates
+from engines.cpu_choice import TOLERANCES, choose_cpu_settings, list_candidates
 from engines.cpu_settings import default_settings, find_settings
+from engines.way_choice import choose_way, find_fault
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli import run
 
@@ -26,7 +27,7 @@ def rates(*rows):
 def test_the_fastest_is_chosen_by_the_rounds_not_by_its_best_one(small_graph):
     # The machine slows down to a third; the second way is faster in every round, the third had one lucky round.
     found = rates([30, 20, 10, 10], [36, 24, 12, 12], [20, 10, 90, 5])
-    choice = _choose(small_graph, found, {})
+    choice = choose_way(small_graph, found, {})
     assert choice.chosen == list_candidates(2)[1]
     assert choice.why.startswith("1.20 x the speed of ONNX Runtime, 2 threads")
     assert choice.tried[1].rejected is None
@@ -35,7 +36,7 @@ def test_the_fastest_is_chosen_by_the_rounds_not_by_its_best_one(small_graph):
 
 @pytest.mark.parametrize("row", [[30.5, 20.3, 10.2, 10.1], [40, 26, 9, 9]])
 def test_what_is_not_clearly_faster_leaves_the_default(small_graph, row):
-    choice = _choose(small_graph, rates([30, 20, 10, 10], row), {})
+    choice = choose_way(small_graph, rates([30, 20, 10, 10], row), {})
     assert choice.chosen == default_settings(2)
     assert choice.why == "no other way is clearly faster"
 
@@ -52,7 +53,7 @@ def test_what_is_not_clearly_faster_leaves_the_default(small_graph, row):
 )
 def test_a_way_must_be_exact_enough(change, precision, fault):
     reference = np.array([-3.0, 2.0, 5.0])
-    found = find_fault(reference + np.array([0, change, 0]), reference, precision, 0.0)
+    found = find_fault(reference + np.array([0, change, 0]), reference, TOLERANCES[precision], 0.0)
     assert found is None if fault is None else fault in found
 
 

@@ -3,12 +3,11 @@ import json
 import pytest
 
 from engines.cpu_settings import (
+    CHOICES,
     CpuSettings,
     default_settings,
     describe_place,
     find_settings,
-    read_choices,
-    settings_as_dict,
 )
 from engines.loading import load_engine
 from lfm_deploy.atomic import sha256_of_file
@@ -20,7 +19,7 @@ CHOSEN = CpuSettings(runtime="onnxruntime", streams=2, threads=1, piece=1)
 
 def write(workdir, **changes):
     graph = workdir.path / "lfm.onnx"
-    entry = {"sha256": sha256_of_file(graph), "chosen": settings_as_dict(CHOSEN), "why": "", "tried": []}
+    entry = {"sha256": sha256_of_file(graph), "chosen": CHOSEN.as_dict(), "why": "", "tried": []}
     values = {"format": "lfm-deploy cpu 1", "machine": describe_place(), "graphs": {"lfm.onnx": entry | changes}}
     (workdir.path / "cpu.json").write_text(json.dumps(values))
     return graph, values
@@ -63,8 +62,8 @@ def test_a_choice_for_something_else_is_not_used(own_deployment, what):
     "change",
     [
         {"chosen": {"runtime": "onnxruntime"}},
-        {"chosen": settings_as_dict(CHOSEN) | {"threads": 0}},
-        {"chosen": settings_as_dict(CHOSEN) | {"runtime": "abacus"}},
+        {"chosen": CHOSEN.as_dict() | {"threads": 0}},
+        {"chosen": CHOSEN.as_dict() | {"runtime": "abacus"}},
     ],
 )
 def test_a_damaged_file_is_an_error_and_never_a_guess(own_deployment, change):
@@ -74,12 +73,12 @@ def test_a_damaged_file_is_an_error_and_never_a_guess(own_deployment, change):
 
 
 def test_half_a_file_is_damaged_and_no_file_is_none(own_deployment):
-    assert read_choices(own_deployment.path) is None
+    assert CHOICES.read(own_deployment.path) is None
     write(own_deployment)
     path = own_deployment.path / "cpu.json"
     path.write_text(path.read_text()[:50])
     with pytest.raises(ArtifactError, match="damaged"):
-        read_choices(own_deployment.path)
+        CHOICES.read(own_deployment.path)
 
 
 def test_settings_say_what_they_are():

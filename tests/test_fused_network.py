@@ -1,5 +1,4 @@
 import numpy as np
-import onnx
 import pytest
 import torch
 from conftest import write_random_checkpoint
@@ -8,6 +7,7 @@ from engines.fused_graph import read_weights
 from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.config import ModelConfig, ValueOrder
+from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.photographs import sample_tiles
 
@@ -24,7 +24,8 @@ CONFIGS = {
 
 
 def write_graph(checkpoint, path, size="native"):
-    onnx.save(make_graph(read_checkpoint(checkpoint), ExportConfig(size=size, precision=Precision.FP16)), path)
+    model = make_graph(read_checkpoint(checkpoint), ExportConfig(size=size, precision=Precision.FP16))
+    path.write_bytes(seal_graph(model))
     return path
 
 

@@ -25,8 +25,12 @@ ELSEWHERE = {
     "feature_images": "feature_plots",
     "feature_texts": "feature_plots",
     "foreign_network": "foreign",
+    "fused_choice": "fused",
+    "fused_runner": "fused",
     "illustrations": "page",
     "inspection": "cli",
+    "job": "first_stage",
+    "judgement": "selection",
     "labelled": "suites",
     "left_out": "folders",
     "loading": "trt",
@@ -39,6 +43,7 @@ ELSEWHERE = {
     "scores": "comparison",
     "tables": "document",
     "train": "run",
+    "way_choice": "cpu_choice",
     "version": "packaging",
 }
 

@@ -310,15 +310,15 @@ def test_only_what_is_new_is_scored(own_small, own_pictures):
 
 
 def test_another_choice_of_threads_is_another_engine(own_small, pictures):
-    from engines.cpu_settings import FILE_NAME, FORMAT, CpuSettings, describe_place, settings_as_dict
+    from engines.cpu_settings import CHOICES, CpuSettings, describe_place
     from lfm_deploy.atomic import sha256_of_file
 
     graph = own_small.graph(Precision.FP32)
     run_cached(own_small, pictures)
     chosen = CpuSettings(runtime="onnxruntime", streams=1, threads=1, piece=4)
-    entry = {"sha256": sha256_of_file(graph), "chosen": settings_as_dict(chosen)}
-    values = {"format": FORMAT, "machine": describe_place(), "graphs": {graph.name: entry}}
-    (own_small.path / FILE_NAME).write_text(json.dumps(values))
+    entry = {"sha256": sha256_of_file(graph), "chosen": chosen.as_dict()}
+    values = {"format": CHOICES.format, "machine": describe_place(), "graphs": {graph.name: entry}}
+    (own_small.path / CHOICES.name).write_text(json.dumps(values))
     assert run_cached(own_small, pictures)[1] == {PYTORCH: 24, ORT: 0}
     assert run_cached(own_small, pictures)[1] == {PYTORCH: 24, ORT: 24}
 

@@ -39,6 +39,29 @@ def arrange_weights(weight: torch.Tensor, bias: torch.Tensor, *, pooled: bool) -
 
 
 @triton.jit
+def load_residuals(start, width, y, x, limit, POOLED: tl.constexpr):
+    """Residuals that output row y sees at positions x, float16 ``(P, 16)``; 0 at and beyond ``limit``, then the 1."""
+    k = tl.arange(0, 16)
+    slot = k // 3
+    if POOLED:
+        dy = tl.where(slot == 0, 0, tl.where(slot == 4, 2, 1))
+        dx = tl.where(slot == 1, 0, tl.where(slot == 3, 2, 1))
+        rows = 2 * y + dy
+        columns = (2 * x)[:, None] + dx[None, :]
+        corner = (rows - dy % 2)[None, :] * width + (columns - (dx % 2)[None, :])
+    else:
+        rows = y + (slot // 2) % 2
+        columns = x[:, None] + (slot % 2)[None, :]
+        corner = (rows - rows % 2)[None, :] * width + (columns - columns % 2)
+    mask = (x < limit)[:, None] & (k < (15 if POOLED else 12))[None, :]
+    colour = (k % 3)[None, :]
+    value = tl.load(start + (rows[None, :] * width + columns) * 3 + colour, mask=mask, other=0)
+    first = tl.load(start + corner * 3 + colour, mask=mask, other=0)
+    residual = tl.abs(value.to(tl.int16) - first.to(tl.int16))
+    return tl.where((k == 15)[None, :], 1, residual).to(tl.float16)
+
+
+@triton.jit
 def first_stage(
     job,
     weight,
@@ -56,19 +79,8 @@ def first_stage(
     P: tl.constexpr,
     POOLED: tl.constexpr,
 ):
-    k = tl.arange(0, 16)
     c = tl.program_id(1) * CB + tl.arange(0, CB)
-    slot = k // 3
-    if POOLED:
-        dy = tl.where(slot == 0, 0, tl.where(slot == 4, 2, 1))
-        dx = tl.where(slot == 1, 0, tl.where(slot == 3, 2, 1))
-        terms: tl.constexpr = 15
-    else:
-        dy = (slot // 2) % 2
-        dx = slot % 2
-        terms: tl.constexpr = 12
-    step: tl.constexpr = 2 if POOLED else 1
-    at = weight + k[:, None] * C + c[None, :]
+    at = weight + tl.arange(0, 16)[:, None] * C + c[None, :]
     w0 = tl.load(at)
     if POOLED:
         w1 = tl.load(at + 16 * C)
@@ -82,19 +94,9 @@ def first_stage(
         n = line // out_height
         y = line % out_height
         x = (tile % columns) * P + tl.arange(0, P)
-        inside = x < out_width
         start = image + n.to(tl.int64) * height * width * 3
-        rows = step * y + dy
-        across_row = (step * x)[:, None] + dx[None, :]
-        if POOLED:
-            corner = (rows - dy % 2)[None, :] * width + (across_row - (dx % 2)[None, :])
-        else:
-            corner = (rows - rows % 2)[None, :] * width + (across_row - across_row % 2)
-        mask = (x < tl.where(n < count, out_width, 0))[:, None] & (k < terms)[None, :]
-        value = tl.load(start + (rows[None, :] * width + across_row) * 3 + (k % 3)[None, :], mask=mask, other=0)
-        first = tl.load(start + corner * 3 + (k % 3)[None, :], mask=mask, other=0)
-        residual = tl.abs(value.to(tl.int16) - first.to(tl.int16))
-        residual = tl.where((k == 15)[None, :], 1, residual).to(tl.float16)
+        limit = tl.where(n < count, out_width, 0)
+        residual = load_residuals(start, width, y, x, limit, POOLED)
         best = tl.dot(residual, w0, out_dtype=tl.float16)
         if POOLED:
             best = tl.maximum(best, tl.dot(residual, w1, out_dtype=tl.float16))
@@ -102,7 +104,7 @@ def first_stage(
             best = tl.maximum(best, tl.dot(residual, w3, out_dtype=tl.float16))
         best = tl.maximum(best, 0.0).to(tl.float16)
         place = ((n // across * out_height + y).to(tl.int64) * row + (n % across) * pitch + x) * C
-        tl.store(out + place[:, None] + c[None, :], best, mask=inside[:, None])
+        tl.store(out + place[:, None] + c[None, :], best, mask=(x < out_width)[:, None])
 
 
 def run_first_stage(
@@ -119,15 +121,17 @@ def run_first_stage(
     """Write the first stage's maps.
 
     Args:
-        job: int64 ``(3,)``, from ``make_job``: where the pixels are and how many pictures there are; read when the
-            kernel runs, so that a captured graph can be given others. Pictures beyond them count as black.
+        job: job of this run, int64 ``(3,)``, from ``make_job``: where the pixels are and how many pictures there are.
+            The kernel reads it when it runs, so that a captured graph can be given others. Pictures beyond them count
+            as black.
         size: H and W of the pixels, uint8 ``(N, H, W, 3)``, both even.
-        weight: float16 ``(4 or 1, 16, C)``, from ``arrange_weights``; four where maps are pooled.
-        out: float16, of ``layout.shape``.
-        layout: of the maps: ``((H - 1) // 2, (W - 1) // 2)`` pooled, ``(H - 1, W - 1)`` otherwise.
-        programs: how many to start; each does its share of the rows.
-        positions: of a row that are computed at once, a power of two.
-        warps: of a program.
+        weight: weights with the bias among them, float16 ``(4 or 1, 16, C)``, from ``arrange_weights``; four where maps
+            are pooled.
+        out: memory for the maps, float16 of shape ``layout.shape``.
+        layout: layout of the maps; they are ``((H - 1) // 2, (W - 1) // 2)`` pooled, ``(H - 1, W - 1)`` otherwise.
+        programs: number of programs to start; each does its share of the rows.
+        positions: number of positions in a row that are computed at once, a power of two.
+        warps: number of warps in a program.
     """
     height, width = size
     block = power_of_two_in(layout.channels, 128)

@@ -62,10 +62,10 @@ def run_judge(lists: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, job
     """Write logits.
 
     Args:
-        lists: float16 ``(N, count, k, C)``, each descending, from ``run_select``.
-        weight: float32 ``(k, C)``: of the largest value of each channel first.
-        bias: float32 ``(1,)``.
-        job: int64 ``(3,)``: how many pictures there are, and where their logits go, see ``first_stage``.
+        lists: largest values of each channel, float16 ``(N, count, k, C)``, each list descending, from ``run_select``.
+        weight: weights of the linear layer, float32 ``(k, C)``; those of the largest values come first.
+        bias: bias of the linear layer, float32 ``(1,)``.
+        job: job of this run, int64 ``(3,)``, from ``make_job``: how many pictures there are, and where their logits go.
     """
     n, count, k, channels = lists.shape
     grid: Any = (n,)

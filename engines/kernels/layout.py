@@ -21,7 +21,10 @@ class Layout:
     """Maps float16 ``(pictures, height, width, channels)`` as rows of ``row`` positions.
 
     Attributes:
-        pictures, height, width, channels: of the maps.
+        pictures: number of pictures that have maps.
+        height: height of the maps.
+        width: width of the maps.
+        channels: number of channels of the maps.
         pitch: columns from one picture to the next in a row.
         row: positions in a row of memory.
     """
@@ -56,5 +59,5 @@ class Layout:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the memory: strips, rows, positions, channels."""
+        """Shape of the memory: strips, rows, positions, channels."""
         return self.strips, self.height, self.row, self.channels

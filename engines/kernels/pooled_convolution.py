@@ -83,15 +83,15 @@ def run_pooled_convolution(
     """Write the pooled maps of one stage.
 
     Args:
-        maps: float16, of ``before.shape``, in strips; the channels are a multiple of 16.
+        maps: maps of the stage before, float16 of shape ``before.shape``, in strips; the channels are a multiple of 16.
         before: layout of the input.
-        weight: float16 ``(4 * K, C)``: taps (0, 0), (0, 1), (1, 0), (1, 1), K input channels each.
-        bias: float32 ``(C,)``.
-        out: float16, of ``after.shape``.
-        after: layout of the output, plain or in strips: ``((H - 1) // 2, (W - 1) // 2)``.
-        programs: how many to start; each does its share of the tiles.
-        stages: how many tiles of the input are under way at once.
-        warps: of a program.
+        weight: weights, float16 ``(4 * K, C)``: taps (0, 0), (0, 1), (1, 0), (1, 1), K input channels each.
+        bias: bias, float32 ``(C,)``.
+        out: memory for the pooled maps, float16 of shape ``after.shape``.
+        after: layout of the output, plain or in strips; its maps are ``((H - 1) // 2, (W - 1) // 2)``.
+        programs: number of programs to start; each does its share of the tiles.
+        stages: number of tiles of the input that are under way at once.
+        warps: number of warps in a program.
     """
     inputs, outputs = before.channels, after.channels
     inner, block = power_of_two_in(inputs, 64), power_of_two_in(outputs, 128)

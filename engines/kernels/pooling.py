@@ -47,11 +47,11 @@ def run_pool(maps: torch.Tensor, out: torch.Tensor, layout: Layout, *, positions
     """Write pooled maps.
 
     Args:
-        maps: float16 ``(N, H, W, C)``, contiguous.
-        out: float16, of ``layout.shape``.
-        layout: of the output: ``(H // 2, W // 2)``.
-        positions: of the output that a program computes, a power of two.
-        warps: of a program.
+        maps: maps to pool, float16 ``(N, H, W, C)``, contiguous.
+        out: memory for the pooled maps, float16 of shape ``layout.shape``.
+        layout: layout of the output; its maps are ``(H // 2, W // 2)``.
+        positions: number of positions of the output that a program computes, a power of two.
+        warps: number of warps in a program.
     """
     _, height, width, channels = maps.shape
     block = power_of_two_in(channels, 256)

@@ -120,9 +120,9 @@ def run_select(maps: torch.Tensor, lists: torch.Tensor) -> None:
     """Write sorted lists of each channel's largest values.
 
     Args:
-        maps: float16 ``(N, positions, C)``, contiguous, finite.
-        lists: float16 ``(N, count_lists(k, C, parts), k, C)``, k a power of two; minus infinity where a list has fewer
-            than k values. As many programs as ``parts`` share a picture's positions.
+        maps: maps of the last stage, float16 ``(N, positions, C)``, contiguous, finite.
+        lists: memory for the lists, float16 ``(N, count_lists(k, C, parts), k, C)``, k a power of two; minus infinity
+            where a list has fewer than k values. As many programs as ``parts`` share a picture's positions.
     """
     n, positions, channels = maps.shape
     k = lists.shape[2]

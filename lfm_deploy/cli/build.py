@@ -21,7 +21,8 @@ from lfm_deploy.workdir import Workdir
 if TYPE_CHECKING:
     from calib.findings_schema import Findings
     from engines.builder import BuildResult
-    from engines.cpu_choice import CpuChoice
+    from engines.way_choice import Choice as WayChoice
+    from lfm_deploy.progress import Progress
 
 
 def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -> tuple[int, int, int]:
@@ -39,10 +40,11 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 @click.option("--gpu", "gpus", metavar="LIST", help='Compute capabilities or cards: sm86,sm89 or "RTX A6000".')
 @click.option(
     "--target",
-    type=Choice(["gpu", "cpu"]),
+    type=Choice(["gpu", "cpu", "cuda"]),
     default="gpu",
     show_default=True,
-    help="gpu: TensorRT engines. cpu: no engine, but the fastest way to run the graph here is measured.",
+    help="gpu: TensorRT engines. cpu, cuda: no engine, but the fastest way to run the graph on this CPU, or on the GPU "
+    "in this machine, is measured.",
 )
 @click.option(
     "--library",
@@ -94,7 +96,8 @@ def command(
     sm86, sm89 and sm120. Each engine has a sidecar (.json) and a build log; they appear together.
 
     --target cpu measures which runtime, threads and streams run the graph fastest on this machine, and writes them down
-    (cpu.json); they are used wherever the graph is opened on this machine.
+    (cpu.json); they are used wherever the graph is opened on this machine. --target cuda does so for the GPU in this
+    machine (gpu.json), with ONNX Runtime and, for FP16, kernels of our own.
 
     --int8 needs ranges from 'lfm-deploy calibrate'. It searches the layers that can be INT8 within the budget, says
     why each has its precision (precision.json), and writes nothing where no choice keeps to it.
@@ -103,8 +106,8 @@ def command(
         raise click.UsageError("say which precision: --fp16, --int8 or --fp32")
     if precision != "int8" and (budget or layers or images):
         raise click.UsageError("--budget, --layers and --images are for --int8")
-    if target == "cpu" and (gpus or library):
-        raise click.UsageError("--target cpu takes neither --gpu nor --library")
+    if target != "gpu" and (gpus or library):
+        raise click.UsageError(f"--target {target} takes neither --gpu nor --library")
     from lfm_deploy.artifacts import Precision
 
     findings = None
@@ -112,8 +115,8 @@ def command(
         from lfm_deploy.cli.int8 import quantise
 
         findings = quantise(workdir, target, budget, layers or "search", images, as_json)
-    if target == "cpu":
-        _make_cpu_graph(workdir, Precision(precision), findings, as_json)
+    if target != "gpu":
+        _make_graph(workdir, Precision(precision), target, findings, as_json)
         return
     from engines.builder import BuildConfig
     from engines.gpus import parse_gpus
@@ -139,25 +142,39 @@ def command(
         _print_results(results)
 
 
-def _make_cpu_graph(workdir: Workdir, precision: Any, findings: "Findings | None", as_json: bool) -> None:
-    """The graph for the CPU, and what runs it fastest here."""
-    from engines.cpu_choice import choose_cpu_settings
+def _make_graph(workdir: Workdir, precision: Any, target: str, findings: "Findings | None", as_json: bool) -> None:
+    """The graph for the CPU, or for the GPU in this machine, and what runs it fastest here."""
     from lfm_deploy.deployment.deployment import make_typed_graph
     from lfm_deploy.quantisation import Recipe
 
+    if target == "cuda":
+        from engines.gpus import find_gpu
+
+        find_gpu()  # without one, nothing is made
+    recipe = Recipe.CPU if target == "cpu" else Recipe.TENSORRT
     with workdir.lock(say):
-        path = make_typed_graph(workdir, precision, say) if findings is None else workdir.graph(precision, Recipe.CPU)
+        path = make_typed_graph(workdir, precision, say) if findings is None else workdir.graph(precision, recipe)
         with progress_bar() as update:
-            choice = choose_cpu_settings(workdir, path, on_progress=update)
+            choice = _choose(workdir, path, target, update)
     if as_json:
-        values = {"file": str(path), "bytes": path.stat().st_size, "cpu": choice.as_dict()}
+        values = {"file": str(path), "bytes": path.stat().st_size, target: choice.as_dict()}
         print_json(values if findings is None else values | {"quantisation": findings})
     else:
-        click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, for the CPU")
+        click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, for {'the CPU' if target == 'cpu' else 'this GPU'}")
         _print_choice(choice)
 
 
-def _print_choice(choice: "CpuChoice") -> None:
+def _choose(workdir: Workdir, graph: Path, target: str, update: "Progress") -> "WayChoice[Any]":
+    if target == "cpu":
+        from engines.cpu_choice import choose_cpu_settings
+
+        return choose_cpu_settings(workdir, graph, on_progress=update)
+    from engines.gpu_choice import choose_gpu_settings
+
+    return choose_gpu_settings(workdir, graph, on_progress=update)
+
+
+def _print_choice(choice: "WayChoice[Any]") -> None:
     from rich.text import Text
 
     from lfm_deploy.report.tables import make_table

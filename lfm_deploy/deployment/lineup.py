@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.cpu_settings import find_settings
+from engines.gpu_settings import find_settings as find_gpu_settings
 from lfm_deploy.artifacts import (
     EngineInfo,
     GraphInfo,
@@ -75,7 +76,7 @@ def _graph_candidate(workdir: Workdir, path: Path, device: str) -> Candidate:
     graph = read_graph_info(path)
     check_graph(workdir, path, graph)
     recipe = _recipe(graph)
-    settings = find_settings(path) if device == "cpu" else None
+    settings = find_settings(path) if device == "cpu" else find_gpu_settings(path, device)
     runtime = "onnxruntime" if settings is None else settings.runtime
     return Candidate(
         path=path,

@@ -6,7 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.cpu_settings import settings_as_dict
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.detectors.preparation import prepare_picture
 from lfm_deploy.errors import UnavailableError
@@ -61,6 +60,6 @@ def _identify(detector: "ForeignDetector") -> Identity | None:
         "output": detector.contract.as_dict()["output"],
         "runtime": detector.runtime,
         "version": onnxruntime.__version__,
-        "settings": settings_as_dict(detector.settings),
+        "settings": detector.settings.as_dict(),
     }
     return about | place

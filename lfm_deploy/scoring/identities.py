@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from engines.cpu_settings import default_settings, find_settings, settings_as_dict
+from engines.cpu_settings import default_settings, find_settings
 from engines.devices import parse_gpu, split_devices
+from engines.gpu_settings import PLAIN
+from engines.gpu_settings import find_settings as find_gpu_settings
 from engines.gpus import Gpu, find_gpu
 from engines.memory import check, load_runtime
 from lfm_deploy.artifacts import read_engine_info
@@ -41,10 +43,12 @@ def identify(candidate: Candidate) -> Identity | None:
     if candidate.path.suffix == ".pth":
         return _with_version(about | {"runtime": "pytorch"}, "torch")
     if device != "cpu":
-        return _with_version(about | {"runtime": "onnxruntime"}, "onnxruntime-gpu", "onnxruntime")
+        chosen = find_gpu_settings(candidate.path, device) or PLAIN
+        versions = ("torch", "triton") if chosen.runtime == "fused" else ("onnxruntime-gpu", "onnxruntime")
+        return _with_version(about | {"runtime": chosen.runtime, "settings": chosen.as_dict()}, *versions)
     settings = find_settings(candidate.path) or default_settings()
     names = ("openvino",) if settings.runtime == "openvino" else ("onnxruntime", "onnxruntime-gpu")
-    return _with_version(about | {"runtime": settings.runtime, "settings": settings_as_dict(settings)}, *names)
+    return _with_version(about | {"runtime": settings.runtime, "settings": settings.as_dict()}, *names)
 
 
 def identify_place(device: str) -> Identity:
