@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from engines.way_choice import ChoiceFile
+from engines.choice_file import ChoiceFile
 from lfm_deploy.environment import installed_version
 from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
 

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from engines.choice_file import ChoiceFile
 from engines.devices import parse_gpu, split_devices
 from engines.gpus import find_gpu
 from engines.memory import check, load_runtime
-from engines.way_choice import ChoiceFile
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import UnavailableError
 

@@ -11,6 +11,7 @@ ELSEWHERE = {
     "catalogue": "suites",
     "categories": "summary",
     "checkpoint_file": "wrapping",
+    "choice_file": "cpu_settings",
     "data": "training_data",
     "engine_document": "document",
     "engine_metrics": "summary",
