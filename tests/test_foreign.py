@@ -21,6 +21,7 @@ from lfm_deploy.detectors.detector_contract import read_detector_contract
 from lfm_deploy.detectors.foreign import ForeignDetector, open_detectors
 from lfm_deploy.detectors.foreign_scores import detector_reading, make_detector_scorer
 from lfm_deploy.errors import ArtifactError, DetectorError
+from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import load_photographs
@@ -216,7 +217,7 @@ def test_lfm_exported_for_normalised_pictures_described_as_a_foreign_detector(
     small_checkpoint, photographs, described, tmp_path
 ):
     graph = make_graph(read_checkpoint(small_checkpoint), ExportConfig(size=64, input=InputForm.FLOAT))
-    onnx.save(graph, tmp_path / "network.onnx")
+    (tmp_path / "network.onnx").write_bytes(seal_graph(graph))
     normalised = {"layout": "NCHW", "dtype": "float32", "resize": 64, "mean": MEAN.tolist(), "std": STD.tolist()}
     detector = described(SQUARE | normalised, {"name": "logit", "meaning": "logit"})
     # The engine divides and subtracts in float32, a detector looks up: inputs of up to 2.7 differ by some 2^-22, and
