@@ -1,8 +1,10 @@
 """ONNX Runtime on the CPU or on a CUDA device, and never anywhere else than asked."""
 
+import io
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -216,13 +218,15 @@ def _import_with(provider: str, device: str) -> Any:
         ) from None
     # What it prints by itself would stand in the user's terminal; errors come back as exceptions.
     onnxruntime.set_default_logger_severity(4)
-    if provider == _PROVIDERS["cuda"] and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # those of CUDA and cuDNN that pip installed
     if provider not in onnxruntime.get_available_providers():
         raise UnavailableError(
             f"ONNX Runtime on {device}: not run: this build has no {provider}; "
             "install onnxruntime-gpu instead of onnxruntime ('pip install lfm-deploy[gpu]')"
         )
+    if provider == _PROVIDERS["cuda"] and hasattr(onnxruntime, "preload_dlls"):
+        # Finds the CUDA and cuDNN that pip installed. It prints what it does not find, which the session says better.
+        with redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
     return onnxruntime
 
 

@@ -66,6 +66,15 @@ def test_errors_of_the_system_name_the_file(number, code):
     )
 
 
+def test_an_exit_that_somebody_else_asked_for_is_passed_on(monkeypatch):
+    def leave(*_, **__):
+        raise SystemExit(7)
+
+    monkeypatch.setattr(cli.commands, "main", leave)
+    with pytest.raises(SystemExit, match="7"):
+        cli.run(["suites"])
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [

@@ -109,7 +109,10 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (BrokenPipeError, SystemExit):  # click makes the one into the other, and nothing else here exits
+    except (BrokenPipeError, SystemExit) as stop:
+        # click exits where a pipe broke, after wrapping the stream; an exit that anything else asked for is passed on.
+        if isinstance(stop, SystemExit) and "PacifyFlush" not in type(sys.stdout).__name__:
+            raise
         discard_results()
         return READ_ENOUGH
     except OSError as error:
