@@ -13,6 +13,7 @@ from lfm_deploy.artifacts import InputForm, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, ConfigError, UnavailableError
+from lfm_deploy.interrupts import keep_signal_stack
 
 _LARGEST_BATCH = 65535
 
@@ -117,7 +118,8 @@ def _compile(path: Path, *, streams: int, threads: int, arithmetic: str) -> Any:
         "INFERENCE_PRECISION_HINT": "bf16" if arithmetic == "bf16" else "f32",
     }
     try:
-        return core.compile_model(core.read_model(path), "CPU", settings)
+        with keep_signal_stack():
+            return core.compile_model(core.read_model(path), "CPU", settings)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ArtifactError(

@@ -4,7 +4,9 @@ Python raises KeyboardInterrupt in whatever Python code runs next. Where that co
 TensorRT or the set-up of a module by the import of onnx or torch, the exception can end the process with a crash.
 """
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,3 +57,28 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
             return
         inner = inner.f_back
     signal.default_int_handler(number, frame)
+
+
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of sigaltstack(2)."""
+
+    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def keep_signal_stack() -> Iterator[None]:
+    """Leave this thread's stack for signal handlers as it was, whatever native code in the block does with it.
+
+    OpenVINO gives the thread that compiles a graph its own stack, and puts back the former one when the graph goes.
+    Of two graphs that go in the order in which they came, the second puts back that of the first, which is freed by
+    then: the next Ctrl-C is handled in memory that belongs to somebody else, and the process crashes.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    library, before = ctypes.CDLL(None), _SignalStack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -65,3 +66,33 @@ def test_without_openvino_it_says_what_to_install(small_graph):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install lfm-deploy[openvino]" in found.stdout
+
+
+SIGNAL_STACK = """
+    import ctypes, faulthandler, sys
+    from pathlib import Path
+    from engines.cpu_settings import CpuSettings
+    from engines.openvino import OpenVinoEngine
+    from lfm_deploy.interrupts import _SignalStack
+
+    def read():
+        found = _SignalStack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+        return found.sp, found.size
+
+    faulthandler.enable()  # it has a stack of its own, as in every run of pytest
+    before = read()
+    settings = CpuSettings(runtime="openvino", streams=1, threads=1, piece=1)
+    engines = [OpenVinoEngine(Path(sys.argv[1]), settings) for _ in range(2)]
+    print(read() == before)
+    while engines:  # in the order in which they came
+        engines.pop(0).close()
+    print(read() == before)
+"""
+
+
+def test_signals_are_handled_on_a_stack_that_is_still_there(small_graph):
+    """Ctrl-C crashed a process that had measured ways to run a graph."""
+    command = [sys.executable, "-c", textwrap.dedent(SIGNAL_STACK), small_graph]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.stdout.split() == ["True", "True"], finished.stderr
