@@ -59,6 +59,7 @@ HEAD = "path,label\na.png,real\nb.png,fake\n"
         (HEAD + "sub/e.png,genuine\n", r"line 4: label 'genuine'; expected real or fake, or 0 or 1$"),
         (HEAD + "./a.png,fake\n", r"line 4: .*a\.png stands in line 2 already; remove one$"),
         (HEAD + ",real\n", r"line 4: no path"),
+        (HEAD + "x" * 5000 + ",real\n", r"line 4: .*x: File name too long; mend the path"),
         (HEAD + "c, d.png,real\n", r"line 4: 3 fields, expected 2 as in the header; put names with commas into quotes"),
         (HEAD + "x.png,real\ny.png,2\n", r"line 4: .*x\.png: no such file.* \(1 more bad line\)$"),
         (HEAD + "x,real\ny,2\nz\n", r"line 4: .* \(2 more bad lines\)$"),

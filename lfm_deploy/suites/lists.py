@@ -9,6 +9,7 @@ from typing import Any
 
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import SuiteError
+from lfm_deploy.pictures.folders import is_folder
 from lfm_deploy.suites.labelled import LabelledImage, Suite, TestSet, require_a_complete_set
 
 LIST_SUFFIX = ".csv"
@@ -114,8 +115,11 @@ def _read_row(path: Path, columns: Sequence[str], fields: Sequence[str]) -> tupl
     if not values["path"]:
         raise _BadLineError("no path; name the picture's file")
     picture = path.parent / values["path"]
-    if not picture.is_file():
-        raise _BadLineError(
-            f"{picture}: {'is a folder' if picture.is_dir() else 'no such file'}; paths start at the folder of the list"
-        )
+    try:
+        found = picture.is_file()
+    except OSError as error:  # a folder without permission, a name that is too long
+        raise _BadLineError(f"{picture}: {error.strerror}; mend the path, or leave the picture out") from None
+    if not found:
+        what = "is a folder" if is_folder(picture) else "no such file"
+        raise _BadLineError(f"{picture}: {what}; paths start at the folder of the list")
     return name, LabelledImage(picture, label, values.get("category", "").strip() or None)
