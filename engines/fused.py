@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.copying import Copier
+from engines.devices import parse_device
 from engines.engine import BatchSlice, PhaseTimes, check_images
 from engines.fused_graph import read_weights
 from engines.memory import (
@@ -49,8 +50,8 @@ def check_kernels(device: str) -> int:
         ConfigError: the device is no CUDA device.
         UnavailableError: there is no such device, it is too old, or a library is missing.
     """
-    kind, _, index = device.partition(":")
-    if kind != "cuda" or not (index.isdigit() or not index):
+    kind, number = parse_device(device)
+    if kind != "cuda":
         raise ConfigError(f"device is {device!r}, the fused kernels run on cuda or cuda:N")
     if importlib.util.find_spec("triton") is None:
         raise UnavailableError(
@@ -58,7 +59,6 @@ def check_kernels(device: str) -> int:
         )
     import torch
 
-    number = int(index or 0)
     if not torch.cuda.is_available():
         why = "this PyTorch is for the CPU alone" if torch.version.cuda is None else "no CUDA device"
         raise UnavailableError(f"fused kernels on the GPU: not run: {why}; run the graph in ONNX Runtime on the CPU")

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import hash_pixels
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.pictures.left_out import LeftOut
+from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.suites.catalogue import SuiteSpec, find_specs
 from lfm_deploy.suites.folders import load_set
 from lfm_deploy.suites.labelled import CLASS_FOLDERS, LabelledImage, TestSet
@@ -78,7 +79,7 @@ def survey_suites(
     data: Path | str | None = None,
     *,
     size: SizePolicy | None = None,
-    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+    on_progress: Progress = ignore_progress,
 ) -> list[SuiteSurvey]:
     """Decode every picture of suites, and count what is there; what is missing of published suites is listed.
 
@@ -116,7 +117,7 @@ def _survey_suite(
     spec: SuiteSpec | None,
     sets: list[TestSet],
     left_out: LeftOut,
-    on_progress: Callable[[str, int, int], None],
+    on_progress: Progress,
 ) -> SuiteSurvey:
     images = [image for part in sets for image in part.images]
     digests: dict[Path, str] = {}
