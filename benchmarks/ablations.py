@@ -26,7 +26,6 @@ import torch
 from PIL import Image
 
 from engines.host import keep_freed_memory
-from lfm_deploy.atomic import write_atomically
 from lfm_deploy.cli.console import make_console, progress_bar
 from lfm_deploy.environment import describe_environment
 from lfm_deploy.errors import DeployError
@@ -35,6 +34,7 @@ from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.network.model import normalise
 from lfm_deploy.pictures.images import read_batches
 from lfm_deploy.report.tables import make_table
+from lfm_deploy.storage.atomic import write_atomically
 from lfm_deploy.suites import load_suites
 from training.demonstration_data import write_test_tiles
 from training.recipe import TrainingRecipe, read_recipe

@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 from file_to_verdict import link_files, make_files
 
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import GateError
 from lfm_deploy.prediction.resumption import progress_path
+from lfm_deploy.storage.atomic import sha256_of_file
 
 _ORIGINALS = 120
 _BROKEN_EVERY = 97

@@ -13,13 +13,13 @@ from calib.range_choice import measure_tensors
 from calib.ranges import CHOOSE, JUDGE, CalibrationPicture, Ranges, hash_contract
 from calib.sample import Sampled, order_pictures
 from lfm_deploy.artifacts import GraphInfo, InputForm, Precision, read_graph_info
-from lfm_deploy.atomic import sha256_of_file, write_atomically
 from lfm_deploy.config import ModelConfig, check_quantisable
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, SuiteError
 from lfm_deploy.pictures.images import SkippedImage, read_image
 from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.progress import Progress, ignore_progress
+from lfm_deploy.storage.atomic import sha256_of_file, write_atomically
 from lfm_deploy.version import __version__
 from lfm_deploy.workdir import Workdir
 

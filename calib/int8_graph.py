@@ -18,14 +18,14 @@ from calib.search_findings import FINDINGS_FORMAT, read_findings
 from engines.ort import count_kernels
 from export.graph import ExportConfig, library_versions, make_graph
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision, read_graph_info_if_whole
-from lfm_deploy.atomic import sha256_of_file, write_together
 from lfm_deploy.config import check_quantisable
 from lfm_deploy.errors import GateError
-from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.network.checkpoint import Checkpoint
 from lfm_deploy.network.origin import read_origin
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
+from lfm_deploy.storage.atomic import sha256_of_file, write_together
+from lfm_deploy.storage.graph_file import seal_graph
 from lfm_deploy.workdir import Workdir
 
 

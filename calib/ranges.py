@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from lfm_deploy.artifacts import GraphInfo
-from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, DeployError
 from lfm_deploy.quantisation import Recipe
+from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file
 
 _FORMAT = "lfm-deploy ranges 1"
 CHOOSE, JUDGE = "choose", "judge"

@@ -6,8 +6,8 @@ from typing import cast
 from calib.findings_schema import DescribedFindings, Findings, TensorValues
 from calib.ranges import Ranges, read_ranges
 from lfm_deploy.artifacts import Precision, read_graph_info_if_whole
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.quantisation import Quantisation, Recipe
+from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.workdir import Workdir
 
 FINDINGS_FORMAT = "lfm-deploy precision 1"

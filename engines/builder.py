@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from engines.build_progress import BuildProgress, make_monitor
 from engines.library import Library, LogLine
 from lfm_deploy.artifacts import EngineInfo, GraphInfo, InputForm, make_fingerprint, read_graph_info, sidecar_path
-from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file, write_atomically, write_together
 from lfm_deploy.errors import BuildError, ConfigError, UnavailableError
 from lfm_deploy.interrupts import hold_interrupts
+from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file, write_atomically, write_together
 
 if TYPE_CHECKING:
     import tensorrt as trt  # for types alone: the library in use comes as an argument

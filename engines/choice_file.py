@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Generic
 
 from engines.way_choice import Choice, W
-from lfm_deploy.atomic import sha256_of_file, write_atomically
 from lfm_deploy.errors import ArtifactError
+from lfm_deploy.storage.atomic import sha256_of_file, write_atomically
 
 
 @dataclass(frozen=True, slots=True)

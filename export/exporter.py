@@ -5,9 +5,9 @@ from pathlib import Path
 
 from export.graph import ExportConfig, make_graph
 from export.proof import ProofRow, prove_graph
-from lfm_deploy.atomic import sha256_of_bytes, write_atomically
-from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
+from lfm_deploy.storage.atomic import sha256_of_bytes, write_atomically
+from lfm_deploy.storage.graph_file import seal_graph
 
 
 @dataclass(frozen=True, kw_only=True)

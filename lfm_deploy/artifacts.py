@@ -10,12 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from lfm_deploy.atomic import finish_commits, sha256_of_bytes, sha256_of_file
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, DeployError
-from lfm_deploy.graph_file import holds_seal, is_sealed, read_metadata
 from lfm_deploy.quantisation import Quantisation, Recipe
+from lfm_deploy.storage.atomic import finish_commits, sha256_of_bytes, sha256_of_file
+from lfm_deploy.storage.graph_file import holds_seal, is_sealed, read_metadata
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".pth.tar", ".safetensors")
 METADATA_KEY = "lfm_deploy"

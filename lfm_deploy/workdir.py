@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.atomic import finish_commits, remove_leftovers, sha256_of_file
 from lfm_deploy.errors import ArtifactError, InputError
 from lfm_deploy.quantisation import Recipe
+from lfm_deploy.storage.atomic import finish_commits, remove_leftovers, sha256_of_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ import textwrap
 
 import pytest
 
-from lfm_deploy.atomic import finish_commits, remove_leftovers, write_atomically, write_together
+from lfm_deploy.storage.atomic import finish_commits, remove_leftovers, write_atomically, write_together
 
 KILLED = """
     import os, sys
     from pathlib import Path
-    from lfm_deploy import atomic
+    from lfm_deploy.storage import atomic
 
     folder, fatal = Path(sys.argv[1]), int(sys.argv[2])
     calls = 0

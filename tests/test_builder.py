@@ -10,9 +10,9 @@ import pytest
 from engines.builder import BuildConfig, build_engine, make_options
 from engines.library import load_library
 from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info, sidecar_path
-from lfm_deploy.atomic import finish_commits, sha256_of_file
 from lfm_deploy.errors import ArtifactError, BuildError, ConfigError, UnavailableError
-from lfm_deploy.graph_file import seal_graph
+from lfm_deploy.storage.atomic import finish_commits, sha256_of_file
+from lfm_deploy.storage.graph_file import seal_graph
 
 CONFIG = BuildConfig(batch=(1, 4, 8))
 

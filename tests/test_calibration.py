@@ -9,10 +9,10 @@ from calib.pictures import PictureStore, hash_pixels
 from calib.ranges import read_ranges
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision, read_graph_info
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ConfigError, SuiteError
 from lfm_deploy.pictures.images import read_image
+from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.workdir import Workdir
 
 

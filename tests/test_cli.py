@@ -14,7 +14,7 @@ from waiting import wait_for
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli import run
-from lfm_deploy.graph_file import seal_graph
+from lfm_deploy.storage.graph_file import seal_graph
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def exported_for(size, workdir, folder):
     """A copy of a workdir whose graph says that it takes pictures of another size."""
     import onnx
 
-    from lfm_deploy.graph_file import seal_graph
+    from lfm_deploy.storage.graph_file import seal_graph
 
     shutil.copytree(workdir.path, folder)
     model = onnx.load(folder / "lfm.onnx")
@@ -212,8 +212,8 @@ def test_pictures_that_are_not_there(explore_small, tmp_path, capsys):
 def test_no_space_left_keeps_the_earlier_run(made, tmp_path, monkeypatch):
     import errno
 
-    from lfm_deploy import atomic
     from lfm_deploy.errors import DeployError
+    from lfm_deploy.storage import atomic
 
     output = tmp_path / "own"
     shutil.copytree(made, output)

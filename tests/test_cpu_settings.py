@@ -10,9 +10,9 @@ from engines.cpu_settings import (
     find_settings,
 )
 from engines.loading import load_engine
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.storage.atomic import sha256_of_file
 
 CHOSEN = CpuSettings(runtime="onnxruntime", streams=2, threads=1, piece=1)
 

@@ -7,7 +7,6 @@ from engines.builder import BuildConfig
 from engines.library import load_library
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.deployment.deployment import (
     DEFAULT_GPUS,
     BuildTarget,
@@ -18,6 +17,7 @@ from lfm_deploy.deployment.deployment import (
 )
 from lfm_deploy.errors import ArtifactError, CheckpointError, GateError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.workdir import Workdir
 
 

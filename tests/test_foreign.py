@@ -21,11 +21,11 @@ from lfm_deploy.detectors.detector_contract import read_detector_contract
 from lfm_deploy.detectors.foreign import ForeignDetector, open_detectors
 from lfm_deploy.detectors.foreign_scores import detector_reading, make_detector_scorer
 from lfm_deploy.errors import ArtifactError, DetectorError
-from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import load_photographs
 from lfm_deploy.pictures.resizing import resize_picture
+from lfm_deploy.storage.graph_file import seal_graph
 
 SETTINGS = default_settings(threads=2)
 SIZES = [(96, 80), (64, 64), (131, 90), (70, 111), (48, 200), (96, 80), (96, 80)]

@@ -11,8 +11,8 @@ from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
 from lfm_deploy.config import ModelConfig, Pooling, Residual, ValueOrder
 from lfm_deploy.errors import ArtifactError, UnavailableError
-from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.storage.graph_file import seal_graph
 
 WIDE = ModelConfig(widths=(16, 32, 16), projection=16, k=4)
 

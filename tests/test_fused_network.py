@@ -7,9 +7,9 @@ from engines.fused_graph import read_weights
 from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.config import ModelConfig, ValueOrder
-from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.storage.graph_file import seal_graph
 
 # Each with the size of pictures that is quick to interpret.
 CONFIGS = {

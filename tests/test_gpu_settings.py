@@ -5,10 +5,10 @@ import pytest
 from engines import gpu_settings
 from engines.gpu_settings import CHOICES, PLAIN, GpuSettings, find_settings
 from engines.loading import load_engine
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.cli import run
 from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.errors import ArtifactError, UnavailableError
+from lfm_deploy.storage.atomic import sha256_of_file
 
 FUSED = GpuSettings(runtime="fused")
 CARD = {"gpu": "NVIDIA H100", "sm": "sm90", "driver": 13000, "versions": {"torch": "2.11.0"}}

@@ -3,7 +3,7 @@ import pytest
 
 from lfm_deploy.artifacts import read_graph_info
 from lfm_deploy.errors import ArtifactError
-from lfm_deploy.graph_file import SEAL_KEY, holds_seal, is_sealed, seal_graph
+from lfm_deploy.storage.graph_file import SEAL_KEY, holds_seal, is_sealed, seal_graph
 
 
 def test_a_graph_is_sealed_and_stays_valid_onnx(small_graph):

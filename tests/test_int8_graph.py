@@ -9,11 +9,11 @@ from calib.int8_graph import check_kernels, quantise_into
 from calib.search_findings import read_findings
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, read_graph_info
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.errors import ArtifactError, GateError
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Budget, Recipe
+from lfm_deploy.storage.atomic import sha256_of_file
 
 
 @pytest.mark.parametrize("recipe", list(Recipe))

@@ -11,12 +11,12 @@ from engines.loading import load_engine
 from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import ImageError, InputError
-from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.images import find_images, read_image
 from lfm_deploy.pictures.sources import file_source
 from lfm_deploy.prediction.judges import open_judge
 from lfm_deploy.prediction.prediction import predict, predict_groups
+from lfm_deploy.storage.graph_file import seal_graph
 from lfm_deploy.workdir import Workdir
 
 

@@ -29,7 +29,6 @@ from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into, make_typed_graph
 from lfm_deploy.deployment.lineup import find_candidates
-from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.metrics.decisions import average_precision
 from lfm_deploy.network.origin import read_origin
 from lfm_deploy.pictures.images import read_image
@@ -38,6 +37,7 @@ from lfm_deploy.scoring.score_cache import ScoreCache
 from lfm_deploy.scoring.scorers import published_reading
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import make_scorer, make_tasks
+from lfm_deploy.storage.graph_file import seal_graph
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.conditions import AS_IS, encode_jpeg

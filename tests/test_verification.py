@@ -15,12 +15,12 @@ from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
 from lfm_deploy.deployment import lineup
 from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError, UnavailableError
-from lfm_deploy.graph_file import seal_graph
 from lfm_deploy.pictures import fingerprints
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Budget
 from lfm_deploy.scoring.scores import Scores
+from lfm_deploy.storage.graph_file import seal_graph
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.gates import judge_suite
@@ -311,7 +311,7 @@ def test_only_what_is_new_is_scored(own_small, own_pictures):
 
 def test_another_choice_of_threads_is_another_engine(own_small, pictures):
     from engines.cpu_settings import CHOICES, CpuSettings, describe_place
-    from lfm_deploy.atomic import sha256_of_file
+    from lfm_deploy.storage.atomic import sha256_of_file
 
     graph = own_small.graph(Precision.FP32)
     run_cached(own_small, pictures)

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import ArtifactError, InputError
+from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.workdir import Workdir, check_origin
 
 HOLD = """

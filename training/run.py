@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from lfm_deploy.atomic import remove_leftovers
 from lfm_deploy.errors import CheckpointError, ConfigError, InputError, SuiteError
+from lfm_deploy.storage.atomic import remove_leftovers
 from training.data import DataSplit, load_folders
 from training.demonstration_data import make_demonstration_split
 from training.distributed import Share

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from lfm_deploy.atomic import write_atomically
 from lfm_deploy.errors import CheckpointError, DeployError
+from lfm_deploy.storage.atomic import write_atomically
 
 FORMAT = "lfm-deploy training state 1"
 

@@ -148,8 +148,8 @@ def _measure(
 
 def _write(workdir: Workdir, report: dict[str, Any]) -> None:
     """bench.json and its plots together; without a single figure there is nothing to plot."""
-    from lfm_deploy.atomic import write_together
     from lfm_deploy.report.plots.speed import plot_batches
+    from lfm_deploy.storage.atomic import write_together
 
     content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     files = {workdir.path / "bench.json": content.encode()}

@@ -127,10 +127,10 @@ def write_exploration(folder: Path, report: "ExplorationReport", examples: "list
     Raises:
         DeployError: a file cannot be written; the files of an earlier run stay as they were.
     """
-    from lfm_deploy.atomic import finish_commits, write_together
     from lfm_deploy.errors import DeployError
     from lfm_deploy.report.exploration_page import make_exploration_page
     from lfm_deploy.report.feature_plots import plot_embedding, plot_examples
+    from lfm_deploy.storage.atomic import finish_commits, write_together
 
     contents = {
         folder / "tsne.png": plot_embedding(report),

@@ -166,10 +166,10 @@ def _warn_of_pairs(found: "Verification") -> None:
 
 def write_report(workdir: Workdir, report: "Report", found: Any) -> None:
     """Write report.json, its views report.html, report.md and report.xml, and scores.csv together."""
-    from lfm_deploy.atomic import write_together
     from lfm_deploy.report.document import scores_as_rows
     from lfm_deploy.report.files import render_all
     from lfm_deploy.report.thumbnails import make_thumbnails
+    from lfm_deploy.storage.atomic import write_together
 
     rows = scores_as_rows(found)
     with workdir.lock(say):

@@ -11,12 +11,12 @@ from engines.library import Library, load_library
 from export.exporter import ProvedGraph, make_proved_graph
 from export.graph import ExportConfig, library_versions
 from lfm_deploy.artifacts import Precision, build_command, read_graph_info, read_graph_info_if_whole
-from lfm_deploy.atomic import write_atomically, write_together
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.network.checkpoint import copy_as_own, read_checkpoint
 from lfm_deploy.network.checkpoint_file import is_torch_file
 from lfm_deploy.network.origin import read_origin
 from lfm_deploy.quantisation import Recipe
+from lfm_deploy.storage.atomic import write_atomically, write_together
 from lfm_deploy.workdir import Workdir, check_origin
 
 # Built ahead of time where no GPU says otherwise: the generations most in use (A10/A6000, L4/RTX 40, RTX 50).

@@ -7,10 +7,10 @@ from engines.gpus import find_gpu
 from engines.library import load_library
 from engines.trt import check_gpu, check_version
 from lfm_deploy.artifacts import EngineInfo, is_checkpoint, read_engine_info, read_graph_info
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.errors import ArtifactError, InputError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.quantisation import Quantisation
+from lfm_deploy.storage.atomic import sha256_of_file
 
 
 def inspect_artifact(path: Path) -> dict[str, Any]:

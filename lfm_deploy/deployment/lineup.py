@@ -13,10 +13,10 @@ from lfm_deploy.artifacts import (
     read_engine_info,
     read_graph_info,
 )
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Quantisation, Recipe
+from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.workdir import Workdir, check_origin
 
 

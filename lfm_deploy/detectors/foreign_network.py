@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file
 from lfm_deploy.detectors.detector_contract import DetectorContract
 from lfm_deploy.errors import DetectorError
+from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file
 
 if TYPE_CHECKING:
     from onnx import GraphProto, TensorProto

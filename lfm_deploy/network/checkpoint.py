@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file, write_atomically
 from lfm_deploy.config import LFM as LFM_CONFIG
 from lfm_deploy.config import NPR as NPR_CONFIG
 from lfm_deploy.config import ModelConfig
@@ -17,6 +16,7 @@ from lfm_deploy.errors import CheckpointError, ConfigError
 from lfm_deploy.network.checkpoint_file import load_tensors
 from lfm_deploy.network.model import LFM
 from lfm_deploy.network.wrapping import fill_counters, take_network
+from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file, write_atomically
 
 FORMAT = "lfm-deploy checkpoint 1"
 

@@ -11,12 +11,12 @@ from engines.engine import Engine
 from engines.gpus import find_gpu
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, OtherGpuError, UnavailableError
 from lfm_deploy.machine import identify_processor
 from lfm_deploy.quantisation import Recipe
+from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.version import __version__
 from lfm_deploy.workdir import Workdir, check_origin
 

@@ -11,12 +11,12 @@ from PIL import Image
 
 from engines.engine import Engine
 from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
-from lfm_deploy.atomic import write_atomically
 from lfm_deploy.config import ModelConfig, check_explainable
 from lfm_deploy.errors import ArtifactError, InputError
 from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.network.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
 from lfm_deploy.prediction.rows import Prediction
+from lfm_deploy.storage.atomic import write_atomically
 from lfm_deploy.workdir import Workdir
 
 _LONGEST_STEM = 80

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from lfm_deploy.atomic import sha256_of_bytes, write_atomically
+from lfm_deploy.storage.atomic import sha256_of_bytes, write_atomically
 from lfm_deploy.version import __version__
 
 # Counts up where a plot of the same values changes between versions of this package.

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfm_deploy.atomic import sha256_of_bytes, sha256_of_file, write_atomically
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import DeployError
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.report.findings import flipped_pictures, worst_errors
 from lfm_deploy.report.schema import Report, ScoreRow
+from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file, write_atomically
 from lfm_deploy.workdir import Workdir
 
 MOST_FLIPS = 24

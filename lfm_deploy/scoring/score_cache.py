@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lfm_deploy.atomic import sha256_of_bytes
 from lfm_deploy.errors import DeployError
+from lfm_deploy.storage.atomic import sha256_of_bytes
 
 _FORMAT = "lfm-deploy scores 1"
 _QUERY_SIZE = 500  # well below the number of variables that SQLite takes in one statement

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lfm_deploy.atomic import sha256_of_file
 from lfm_deploy.benchmark.benchmark import Speed
 from lfm_deploy.contract import Contract
 from lfm_deploy.deployment.lineup import Candidate
@@ -12,6 +11,7 @@ from lfm_deploy.detectors.detector_scores import DetectorScores
 from lfm_deploy.metrics.gate import Gate
 from lfm_deploy.quantisation import Budget
 from lfm_deploy.scoring.scores import Scores
+from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.verification.comparison import SuiteResult, compare_suite, measure_suite, without_calibration
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.verification.speeds import find_memory
