@@ -42,7 +42,7 @@ def measured(deployment, tmp_path_factory):
 
 def test_every_engine_has_its_points_or_a_reason(measured, no_gpu):
     _, report, _ = measured
-    assert report["format"] == "lfm-deploy bench 1"
+    assert report["format"] == "lfm-deploy bench 2"
     fp32, fp16, plan = report["engines"]
     assert [engine["file"] for engine in report["engines"]] == ["lfm.onnx", "lfm.fp16.onnx", "lfm.fp16.sm86.engine"]
     for engine in (fp32, fp16):
@@ -70,7 +70,7 @@ def test_shares_are_of_what_the_machine_can_do(measured, small_config):
         assert point["work"]["multiply_adds_per_picture"] == sum(small_config.multiply_adds(256, 256).values())
         # The float16 graph is held against float32 kernels, in the same bytes but for its typed tail.
         compute = 2 * point["work"]["multiply_adds"]["fp32"] / ceilings["fp32"]["rate"]
-        memory = point["work"]["bytes"] / ceilings["bandwidth"]["rate"]
+        memory = point["work"]["least_bytes"] / ceilings["bandwidth"]["rate"]
         limit = point["batch"] / max(compute, memory)
         assert point["roofline"]["fps"] == pytest.approx(limit)
         assert point["roofline"]["bound"] == ("compute" if compute >= memory else "bandwidth")
@@ -122,7 +122,9 @@ def test_it_says_what_a_figure_depends_on(measured):
         report["machine"]
     )
     assert {"torch", "onnxruntime", "numpy", "pillow"} <= set(report["environment"]["libraries"])
-    assert {"engine", "files", "file limit", "roofline", "fps", "spread", "peak memory"} == set(report["included"])
+    assert {"engine", "files", "file limit", "roofline", "layer by layer", "fps", "spread", "peak memory"} == set(
+        report["included"]
+    )
     assert "taking lfm.onnx, lfm.fp16.onnx, lfm.fp16.sm86.engine from" in said
 
 

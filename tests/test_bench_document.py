@@ -1,5 +1,7 @@
 import json
 
+import numpy as np
+import onnx
 import pytest
 
 from lfm_deploy.artifacts import Precision
@@ -61,11 +63,28 @@ def test_shares_are_taken_round_by_round(fp32, sweep, small_config):
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_more_than_the_roofline_is_shown_as_it_is(fp32, sweep):
+def test_more_than_the_limit_says_that_the_ceiling_was_measured_too_low(fp32, sweep):
+    before = make_bench_report(as_found(fp32, sweep))
+    assert not before["engines"][0]["points"][0]["roofline"]["ceiling_too_low"]
+    assert not any("too low" in note for note in before["notes"])
     sweep.ceilings["cpu"]["fp32"] = ceiling("fp32", 1e6, 1e6)
     report = make_bench_report(as_found(fp32, sweep))
-    assert report["engines"][0]["points"][0]["roofline"]["share"] > 1
-    assert any("above 100 % of a roofline" in note for note in report["notes"])
+    roofline = report["engines"][0]["points"][0]["roofline"]
+    assert roofline["share"] > 1
+    assert roofline["ceiling_too_low"]
+    (note,) = [note for note in report["notes"] if "measured too low" in note]
+    assert f"{fp32.name} at batch 8 ({100 * roofline['share']:.0f} %)" in note
+
+
+def test_what_goes_through_memory_layer_by_layer_is_no_limit(fp32, sweep):
+    # So slow a memory that layer by layer it would hold back what the pixels alone do not.
+    sweep.ceilings["cpu"]["bandwidth"] = ceiling("bandwidth", 1e9, 1e9)
+    (point,) = make_bench_report(as_found(fp32, sweep))["engines"][0]["points"]
+    assert point["roofline"]["bound"] == "compute"
+    assert point["roofline"]["layer_by_layer_fps"] == pytest.approx(8 * 1e9 / point["work"]["layer_bytes"])
+    # 8 pictures of 256x256x3 bytes, their logits, and the weights as the file holds them.
+    weights = sum(np.prod(tensor.dims) for tensor in onnx.load(fp32.path).graph.initializer if tensor.data_type == 1)
+    assert point["work"]["least_bytes"] == pytest.approx(8 * (256 * 256 * 3 + 4) + 4 * weights, abs=200)  # shapes, axes
 
 
 def test_without_a_ceiling_there_is_no_share_but_a_reason(fp32, sweep):

@@ -12,7 +12,10 @@ def point(batch, **values):
         "p90_ms": 1300.25, "p95_ms": 1400.125, "p99_ms": 1500.0625, "iqr_share": 0.1234, "rounds_share": 1.2345,
         "round_fps": [1.0], "phases": None, "bound_by": None, "peak_memory_mib": 12345.6, "gpu_memory_mib": None,
         "gpu_clocks": None, "no_roofline": None,
-        "roofline": {"fps": 23456.7, "bound": "bandwidth", "share": 1.234},
+        "roofline": {
+            "fps": 23456.7, "bound": "bandwidth", "share": 0.834, "layer_by_layer_fps": 11223.3,
+            "ceiling_too_low": False,
+        },
     } | values  # fmt: skip
 
 
@@ -103,7 +106,7 @@ def test_every_figure_is_there(report):
         "990 GOP/s",
         "32 GB/s",
         "NumPy 10000, PyTorch 9000",
-        "12346 23457 123 % bandwidth 12.3 123.4 12 12346",
+        "12346 23457 83 % bandwidth 11223 12.3 123.4 12 12346",
         "1235 1234 1300 1400 * 1500 *",
         "12.34 123.4 0.1234 1.234 enqueue 1800 MHz",
         "256 1234 12346 1300 105 % decoding 12.3 1234",
@@ -111,6 +114,14 @@ def test_every_figure_is_there(report):
         "onnxruntime fp16: float32, and is held against that ceiling",
     ):
         assert part in text
+
+
+def test_a_share_of_more_than_the_machine_can_do_is_not_shown(report):
+    report["engines"] = [engine("quick", [point(1)])]
+    report["engines"][0]["points"][0]["roofline"] |= {"share": 1.04, "ceiling_too_low": True}
+    text = " ".join(show(report).split())
+    assert "12346 23457 too low bandwidth 11223" in text
+    assert "104 %" not in text
 
 
 def test_reasons_stand_beside_what_they_kept_from_running(report):

@@ -16,8 +16,8 @@ def test_the_best_library_and_shape_by_its_median_is_the_ceiling():
     assert set(found) == {"fp32", "bandwidth"}
     fp32 = found["fp32"]
     assert (fp32.library, fp32.what, fp32.rounds, fp32.rate) == (
-        "NumPy (OpenBLAS)", "small", (90.0, 80.0, 85.0), 85.0,
-    )  # fmt: skip
+        "NumPy (OpenBLAS)", "small", (99.0, 84.0, 95.0), 95.0,
+    )  # fmt: skip  # each round's best, whoever reached it: nothing may be faster than its limit
     assert fp32.others == {"MKL": 84.0}
     assert (found["bandwidth"].library, found["bandwidth"].rate) == ("NumPy", 8.0)  # a BLAS does not copy
 

@@ -5,21 +5,23 @@ from lfm_deploy.deployment.graph_work import Work
 
 
 def test_the_lower_of_two_ceilings_is_the_limit():
-    # 50 multiply-adds are 100 operations; 100 float32 values are 400 bytes.
-    work = Work(multiply_adds={"fp32": 50}, elements={"fp32": 100})
-    assert find_limit(work, {"fp32": 200.0, "bandwidth": 4000.0}, 8) == Limit(fps=16.0, bound="compute")
-    assert find_limit(work, {"fp32": 2000.0, "bandwidth": 400.0}, 8) == Limit(fps=8.0, bound="bandwidth")
+    # 50 multiply-adds are 100 operations; 100 float32 values are 400 bytes, of which 40 have to move.
+    work = Work(multiply_adds={"fp32": 50}, elements={"fp32": 100}, least_bytes=40)
+    found = find_limit(work, {"fp32": 200.0, "bandwidth": 400.0}, 8)
+    assert found == Limit(fps=16.0, bound="compute", unfused_fps=8.0)
+    found = find_limit(work, {"fp32": 2000.0, "bandwidth": 400.0}, 8)
+    assert found == Limit(fps=80.0, bound="bandwidth", unfused_fps=8.0)
 
 
 def test_each_precision_is_held_against_its_own_ceiling():
-    work = Work(multiply_adds={"int8": 200, "fp16": 50}, elements={"int8": 1})
+    work = Work(multiply_adds={"int8": 200, "fp16": 50}, elements={"int8": 1}, least_bytes=1)
     found = find_limit(work, {"int8": 400.0, "fp16": 100.0, "bandwidth": 1e9}, 1)
-    assert found == Limit(fps=pytest.approx(1 / (1.0 + 1.0)), bound="compute")
+    assert found == Limit(fps=pytest.approx(1 / (1.0 + 1.0)), bound="compute", unfused_fps=1e9)
 
 
 @pytest.mark.parametrize("missing", ["int8", "bandwidth"])
 def test_without_a_ceiling_there_is_a_reason_instead_of_a_limit(missing):
-    work = Work(multiply_adds={"int8": 200}, elements={"int8": 1})
+    work = Work(multiply_adds={"int8": 200}, elements={"int8": 1}, least_bytes=1)
     ceilings = {"int8": 1.0, "bandwidth": 1.0}
     del ceilings[missing]
     assert find_limit(work, ceilings, 1) == f"no ceiling was measured for {missing}"

@@ -17,9 +17,9 @@ class Ceiling:
 
     Attributes:
         kind: precision of the arithmetic, or ``"bandwidth"``.
-        library: name of the library whose code was fastest.
-        what: shape of the product, or size of the copy, that was fastest.
-        rounds: rate in every round, in operations or bytes per second.
+        library: name of the library whose code was fastest, by the median of the rounds.
+        what: shape of the product, or size of the copy, that was fastest, by the median of the rounds.
+        rounds: best rate in every round, of whatever library and shape, in operations or bytes per second.
         others: best median rates of the other libraries, by name, in the same unit.
     """
 
@@ -62,10 +62,13 @@ def choose_ceilings(rates: Mapping[str, Sequence[Sequence[tuple[str, str, float]
         rates: measured cases by library and round: kind, shape, and operations or bytes per second.
     """
     found: dict[str, dict[tuple[str, str], list[float]]] = {}
+    best: dict[str, dict[int, float]] = {}
     for library, rounds in rates.items():
-        for part in rounds:
+        for index, part in enumerate(rounds):
             for kind, what, rate in part:
                 found.setdefault(kind, {}).setdefault((library, what), []).append(rate)
+                in_round = best.setdefault(kind, {})
+                in_round[index] = max(rate, in_round.get(index, 0.0))
     ceilings = {}
     for kind, cases in found.items():
         medians = {case: statistics.median(values) for case, values in cases.items()}
@@ -76,7 +79,7 @@ def choose_ceilings(rates: Mapping[str, Sequence[Sequence[tuple[str, str, float]
             if name != library
         }
         ceilings[kind] = Ceiling(
-            kind=kind, library=_plain_name(library, kind), what=what, rounds=tuple(cases[library, what]), others=others
+            kind=kind, library=_plain_name(library, kind), what=what, rounds=tuple(best[kind].values()), others=others
         )
     return ceilings
 

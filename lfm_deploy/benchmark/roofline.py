@@ -2,8 +2,11 @@
 
     time of a run >= max(sum over precisions of operations / operations per second, bytes / bytes per second)
 
-A multiply-add is two operations. Ceilings are measured too: a share above 100 % says that the ceiling was measured
-lower than the machine can do, or that caches kept what the model of traffic takes for lost.
+A multiply-add is two operations. The bytes are those that have to move whatever the kernels: pixels in, weights once,
+logits out. Nothing can be faster; a share above 100 % says that a ceiling was measured lower than the machine can do.
+
+What a layer hands to the next one need not go through memory: caches keep it, and kernels that do two steps in one
+never write it. How fast a run could be if all of it did is a figure of its own, no limit.
 """
 
 from collections.abc import Mapping
@@ -21,10 +24,12 @@ class Limit:
     Attributes:
         fps: pictures per second that the ceilings allow.
         bound: lower of the two ceilings: ``"compute"`` or ``"bandwidth"``.
+        unfused_fps: pictures per second that memory allows if every layer reads and writes it.
     """
 
     fps: float
     bound: str
+    unfused_fps: float
 
 
 def choose_kernels(runtime: str, device: str, precision: str, recipe: str | None) -> tuple[dict[str, str], str | None]:
@@ -64,5 +69,9 @@ def find_limit(work: Work, ceilings: Mapping[str, float], batch: int) -> Limit |
     if missing:
         return f"no ceiling was measured for {', '.join(missing)}"
     compute = sum(2 * count / ceilings[precision] for precision, count in work.multiply_adds.items())
-    memory = work.traffic_bytes / ceilings[BANDWIDTH]
-    return Limit(fps=batch / max(compute, memory), bound="compute" if compute >= memory else BANDWIDTH)
+    memory = work.least_bytes / ceilings[BANDWIDTH]
+    return Limit(
+        fps=batch / max(compute, memory),
+        bound="compute" if compute >= memory else BANDWIDTH,
+        unfused_fps=batch * ceilings[BANDWIDTH] / work.traffic_bytes,
+    )

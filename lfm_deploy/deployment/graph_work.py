@@ -1,14 +1,17 @@
 """How much work a graph is: multiply-adds and memory traffic, counted from the ONNX file itself.
 
-Multiply-adds are those of the matrix products: convolutions and linear layers. Traffic is a stated model, not a
-measurement: every convolution, matrix product, pooling, Top-K and sum reads its inputs and weights once and writes its
-outputs once, in the width of its arithmetic; everything between them (casts, NPR, ReLU, quantising, reshaping) is taken
-to be fused into its neighbours, and caches are taken to keep nothing between two of them.
+Multiply-adds are those of the matrix products: convolutions and linear layers. The least that has to move are the
+graph's inputs, its constants and its outputs, once each, as they are stored.
+
+Traffic layer by layer is a stated model, not a measurement: every convolution, matrix product, pooling, Top-K and sum
+reads its inputs and weights once and writes its outputs once, in the width of its arithmetic; everything between them
+(casts, NPR, ReLU, quantising, reshaping) is taken to be fused into its neighbours, and caches are taken to keep nothing
+between two of them.
 """
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +34,13 @@ class Work:
 
     Attributes:
         multiply_adds: multiply-adds by the precision that the graph gives them: ``"fp32"``, ``"fp16"`` or ``"int8"``.
-        elements: values read and written, by the same precisions.
+        elements: values read and written layer by layer, by the same precisions.
+        least_bytes: bytes that have to move whatever the kernels: inputs, constants and outputs, once each.
     """
 
     multiply_adds: dict[str, int]
     elements: dict[str, int]
+    least_bytes: int
 
     @property
     def total_multiply_adds(self) -> int:
@@ -51,11 +56,11 @@ class Work:
                 found[kernels.get(precision, precision)] += count
             return dict(found)
 
-        return Work(multiply_adds=moved(self.multiply_adds), elements=moved(self.elements))
+        return replace(self, multiply_adds=moved(self.multiply_adds), elements=moved(self.elements))
 
     @property
     def traffic_bytes(self) -> int:
-        """Bytes read and written."""
+        """Bytes read and written layer by layer."""
         return sum(count * WIDTHS[precision] for precision, count in self.elements.items())
 
 
@@ -108,7 +113,7 @@ def count_work(path: Path | str, batch: int, side: int) -> Work:
         for name in node.output:
             if name in graph.readers:
                 elements[graph.width_after(name)] += graph.size(name)
-    return Work(multiply_adds=dict(products), elements=dict(elements))
+    return Work(multiply_adds=dict(products), elements=dict(elements), least_bytes=graph.least_bytes)
 
 
 def count_layers(path: Path | str, side: int) -> list[LayerWork]:
@@ -194,6 +199,18 @@ class _Graph:
         for constant in model.graph.initializer:
             self._shapes[constant.name] = tuple(constant.dims)
             self._kinds[constant.name] = names.get(constant.data_type, "other")
+        ends = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+        constants = {constant.name: constant.data_type for constant in model.graph.initializer}
+        self._least = ends | constants
+
+    @property
+    def least_bytes(self) -> int:
+        """Bytes of the inputs, constants and outputs, as they are stored."""
+        from onnx import helper
+
+        return sum(
+            self.size(name) * helper.tensor_dtype_to_np_dtype(dtype).itemsize for name, dtype in self._least.items()
+        )
 
     def size(self, name: str) -> int:
         """How many values a tensor has."""

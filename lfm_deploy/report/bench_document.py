@@ -16,15 +16,17 @@ from lfm_deploy.deployment.lineup import Candidate
 from lfm_deploy.environment import describe_environment
 from lfm_deploy.machine import describe_machine
 
-FORMAT = "lfm-deploy bench 1"
+FORMAT = "lfm-deploy bench 2"
 INCLUDED = {
     "engine": "uint8 pixels in host memory to logits there: copies to and from a GPU are in it, decoding is not",
     "files": "files in the system's page cache to logits: reading, decoding, resizing and batching by all threads "
     "while the engine works on the same cores, its idle threads not spinning",
     "file limit": "1 / (1/engine + 1/decoding) of the same rounds on a CPU, where both share the cores; on a GPU the "
     "slower of the two",
-    "roofline": "operations are twice the multiply-adds of convolutions and matrix products; traffic is a model: each "
-    "convolution, pooling and Top-K reads inputs and weights and writes outputs once, all else is fused",
+    "roofline": "operations are twice the multiply-adds of convolutions and matrix products, at the best rate that any "
+    "library reached in the same round; bytes are those that must move: pixels in, weights once, logits out",
+    "layer by layer": "what memory allows if each convolution, pooling and Top-K reads inputs and weights and writes "
+    "outputs once, all else fused: no limit, since caches and fused kernels keep what one layer hands to the next",
     "fps": "all pictures over all time; percentiles are of single runs, interpolated",
     "spread": "iqr: interquartile range over median of the runs; rounds: highest less lowest median of a round, over "
     "their median",
@@ -120,7 +122,8 @@ def _work(work: Work, batch: int) -> dict[str, Any]:
     return {
         "multiply_adds_per_picture": work.total_multiply_adds / batch,
         "multiply_adds": work.multiply_adds,
-        "bytes": work.traffic_bytes,
+        "least_bytes": work.least_bytes,
+        "layer_bytes": work.traffic_bytes,
     }
 
 
@@ -131,6 +134,8 @@ def _roofline(share: Share) -> dict[str, Any]:
         "share": share.share,
         "share_lowest": share.lowest,
         "share_highest": share.highest,
+        "layer_by_layer_fps": share.limit.unfused_fps,
+        "ceiling_too_low": share.share > 1,
     }
 
 
@@ -182,11 +187,16 @@ def _notes(found: Benchmark, engines: list[dict[str, Any]]) -> list[str]:
     if found.load is not None:
         notes.append(found.load)
     points = [point for engine in engines for point in engine["points"]]
-    shares = [point["roofline"]["share"] for point in points if point.get("roofline")]
-    if max(shares, default=0.0) > 1:
+    low = [
+        f"{engine['name']} at batch {point['batch']} ({100 * point['roofline']['share']:.0f} %)"
+        for engine in engines
+        for point in engine["points"]
+        if point.get("roofline") and point["roofline"]["ceiling_too_low"]
+    ]
+    if low:
         notes.append(
-            "above 100 % of a roofline: the ceiling was measured lower than the machine can do, or caches kept what "
-            "the model of traffic takes for lost"
+            f"its ceiling was measured too low, so its share is not known: {', '.join(low)}; nothing is faster than "
+            "the machine: run again with more --rounds on a machine that does nothing else"
         )
     if any(not point["not_run"] and point["runs"] < math.ceil(1 / 0.01) for point in points):
         notes.append("p99 over fewer than 100 runs, and p95 over fewer than 20, is near the slowest run")

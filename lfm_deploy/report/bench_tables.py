@@ -89,13 +89,14 @@ def _ceiling_table(report: Values) -> Table:
 
 def _speed_table(report: Values) -> Table:
     table = _start_table("engine alone: pixels in memory to logits")
-    for heading in ("batch", "FPS", "roofline", "share", "limit", "IQR %", "drift %", "runs", "MiB"):
+    for heading in ("batch", "FPS", "limit", "share", "bound by", "by layer", "IQR %", "drift %", "runs", "MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, point in _points(report):
         roofline = point["roofline"]
-        limit = ("-", "-", "-")
+        limit = ("-", "-", "-", "-")
         if roofline is not None:
-            limit = (_short(roofline["fps"]), f"{100 * roofline['share']:.0f} %", roofline["bound"])
+            share = "too low" if roofline["ceiling_too_low"] else f"{100 * roofline['share']:.0f} %"
+            limit = (_short(roofline["fps"]), share, roofline["bound"], _short(roofline["layer_by_layer_fps"]))
         table.add_row(
             name,
             str(point["batch"]),
@@ -107,8 +108,9 @@ def _speed_table(report: Values) -> Table:
             _mib(point["peak_memory_mib"]),
         )
     table.caption = (
-        "share: of the roofline, round by round. IQR: of single runs, drift: between rounds, both over the median. "
-        "MiB: peak of the process"
+        "limit: FPS that the best arithmetic and the bytes that must move allow; share: of it, round by round, too low "
+        "where the limit was. by layer: FPS that memory allows if each layer reads and writes it; caches and fused "
+        "steps beat it. IQR: of single runs, drift: between rounds, both over the median. MiB: peak of the process"
     )
     return table
 
