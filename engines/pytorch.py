@@ -1,5 +1,6 @@
 """The published forward pass in PyTorch: float32, the reference of every comparison, or with autocast to float16."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,15 @@ from engines.devices import parse_device
 from engines.engine import check_images, split_batch
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.contract import Contract
+from lfm_deploy.contract import Contract, usual_side
 from lfm_deploy.errors import ConfigError, UnavailableError, first_line
 from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.network.model import LFM, normalise
 
 # Bounds memory: the first stage of the published model takes 17 MB a picture at 256x256.
 _LARGEST_BATCH = {"cpu": 8, "cuda": 64}
+# Two sizes, of which the compiler learns that batches differ; and 1, for which it always makes kernels of its own.
+_WARM_UP_BATCHES = (2, 3, 1)
 
 
 class PyTorchEngine:
@@ -49,11 +52,11 @@ class PyTorchEngine:
             precision: ``"fp32"`` or ``"fp16"``.
             channels_last: whether the channels of a pixel lie together in memory, as tensor cores want them; None does
                 so for all but plain FP32, which stays as published.
-            compiled: whether ``torch.compile`` makes the kernels at the first run; on a CPU this takes a C++ compiler.
+            compiled: whether ``torch.compile`` makes the kernels, at once; on a CPU this takes a C++ compiler.
 
         Raises:
             ConfigError: the device or the precision is not a known one.
-            UnavailableError: there is no GPU.
+            UnavailableError: there is no GPU, or the network cannot be compiled on this machine.
         """
         kind, _ = parse_device(device)
         if precision not in (Precision.FP32, Precision.FP16):
@@ -72,8 +75,15 @@ class PyTorchEngine:
         self._model: LFM = checkpoint.build_model().to(device)
         if self._layout is not None:
             self._model = self._model.to(memory_format=self._layout)  # type: ignore[call-overload]  # its stub lacks it
-        # Batches differ in size; without dynamic shapes each would be compiled anew.
-        self._forward: Any = torch.compile(self._judge, dynamic=True) if compiled else self._judge
+        self._forward: Any = self._judge
+        if compiled:
+            with self._compiling():
+                # It finds by itself that batches differ, and compiles for any from then on; sides stay fixed, which is
+                # faster than leaving all sizes open.
+                self._forward = torch.compile(self._judge)
+                side = usual_side(self.contract.size)
+                for count in _WARM_UP_BATCHES:
+                    self.logits(np.zeros((count, side, side, 3), dtype=np.uint8))
 
     @classmethod
     def from_file(
@@ -105,7 +115,7 @@ class PyTorchEngine:
 
         Raises:
             ShapeError: the pictures are not what the contract says.
-            UnavailableError: the network cannot be compiled on this machine.
+            UnavailableError: the network cannot be compiled for pictures of this size.
         """
         check_images(images.shape, str(images.dtype), self.contract, self.config, self.name)
         result = np.empty(len(images), dtype=np.float32)
@@ -135,16 +145,22 @@ class PyTorchEngine:
 
     @contextmanager
     def _compiling(self) -> Iterator[None]:
-        """Say in one sentence why a network cannot be compiled."""
+        """Say in one sentence why a network cannot be compiled, and nothing of what the compiler warns about."""
         if not self._compiled:
             yield
             return
-        from torch._dynamo.exc import TorchDynamoException
+        with warnings.catch_warnings():
+            # Its own deprecated calls, and advice such as TF32, which would round the reference.
+            warnings.simplefilter("ignore")
+            from torch._dynamo.exc import TorchDynamoException
+            from torch._inductor.exc import InvalidCxxCompiler
 
-        try:
-            yield
-        except TorchDynamoException as error:
-            raise UnavailableError(
-                f"{self.name}: not run: torch.compile failed ({first_line(error)}); "
-                "install a C++ compiler, or run it uncompiled"
-            ) from None
+            try:
+                yield
+            except TorchDynamoException as error:
+                cause = getattr(error, "inner_exception", error)
+                no_compiler = isinstance(cause, InvalidCxxCompiler)
+                remedy = "install a C++ compiler, or run" if no_compiler else "run"
+                raise UnavailableError(
+                    f"{self.name}: not run: torch.compile failed ({first_line(cause)}); {remedy} it uncompiled"
+                ) from None

@@ -113,6 +113,6 @@ def test_files_are_read_at_the_fastest_batch_size(deployment, pictures, tmp_path
 
 def test_a_checkpoint_is_measured_in_the_precision_that_is_asked_for(small_checkpoint):
     with pytest.raises(BenchmarkError, match="precision is 'fp8'"):
-        measure_speed(small_checkpoint, [1], seconds=0.01, precision="fp8")
-    (speed,) = measure_speed(small_checkpoint, [1], seconds=0.01, precision="fp16")
+        measure_speed(small_checkpoint, [1], seconds=0.01, form={"precision": "fp8"})
+    (speed,) = measure_speed(small_checkpoint, [1], seconds=0.01, form={"precision": "fp16"})
     assert speed.fps > 0

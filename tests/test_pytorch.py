@@ -1,9 +1,13 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from conftest import write_random_checkpoint
 
 from engines.loading import load_engine
 from engines.pytorch import PyTorchEngine
+from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ConfigError, ShapeError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.photographs import sample_tiles
@@ -92,13 +96,43 @@ def test_what_cannot_be_compiled_is_said_in_one_sentence(small_checkpoint):
     def fail(pixels):
         raise TorchDynamoException("no compiler\nand much more")
 
-    # Compiling for real takes most of a minute on a CPU.
     engine._compiled, engine._forward = True, fail
-    with pytest.raises(UnavailableError, match=r"compiled: not run: torch.compile failed \(no compiler\); install"):
+    with pytest.raises(UnavailableError, match=r"compiled: not run: torch.compile failed \(no compiler\); run it unc"):
         engine.logits(sample_tiles(256, 256, 1))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # PyTorch's own compiler uses it
+@pytest.fixture(scope="module")
+def one_stage_checkpoint(tmp_path_factory):
+    """A network with each kind of kernel: the compiler takes seconds for each."""
+    path = tmp_path_factory.mktemp("stage") / "stage.pth"
+    write_random_checkpoint(ModelConfig(widths=(4,), projection=2, k=2), path)
+    return path
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles for a CPU with a C++ compiler")
+def test_compiled_it_gives_the_same_logits_without_a_word(one_stage_checkpoint, recwarn):
+    images = sample_tiles(256, 256, 5)
+    engine = load_engine(one_stage_checkpoint, compiled=True)
+    assert engine.name == "pytorch fp32 compiled"
+    # The same float32 sums in another order; logits of some units.
+    np.testing.assert_allclose(engine.logits(images), load_engine(one_stage_checkpoint).logits(images), atol=1e-4)
+    assert not recwarn.list
+
+
+def test_a_missing_compiler_is_named_when_it_is_opened(one_stage_checkpoint, monkeypatch):
+    import torch._inductor.cpp_builder as builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def missing(*_):
+        raise InvalidCxxCompiler
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(builder, "get_cpp_compiler", missing)
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    with pytest.raises(UnavailableError, match=r"install a C\+\+ compiler, or run it uncompiled"):
+        load_engine(one_stage_checkpoint, compiled=True)
+
+
 def test_a_real_gpu_runs_every_form(gpu, small_checkpoint):
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch is for the CPU alone")

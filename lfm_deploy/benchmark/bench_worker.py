@@ -167,7 +167,7 @@ def _load(opening: Values) -> Engine:
         device=opening["device"],
         threads=opening["threads"],
         spin=opening.get("spin", True),
-        precision=opening.get("precision"),
+        **opening.get("form", {}),
     )
 
 

@@ -1,11 +1,12 @@
 """Frames per second: of every engine of a workdir for ``lfm-deploy bench``, of a single one for ``verify``."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from lfm_deploy.benchmark.bench_worker import COMMAND
 from lfm_deploy.benchmark.file_rates import FileFigures, find_pictures, measure_files
@@ -110,7 +111,7 @@ def measure_speed(
     device: str | None = None,
     side: int = 256,
     seconds: float = 1.0,
-    precision: str | None = None,
+    form: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Speed]:
     """Measure one engine at several batch sizes, in a fresh process.
 
@@ -120,15 +121,14 @@ def measure_speed(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None leaves it to the kind of file.
         side: side of the square pictures, in pixels.
         seconds: least time in seconds at each batch size.
-        precision: precision that a checkpoint is to run in, ``"fp32"`` or ``"fp16"``; None is FP32, and for files that
-            have their own.
+        form: what else ``load_engine`` is told of a checkpoint, such as ``{"precision": "fp16"}``.
 
     Raises:
         BenchmarkError: the measuring process failed; the message has its last line.
     """
     threads = count_cores()
-    opening = {"job": "engine", "path": str(engine), "device": device, "side": side, "threads": threads}
-    opening["precision"] = precision
+    opening: Values = {"job": "engine", "path": str(engine), "device": device, "side": side, "threads": threads}
+    opening["form"] = dict(form)
     speeds = []
     try:
         with Worker(COMMAND, opening) as worker:
@@ -229,7 +229,7 @@ def _contend(candidate: "Candidate", settings: BenchSettings) -> Contender:
         # The published protocol for the checkpoint, which takes any size: 256 pixels.
         size=256 if candidate.contract is None else candidate.contract.size,
         batches=choose_batches(candidate.batches, place, settings.batches, settings.max_batch),
-        precision=candidate.asked_precision,
+        form=candidate.form,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lfm_deploy.benchmark import bench_worker
 from lfm_deploy.benchmark.ceilings import Ceiling, choose_ceilings, list_libraries, thread_variables
@@ -26,7 +27,7 @@ class Contender:
         size: side in pixels that pictures are resized to, or ``"native"``.
         batches: batch sizes, ascending.
         command: command line that starts the worker.
-        precision: precision that a checkpoint is to run in; None is FP32, and for files that have their own.
+        form: what else ``load_engine`` is told of a checkpoint, such as ``{"precision": "fp16"}``.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Contender:
     size: SizePolicy
     batches: tuple[int, ...]
     command: tuple[str, ...] = bench_worker.COMMAND
-    precision: str | None = None
+    form: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
@@ -44,7 +45,7 @@ class Contender:
 
     def describe(self) -> Values:
         """What a worker needs to open it."""
-        return {"path": str(self.path), "device": self.device, "side": self.side, "precision": self.precision}
+        return {"path": str(self.path), "device": self.device, "side": self.side, "form": dict(self.form)}
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import click
 from lfm_deploy.cli.console import (
     FOLDER,
     choose_device,
+    compiled_option,
     gpus_option,
     json_option,
     make_console,
@@ -62,6 +63,7 @@ def _parse_batches(_context: click.Context, _option: click.Parameter, text: str 
 @click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads of each engine.  [default: one a core]")
 @click.option("--device", help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.  [default: cpu]")
 @gpus_option
+@compiled_option
 @click.option(
     "--pictures",
     type=FOLDER,
@@ -85,6 +87,7 @@ def command(
     threads: int | None,
     device: str | None,
     gpus: str | None,
+    compiled: bool,
     pictures: Path | None,
     no_files: bool,
     baseline: Path | None,
@@ -111,7 +114,7 @@ def command(
         with_files=not no_files,
         pictures=pictures,
     )
-    report = _measure(workdir, baseline, wanted, choose_device(device, gpus) or "cpu", settings)
+    report = _measure(workdir, baseline, wanted, choose_device(device, gpus) or "cpu", settings, compiled=compiled)
     _write(workdir, report)
     if as_json:
         print_json(report)
@@ -126,7 +129,13 @@ def command(
 
 
 def _measure(
-    workdir: Workdir, baseline: Path | None, wanted: tuple[str, ...], device: str, settings: "BenchSettings"
+    workdir: Workdir,
+    baseline: Path | None,
+    wanted: tuple[str, ...],
+    device: str,
+    settings: "BenchSettings",
+    *,
+    compiled: bool,
 ) -> dict[str, Any]:
     """Every engine of the workdir and of the baseline in the same rounds, as a report."""
     from lfm_deploy.benchmark.baselines import open_baseline
@@ -134,7 +143,7 @@ def _measure(
     from lfm_deploy.deployment.lineup import find_candidates
     from lfm_deploy.report.bench_document import make_bench_report
 
-    candidates = find_candidates(workdir, device)
+    candidates = find_candidates(workdir, device, compiled=compiled)
     with ExitStack() as stack:
         if baseline is not None:
             candidates += stack.enter_context(open_baseline(baseline, device, say))

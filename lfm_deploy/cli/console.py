@@ -60,6 +60,7 @@ def size_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+compiled_option = click.option("--compiled", is_flag=True, help="Also run PyTorch with torch.compile.")
 gpus_option = click.option("--gpus", metavar="LIST|all", help="GPUs that share every batch, such as 0,1.")
 
 

@@ -7,6 +7,7 @@ import click
 
 from lfm_deploy.cli.console import (
     FOLDER,
+    compiled_option,
     json_option,
     make_console,
     print_json,
@@ -41,6 +42,7 @@ _KEPT = "the scores so far are kept, and the same command goes on from there"
 @click.option("--data", type=FOLDER, help="Where the published suites lie.  [default: $LFM_DATA or ./data]")
 @size_option
 @click.option("--device", default="cpu", show_default=True, help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.")
+@compiled_option
 @click.option("--strict", is_flag=True, help="A picture that cannot be read is an error.")
 @click.option("--batch", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures at a time.")
 @click.option("--no-speed", is_flag=True, help="Measure no FPS.")
@@ -64,6 +66,7 @@ def command(
     data: Path | None,
     size: "SizePolicy | None",
     device: str,
+    compiled: bool,
     strict: bool,
     batch: int,
     no_speed: bool,
@@ -97,6 +100,7 @@ def command(
     keep_freed_memory()
     options = VerifyOptions(
         device=device,
+        compiled=compiled,
         strict=strict,
         batch=batch,
         speed_seconds=0 if no_speed else VerifyOptions().speed_seconds,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from engines.cpu_settings import find_settings
 from engines.gpu_settings import find_settings as find_gpu_settings
@@ -33,6 +34,7 @@ class Candidate:
         contract: contract that says which pictures the candidate takes; None for the checkpoint, which takes any.
         batches: smallest and largest batch of its profile.
         quantisation: ranges, layers and budget of an INT8 graph or engine; None for others.
+        compiled: whether ``torch.compile`` makes the kernels; for the checkpoint alone.
     """
 
     path: Path
@@ -43,15 +45,23 @@ class Candidate:
     contract: Contract | None = None
     batches: tuple[int, int] = (1, 65535)
     quantisation: Quantisation | None = None
+    compiled: bool = False
 
     @property
-    def asked_precision(self) -> str | None:
-        """What ``load_engine`` is told: a checkpoint runs in the precision that is asked for, files have theirs."""
-        return str(self.precision) if self.path.suffix == ".pth" else None
+    def form(self) -> dict[str, Any]:
+        """What else ``load_engine`` is told: a checkpoint runs in the form that is asked for, files have theirs."""
+        if self.path.suffix != ".pth":
+            return {}
+        return {"precision": str(self.precision)} | ({"compiled": True} if self.compiled else {})
 
 
-def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
+def find_candidates(workdir: Workdir, device: str, *, compiled: bool = False) -> list[Candidate]:
     """The checkpoint, every graph and every engine of a workdir, each checked to be whole and of one origin.
+
+    Args:
+        workdir: workdir whose files they are.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        compiled: whether the checkpoint compiled by ``torch.compile`` is among them, too.
 
     Raises:
         ArtifactError: a file is damaged, foreign, or was made from another checkpoint or another graph.
@@ -67,6 +77,10 @@ def find_candidates(workdir: Workdir, device: str) -> list[Candidate]:
     ]
     if device.startswith("cuda"):  # on a CPU autocast is slower than float32, and nobody's way to run it
         found.append(replace(found[0], name=_named("pytorch fp16", device), precision=Precision.FP16))
+    if compiled:
+        found += [
+            replace(one, name=_named(f"pytorch {one.precision} compiled", device), compiled=True) for one in found
+        ]
     found += [_graph_candidate(workdir, path, device) for path in workdir.graphs()]
     found += [_engine_candidate(workdir, path, device) for path in workdir.engines()]
     return found

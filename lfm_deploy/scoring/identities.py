@@ -41,7 +41,8 @@ def identify(candidate: Candidate) -> Identity | None:
     except UnavailableError:
         return None
     if candidate.path.suffix == ".pth":
-        return _with_version(about | {"runtime": "pytorch"}, "torch")
+        form = {"compiled": True} if candidate.compiled else {}
+        return _with_version(about | {"runtime": "pytorch"} | form, "torch")
     if device != "cpu":
         chosen = find_gpu_settings(candidate.path, device) or PLAIN
         versions = ("torch", "triton") if chosen.runtime == "fused" else ("onnxruntime-gpu", "onnxruntime")

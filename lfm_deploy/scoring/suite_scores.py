@@ -68,9 +68,7 @@ def make_scorer(candidate: Candidate, *, required: bool = False) -> Scorer:
     return Scorer(
         name=candidate.name,
         identity=identity,
-        load=lambda: load_engine(
-            candidate.path, device=candidate.device, spin=False, precision=candidate.asked_precision
-        ),
+        load=lambda: load_engine(candidate.path, device=candidate.device, spin=False, **candidate.form),
         required=required,
         not_run=reason,
     )

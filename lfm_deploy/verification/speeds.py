@@ -97,7 +97,7 @@ def find_speeds(
             device=candidate.device,
             side=side,
             seconds=seconds,
-            precision=candidate.asked_precision,
+            form=candidate.form,
         )
         known |= {speed.batch: speed for speed in measured}
         if cache is not None and key is not None:

@@ -66,7 +66,7 @@ def verify(
         UnavailableError: the reference, a detector or the engine of the envelope cannot run here.
     """
     options = options or VerifyOptions()
-    candidates = find_candidates(workdir, options.device)
+    candidates = find_candidates(workdir, options.device, compiled=options.compiled)
     for candidate in candidates:
         check_pictures(candidate, suites)
     with ExitStack() as stack:

@@ -21,6 +21,7 @@ class VerifyOptions:
         speed_seconds: least time in seconds for each speed figure; 0 measures none.
         limits: limits that FP16 and INT8 are held to; None is what each has by itself.
         detectors: TOML files of foreign detectors to put beside the engines.
+        compiled: whether the checkpoint compiled by ``torch.compile`` is judged and measured, too.
         envelope: whether to measure how one engine decides after other treatments of the pictures, too.
         envelope_engine: name of that engine in reports; None is the FP32 graph.
         use_cache: whether logits and speeds of earlier runs are taken from the workdir's ``scores.sqlite``, and those
@@ -36,6 +37,7 @@ class VerifyOptions:
     speed_seconds: float = 1.0
     limits: Budget | None = None
     detectors: tuple[Path, ...] = ()
+    compiled: bool = False
     envelope: bool = False
     envelope_engine: str | None = None
     use_cache: bool = True
