@@ -121,7 +121,7 @@ def measure_speed(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None leaves it to the kind of file.
         side: side of the square pictures, in pixels.
         seconds: least time in seconds at each batch size.
-        form: what else ``load_engine`` is told of a checkpoint, such as ``{"precision": "fp16"}``.
+        form: further arguments of ``load_engine`` for a checkpoint, such as ``{"precision": "fp16"}``.
 
     Raises:
         BenchmarkError: the measuring process failed; the message has its last line.

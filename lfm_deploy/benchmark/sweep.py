@@ -27,7 +27,7 @@ class Contender:
         size: side in pixels that pictures are resized to, or ``"native"``.
         batches: batch sizes, ascending.
         command: command line that starts the worker.
-        form: what else ``load_engine`` is told of a checkpoint, such as ``{"precision": "fp16"}``.
+        form: further arguments of ``load_engine`` for a checkpoint, such as ``{"precision": "fp16"}``.
     """
 
     name: str

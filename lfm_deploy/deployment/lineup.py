@@ -49,7 +49,7 @@ class Candidate:
 
     @property
     def form(self) -> dict[str, Any]:
-        """What else ``load_engine`` is told: a checkpoint runs in the form that is asked for, files have theirs."""
+        """Further arguments of ``load_engine``: a checkpoint runs in the form that is asked for, files have theirs."""
         if self.path.suffix != ".pth":
             return {}
         return {"precision": str(self.precision)} | ({"compiled": True} if self.compiled else {})
