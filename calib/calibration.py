@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -174,7 +175,7 @@ def _take_pictures(
             if found is None:
                 continue
             picture, digest, image = found
-            part = (CHOOSE, JUDGE)[of_label[picture.label] % 2]
+            part: Literal["choose", "judge"] = JUDGE if of_label[picture.label] % 2 else CHOOSE
             of_label[picture.label] += 1
             taken.append(
                 CalibrationPicture(path=picture.path.as_posix(), sha256=digest, label=picture.label, part=part)

@@ -4,9 +4,15 @@ The report has the same values in ``quantisation``, with the histograms of the t
 where they are called float. Flips and accuracies are in per cent and percentage points, as everywhere in reports.
 """
 
-from typing import NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
-from lfm_deploy.quantisation import BudgetValues
+from msgspec import Meta
+
+from lfm_deploy.quantisation import BudgetValues, LayerPrecision
+from lfm_deploy.storage.values import Count, NotNegative, Positive, Share
+
+Label = Annotated[int, Meta(ge=0, le=1)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
 
 
 class FlipEstimateValues(TypedDict):
@@ -23,14 +29,14 @@ class FlipEstimateValues(TypedDict):
         mean_error: mean of the absolute differences between the logits.
     """
 
-    pictures: int
-    views: int
-    flips: float | None
-    flips_error: float | None
+    pictures: Count
+    views: Positive
+    flips: Percent | None
+    flips_error: NotNegative | None
     acc: float | None
     ap: float | None
-    seen_flips: int
-    mean_error: float | None
+    seen_flips: Count
+    mean_error: NotNegative | None
 
 
 class LayerValues(TypedDict):
@@ -46,9 +52,9 @@ class LayerValues(TypedDict):
             where not one value changes. Missing where no graph was made.
     """
 
-    precision: str
+    precision: LayerPrecision
     why: str
-    multiply_adds: int
+    multiply_adds: Count
     only: FlipEstimateValues
     without: FlipEstimateValues
     snr_db: NotRequired[float | None]
@@ -66,7 +72,7 @@ class TrialValues(TypedDict):
     """
 
     layers: list[str]
-    int8_share: float
+    int8_share: Share
     chosen_by: FlipEstimateValues
     judged_by: FlipEstimateValues | None
     broken: list[str]
@@ -83,7 +89,7 @@ class LogitPairs(TypedDict):
 
     reference: list[float]
     int8: list[float]
-    labels: list[int]
+    labels: list[Label]
 
 
 class Findings(TypedDict):
@@ -105,7 +111,7 @@ class Findings(TypedDict):
     budget: BudgetValues
     layers_asked: str
     within_budget: bool
-    int8_share: float
+    int8_share: Share
     layers: dict[str, LayerValues]
     base: FlipEstimateValues
     trials: list[TrialValues]

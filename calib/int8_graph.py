@@ -1,6 +1,5 @@
 """Making the INT8 graph of a workdir from its ranges: layers are searched, and the findings are written beside it."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from calib.layer_choice import LayerChoice
 from calib.layer_search import search_layers
 from calib.pictures import PictureStore
 from calib.ranges import Ranges, check_ranges, read_ranges
-from calib.search_findings import FINDINGS_FORMAT, read_findings
+from calib.search_findings import read_findings, write_findings
 from engines.ort import count_kernels
 from export.graph import ExportConfig, library_versions, make_graph
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision, read_graph_info_if_whole
@@ -82,7 +81,8 @@ def quantise_into(
     wanted = replace(info, precision=Precision.INT8, versions=library_versions() | calibration_versions())
     made_of = {"ranges_sha256": sha256_of_file(workdir.ranges), "budget": budget, "layers_asked": layers_asked}
     with workdir.lock(on_message):
-        findings = read_findings(workdir).get(recipe)
+        before = read_findings(workdir, lambda line: on_message(f"Warning: {line}"))
+        findings = before.get(recipe)
         if findings is not None and _is_current(path, wanted, made_of):
             return QuantisedGraph(path=path, findings=findings, reused=True)
         result = _search(workdir, source, info, ranges, images, recipe, budget, layers_asked, on_progress)
@@ -93,11 +93,8 @@ def quantise_into(
         onnx.helper.set_model_props(model, {METADATA_KEY: stamped.to_json()})
         if recipe is Recipe.CPU:
             check_kernels(model, result)
-        everything = read_findings(workdir) | {recipe: result.as_dict()}
-        text = json.dumps({"format": FINDINGS_FORMAT, "recipes": everything}, indent=1, allow_nan=False) + "\n"
-        write_together(
-            {path: seal_graph(model), workdir.precisions: text.encode()},
-        )
+        text = write_findings(before | {recipe: result.as_dict()})
+        write_together({path: seal_graph(model), workdir.precisions: text.encode()})
     return QuantisedGraph(path=path, findings=result.as_dict(), reused=False)
 
 

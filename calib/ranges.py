@@ -2,18 +2,27 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Final, Literal, Self
 
+from msgspec import Meta
+
+from export.names import LAST_OUTPUT, input_name
 from lfm_deploy.artifacts import GraphInfo
+from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
-from lfm_deploy.errors import ArtifactError, DeployError
+from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file
+from lfm_deploy.storage.sealed_values import seal_values, take_seal
+from lfm_deploy.storage.values import Count, NotNegative, Positive, Reader, Sha256
 
-_FORMAT = "lfm-deploy ranges 1"
-CHOOSE, JUDGE = "choose", "judge"
+_FORMAT = "lfm-deploy ranges 2"
+_OLD_FORMAT = "lfm-deploy ranges 1"  # without a digest of its content
+_REMEDY = "run 'lfm-deploy calibrate IMAGES' again"
+CHOOSE: Final = "choose"
+JUDGE: Final = "judge"
 """Parts of the pictures: those that ranges and layers are chosen with, and those that only judge the result."""
 
 
@@ -29,9 +38,9 @@ class CalibrationPicture:
     """
 
     path: str
-    sha256: str
-    label: int | None
-    part: str
+    sha256: Sha256
+    label: Annotated[int, Meta(ge=0, le=1)] | None
+    part: Literal["choose", "judge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +64,34 @@ class TensorRange:
     lowest: float
     highest: float
     channel_highest: tuple[float, ...]
-    histogram: tuple[int, ...]
+    histogram: tuple[Count, ...]
     histogram_low: float
     histogram_high: float
     candidates: dict[Recipe, dict[str, tuple[float, float]]]
-    errors: dict[Recipe, dict[str, float]]
+    errors: dict[Recipe, dict[str, NotNegative]]
     choice: dict[Recipe, str]
-    parts: dict[Recipe, tuple[int, ...]]
+    parts: dict[Recipe, tuple[Positive, ...]]
     channel_ranges: dict[Recipe, tuple[tuple[float, float], ...]]
 
     def chosen(self, recipe: Recipe) -> tuple[float, float]:
         """The range that a recipe uses."""
         return self.candidates[recipe][self.choice[recipe]]
+
+    def find_contradiction(self) -> str:
+        """What of these values does not go with the rest; empty where all of it does."""
+        recipes = set(self.candidates)
+        if not recipes == set(self.errors) == set(self.choice) or not {*self.parts, *self.channel_ranges} <= recipes:
+            return "candidates, errors and choice are of different recipes"
+        for recipe, tried in self.candidates.items():
+            if self.choice[recipe] not in tried or set(tried) != set(self.errors[recipe]):
+                return f"choice or errors of {recipe} are none of its candidates"
+        channels = len(self.channel_highest)
+        if any(len(values) != channels for values in (*self.parts.values(), *self.channel_ranges.values())):
+            return f"there are {channels} channels, and parts or channel_ranges of another number"
+        limits = [limit for tried in self.candidates.values() for limit in tried.values()]
+        limits += [limit for found in self.channel_ranges.values() for limit in found]
+        limits += [(self.lowest, self.highest), (self.histogram_low, self.histogram_high)]
+        return "" if all(low <= high for low, high in limits) else "a range ends below its beginning"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +110,12 @@ class Ranges:
         versions: versions of this project and of the libraries that the values depend on.
     """
 
-    onnx_sha256: str
-    checkpoint_sha256: str
+    onnx_sha256: Sha256
+    checkpoint_sha256: Sha256
     contract: Contract
-    contract_sha256: str
+    contract_sha256: Sha256
     images: str
-    count: int
+    count: Count
     seed: int
     pictures: tuple[CalibrationPicture, ...]
     tensors: dict[str, TensorRange]
@@ -111,7 +136,7 @@ class Ranges:
     def to_json(self) -> str:
         """The text of the file: the same values give the same text."""
         values = asdict(self) | {"contract": self.contract.as_dict(), "classes": self.classes}
-        return json.dumps({"format": _FORMAT} | values, indent=1, allow_nan=False) + "\n"
+        return json.dumps(seal_values({"format": _FORMAT} | values), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:
@@ -120,20 +145,19 @@ class Ranges:
         Raises:
             ArtifactError: the text is damaged or of another format.
         """
-        try:
-            values: Any = json.loads(text)
-            found = values.pop("format", None)
-            if found != _FORMAT:
-                raise ArtifactError(f"of format {found!r}, this version reads {_FORMAT!r}")
-            values.pop("classes")
-            if set(values) != {field.name for field in fields(cls)}:
-                raise ArtifactError(f"has the keys {sorted(values)}")
-            values["contract"] = Contract.from_dict(values["contract"])
-            values["pictures"] = tuple(CalibrationPicture(**picture) for picture in values["pictures"])
-            values["tensors"] = {name: _tensor(entry) for name, entry in values["tensors"].items()}
-            return cls(**values)
-        except (ValueError, KeyError, TypeError, AttributeError, DeployError) as error:
-            raise ArtifactError(f"{where}: cannot be read ({error}); run 'lfm-deploy calibrate IMAGES' again") from None
+        reader = Reader(where=where, remedy=_REMEDY)
+        values = reader.parse_json(text)
+        if isinstance(values, dict) and values.get("format") == _FORMAT:
+            take_seal(values, reader)
+        reader.take_format(values, _FORMAT, _OLD_FORMAT)
+        classes = values.pop("classes", None)
+        ranges = reader.convert(values, cls)
+        if classes != ranges.classes:
+            reader.refuse("classes are not those of its pictures")
+        for name, tensor in ranges.tensors.items():
+            if fault := tensor.find_contradiction():
+                reader.refuse(f"tensors.{name}: {fault}")
+        return ranges
 
 
 def read_ranges(path: Path) -> Ranges:
@@ -144,7 +168,7 @@ def read_ranges(path: Path) -> Ranges:
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file, and INT8 needs it; run 'lfm-deploy calibrate IMAGES' first")
-    return Ranges.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    return Ranges.from_json(Reader(where=str(path), remedy=_REMEDY).read_text(path), str(path))
 
 
 def check_ranges(ranges: Ranges, path: Path, graph: Path, info: GraphInfo, versions: dict[str, str]) -> None:
@@ -172,6 +196,9 @@ def check_ranges(ranges: Ranges, path: Path, graph: Path, info: GraphInfo, versi
         for name, version in versions.items()
         if ranges.versions.get(name) != version
     ]
+    measured = {name: len(tensor.channel_highest) for name, tensor in ranges.tensors.items()}
+    if not reasons and measured != _count_channels(info.config):
+        reasons.append(f"their tensors are not those of {graph.name}")
     if reasons:
         raise ArtifactError(f"{path}: stale: {'; '.join(reasons)}; run '{ranges.command}' again")
 
@@ -181,20 +208,7 @@ def hash_contract(contract: Contract) -> str:
     return sha256_of_bytes(json.dumps(contract.as_dict(), sort_keys=True).encode())
 
 
-def _tensor(entry: dict[str, Any]) -> TensorRange:
-    by_recipe = {name: {Recipe(recipe): part for recipe, part in entry[name].items()} for name in ("errors", "choice")}
-    parts = {Recipe(recipe): tuple(counts) for recipe, counts in entry["parts"].items()}
-    by_channel = {
-        Recipe(recipe): tuple((float(low), float(high)) for low, high in limits)
-        for recipe, limits in entry["channel_ranges"].items()
-    }
-    candidates = {
-        Recipe(recipe): {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
-        for recipe, ranges in entry["candidates"].items()
-    }
-    return TensorRange(
-        **entry
-        | by_recipe
-        | {"candidates": candidates, "parts": parts, "channel_ranges": by_channel}
-        | {name: tuple(entry[name]) for name in ("channel_highest", "histogram")}
-    )
+def _count_channels(config: ModelConfig) -> dict[str, int]:
+    """How many channels each tensor has that is measured, by its name."""
+    inputs = {input_name(window.name): window.inputs for window in config.windows if window.outputs}
+    return inputs | {LAST_OUTPUT: config.projection}

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from engines.cpu_settings import CHOICES, CpuSettings, default_settings, describe_place
+from engines.cpu_settings import CHOICES, CpuSettings, Runtime, default_settings, describe_place
 from engines.engine import Engine
 from engines.openvino import OpenVinoEngine, has_bfloat16
 from engines.ort import OrtEngine
@@ -36,7 +36,7 @@ def choose_cpu_settings(
         on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
-        ArtifactError: the graph, or a ``cpu.json`` that is there, is damaged.
+        ArtifactError: the graph is damaged.
         UnavailableError: ONNX Runtime is not installed.
     """
     info = read_graph_info(graph)
@@ -62,7 +62,7 @@ def list_candidates(cores: int, *, evidence: bool = False) -> list[CpuSettings]:
     shapes = [(1, cores, 8), (1, cores, 1)]
     shapes += [(cores, 1, 1), (cores, 1, 4)] if cores > 1 else []
     shapes += [(cores // 4, 4, 4)] if cores >= 8 else []
-    runtimes = ("onnxruntime",) if evidence else ("onnxruntime", "openvino")
+    runtimes: tuple[Runtime, ...] = ("onnxruntime",) if evidence else ("onnxruntime", "openvino")
     found = [
         CpuSettings(runtime=runtime, streams=streams, threads=threads, piece=piece)
         for runtime in runtimes

@@ -1,20 +1,25 @@
 """How a graph runs on a CPU, and ``cpu.json``, where ``build --target cpu`` writes down what was fastest here."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from engines.choice_file import ChoiceFile
 from lfm_deploy.environment import installed_version
+from lfm_deploy.errors import ConfigError
 from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
 
+Runtime = Literal["onnxruntime", "openvino"]
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 # The first convolution's output takes 17 MB a picture at 256x256 in float32: eight stay below 150 MB, and more were not
 # faster.
 DEFAULT_PIECE = 8
 # More than any machine has cores: a damaged file must not start a hundred thousand threads.
+_MOST_PER_CORE = 4
 _MOST = 4096
+Threads = Annotated[int, Meta(ge=1, le=_MOST)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +34,16 @@ class CpuSettings:
         arithmetic: ``"as written"``, or ``"bf16"`` to multiply in bfloat16 what the graph has in floating point.
     """
 
-    runtime: str
-    streams: int
-    threads: int
-    piece: int
-    arithmetic: str = "as written"
+    runtime: Runtime
+    streams: Threads
+    threads: Threads
+    piece: Annotated[int, Meta(ge=1, le=_MOST)]
+    arithmetic: Literal["as written", "bf16"] = "as written"
+
+    def __post_init__(self) -> None:
+        """Refuse more threads than any machine has cores."""
+        if self.streams * self.threads > _MOST:
+            raise ConfigError(f"{self.streams} streams of {self.threads} threads are more than {_MOST} threads")
 
     def __str__(self) -> str:
         """For tables."""
@@ -46,19 +56,6 @@ class CpuSettings:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``asdict`` gave.
-
-        Raises:
-            TypeError, ValueError: keys or values are not those of settings.
-        """
-        settings = cls(**values)
-        counts = (settings.streams, settings.threads, settings.piece)
-        if settings.runtime not in RUNTIMES or not all(type(count) is int and 0 < count <= _MOST for count in counts):
-            raise ValueError(f"no settings: {values}")
-        return settings
 
 
 CHOICES = ChoiceFile("cpu.json", "lfm-deploy cpu 1", CpuSettings, "lfm-deploy build --fp32 --target cpu")
@@ -80,9 +77,8 @@ def describe_place() -> dict[str, Any]:
 
 
 def find_settings(graph: Path) -> CpuSettings | None:
-    """What was chosen for a graph on this machine; None where nothing was, or the choice was for something else.
-
-    Raises:
-        ArtifactError: ``cpu.json`` beside the graph is damaged.
-    """
-    return CHOICES.find(graph, describe_place())
+    """What was chosen for a graph on this machine; None where nothing was, or the choice was for something else."""
+    found = CHOICES.find(graph, describe_place())
+    if found is not None and found.streams * found.threads > _MOST_PER_CORE * count_cores():
+        return None  # nothing that was measured here
+    return found

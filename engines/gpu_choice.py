@@ -44,7 +44,7 @@ def choose_gpu_settings(
         on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
-        ArtifactError: the graph, or a ``gpu.json`` that is there, is damaged.
+        ArtifactError: the graph is damaged.
         UnavailableError: there is no GPU, or neither ONNX Runtime nor the fused kernels can run on it; or ONNX Runtime
             is not installed, whose logits on the CPU all ways must give.
     """

@@ -1,9 +1,10 @@
 """How a graph runs on an NVIDIA GPU, and ``gpu.json``, where ``build --target cuda`` writes down what was fastest."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from engines.choice_file import ChoiceFile
 from engines.devices import parse_gpu, split_devices
@@ -30,8 +31,8 @@ class GpuSettings:
             inside of convolutions.
     """
 
-    runtime: str
-    piece: int = DEFAULT_PIECE
+    runtime: Literal["onnxruntime", "fused"]
+    piece: Annotated[int, Meta(ge=1, le=_MOST)] = DEFAULT_PIECE
     nhwc: bool = False
 
     def __str__(self) -> str:
@@ -48,19 +49,6 @@ class GpuSettings:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``as_dict`` gave.
-
-        Raises:
-            TypeError, ValueError: keys or values are not those of settings.
-        """
-        settings = cls(**values)
-        whole = type(settings.piece) is int and 0 < settings.piece <= _MOST and type(settings.nhwc) is bool
-        if settings.runtime not in RUNTIMES or not whole:
-            raise ValueError(f"no settings: {values}")
-        return settings
 
 
 CHOICES = ChoiceFile("gpu.json", "lfm-deploy gpu 1", GpuSettings, "lfm-deploy build --fp16 --target cuda")
@@ -90,9 +78,6 @@ def find_settings(graph: Path, device: str) -> GpuSettings | None:
     Args:
         graph: path of the graph.
         device: ``"cuda"`` or ``"cuda:N"``, or several with commas between.
-
-    Raises:
-        ArtifactError: ``gpu.json`` beside the graph is damaged.
     """
     if not (graph.parent / CHOICES.name).is_file():
         return None

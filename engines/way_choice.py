@@ -8,10 +8,10 @@ in three of four rounds. A way must also be exact enough: it may not decide othe
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,6 @@ _LEAST_GAIN = 1.03
 
 class Way(Protocol):
     """How to run a graph: hashable values, with words for tables."""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``as_dict`` gave."""
-        ...
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

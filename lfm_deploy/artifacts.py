@@ -5,22 +5,36 @@ stays a plain plan that other tools load.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-from lfm_deploy.config import ModelConfig
+from msgspec import Meta
+
+from lfm_deploy.config import ModelConfig, complete_config
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, DeployError
 from lfm_deploy.quantisation import Quantisation, Recipe
 from lfm_deploy.storage.atomic import finish_commits, sha256_of_bytes, sha256_of_file
+from lfm_deploy.storage.complaints import matching
 from lfm_deploy.storage.graph_file import holds_seal, is_sealed, read_metadata
+from lfm_deploy.storage.sealed_values import seal_values, take_seal
+from lfm_deploy.storage.values import Count, NotNegative, Positive, Reader, Sha256
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".pth.tar", ".safetensors")
 METADATA_KEY = "lfm_deploy"
 _GRAPH_FORMAT = "lfm-deploy graph 3"
-_ENGINE_FORMAT = "lfm-deploy engine 2"
+_ENGINE_FORMAT = "lfm-deploy engine 3"
+_OLD_ENGINE_FORMAT = "lfm-deploy engine 2"  # without a digest of its content
+_REMEDY = "make it again with lfm-deploy"
+
+# TensorRT's dimensions are 32-bit integers; a profile that asks for more than these has no memory to run in.
+Batch = Annotated[int, Meta(ge=1, le=1 << 20)]
+Side = Annotated[int, Meta(ge=2, le=1 << 20, multiple_of=2)]
+
+
+_Info = TypeVar("_Info", bound="GraphInfo | EngineInfo")
 
 
 class Precision(StrEnum):
@@ -63,7 +77,7 @@ class GraphInfo:
     precision: Precision
     input: InputForm
     evidence: bool
-    checkpoint_sha256: str
+    checkpoint_sha256: Sha256
     versions: dict[str, str]
     quantisation: Quantisation | None = None
 
@@ -79,7 +93,10 @@ class GraphInfo:
         Raises:
             ArtifactError: the text is of another format, or a value makes no sense.
         """
-        return cls(**_parsed(text, cls, _GRAPH_FORMAT, where))
+        reader = Reader(where=where, remedy=_REMEDY)
+        values = reader.parse_json(text)
+        reader.take_format(values, _GRAPH_FORMAT)
+        return _checked(reader, values, cls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,30 +122,30 @@ class EngineInfo:
         build_seconds: wall time of the build in seconds.
     """
 
-    runtime: str
+    runtime: Annotated[str, matching("tensorrt|tensorrt-rtx", "tensorrt or tensorrt-rtx")]
     library_version: str
-    gpu: str
-    batch: tuple[int, int, int]
-    sides: tuple[int, int, int] | None
+    gpu: Annotated[str, matching("sm[0-9]{2,3}", "a compute capability such as sm86")]
+    batch: tuple[Batch, Batch, Batch]
+    sides: tuple[Side, Side, Side] | None
     precision: Precision
     input: InputForm
     evidence: bool
     contract: Contract
     config: ModelConfig
-    checkpoint_sha256: str
-    onnx_sha256: str
-    fingerprint: str
-    plan_sha256: str
-    plan_bytes: int
-    weights_bytes: int | None
-    activation_bytes: int | None
-    workspace_mib: int
-    build_seconds: float
+    checkpoint_sha256: Sha256
+    onnx_sha256: Sha256
+    fingerprint: Sha256
+    plan_sha256: Sha256
+    plan_bytes: Positive
+    weights_bytes: Count | None
+    activation_bytes: Count | None
+    workspace_mib: Count
+    build_seconds: NotNegative
     quantisation: Quantisation | None = None
 
     def to_json(self) -> str:
         """The text of the sidecar."""
-        return json.dumps({"format": _ENGINE_FORMAT} | _plain(self), indent=2) + "\n"
+        return json.dumps(seal_values({"format": _ENGINE_FORMAT} | _plain(self)), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:
@@ -137,7 +154,16 @@ class EngineInfo:
         Raises:
             ArtifactError: the text is of another format, or a value makes no sense.
         """
-        return cls(**_parsed(text, cls, _ENGINE_FORMAT, where))
+        reader = Reader(where=where, remedy=_REMEDY)
+        values = reader.parse_json(text)
+        if isinstance(values, dict) and values.get("format") == _ENGINE_FORMAT:
+            take_seal(values, reader)
+        found = reader.take_format(values, _ENGINE_FORMAT, _OLD_ENGINE_FORMAT)
+        info = _checked(reader, values, cls)
+        _check_profile(reader, info)
+        if found == _OLD_ENGINE_FORMAT and info.contract.threshold:
+            reader.refuse(f"contract.threshold is {info.contract.threshold}, and engines of this format have 0")
+        return info
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -221,8 +247,9 @@ def read_engine_info(path: Path | str) -> EngineInfo:
             f"{path}: its sidecar {sidecar.name} is missing, so nothing says what this plan computes; "
             "copy both files, or run 'lfm-deploy build' again"
         )
-    info = EngineInfo.from_json(_text(sidecar), str(sidecar))
-    if sha256_of_file(path) != info.plan_sha256:
+    reader = Reader(where=str(sidecar), remedy="run 'lfm-deploy build' again")
+    info = EngineInfo.from_json(reader.read_text(sidecar), str(sidecar))
+    if path.stat().st_size != info.plan_bytes or sha256_of_file(path) != info.plan_sha256:
         raise ArtifactError(
             f"{path}: damaged, or {sidecar.name} belongs to another plan (the sha256 differs); "
             f"run '{build_command(info.precision, info.gpu)}' again"
@@ -235,13 +262,6 @@ def make_fingerprint(**inputs: object) -> str:
     return sha256_of_bytes(json.dumps(inputs, sort_keys=True, default=str).encode())
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ArtifactError(f"{path}: not a text file; run 'lfm-deploy build' again") from None
-
-
 def _plain(info: GraphInfo | EngineInfo) -> dict[str, Any]:
     return asdict(info) | {
         "contract": info.contract.as_dict(),
@@ -250,32 +270,30 @@ def _plain(info: GraphInfo | EngineInfo) -> dict[str, Any]:
     }
 
 
-def _parsed(text: str, cls: type, expected_format: str, where: str) -> dict[str, Any]:
-    try:
-        values: Any = json.loads(text)
-    except ValueError:
-        raise ArtifactError(f"{where}: damaged (not JSON); make it again with lfm-deploy") from None
-    found = values.pop("format", None) if isinstance(values, dict) else None
-    if found != expected_format:
-        raise ArtifactError(
-            f"{where}: of format {found!r}, this version of lfm-deploy reads {expected_format!r}; make it again"
+def _checked(reader: Reader, values: Any, kind: type[_Info]) -> _Info:
+    """The values as an artifact's, and no part of them against another."""
+    if isinstance(values, dict) and "config" in values:
+        values["config"] = complete_config(values["config"])
+    info: _Info = reader.convert(values, kind)
+    made = info.quantisation
+    if (made is not None) is not (info.precision is Precision.INT8):
+        reader.refuse(f"precision is {info.precision}, which does not go with its quantisation")
+    if made is not None and tuple(made.layers) != info.config.layers:
+        reader.refuse(
+            f"quantisation.layers are {', '.join(made.layers)}, of the network {', '.join(info.config.layers)}"
         )
-    known = {f.name for f in fields(cls)}
-    if set(values) != known:
-        raise ArtifactError(
-            f"{where}: missing {sorted(known - set(values))}, unknown {sorted(set(values) - known)}; "
-            "make it again with lfm-deploy"
-        )
-    try:
-        values["contract"] = Contract.from_dict(values["contract"])
-        values["config"] = ModelConfig.from_dict(values["config"])
-        values["precision"] = Precision(values["precision"])
-        values["input"] = InputForm(values["input"])
-        values["quantisation"] = Quantisation.from_dict(values["quantisation"])
-        for name in ("batch", "sides"):
-            if values.get(name) is not None:
-                smallest, optimal, largest = (int(size) for size in values[name])
-                values[name] = (smallest, optimal, largest)
-    except (TypeError, ValueError, DeployError) as error:
-        raise ArtifactError(f"{where}: {error}; make it again with lfm-deploy") from None
-    return dict(values)
+    if made is not None and not set(made.layers.values()) <= {"int8", made.recipe.base}:
+        reader.refuse(f"quantisation.layers have other precisions than int8 and {made.recipe.base}, that of its recipe")
+    size, least = info.contract.size, info.config.min_square
+    if size != "native" and size < least:
+        reader.refuse(f"contract.size is {size}, and its network needs {least} pixels")
+    return info
+
+
+def _check_profile(reader: Reader, info: EngineInfo) -> None:
+    """Refuse sizes that no engine was built for."""
+    for name, sizes in (("batch", info.batch), ("sides", info.sides)):
+        if sizes is not None and list(sizes) != sorted(sizes):
+            reader.refuse(f"{name} is {list(sizes)}, expected a smallest, an optimal and a largest size")
+    if (info.sides is not None) is not (info.contract.size == "native"):
+        reader.refuse(f"sides is {info.sides}, which does not go with the size {info.contract.size!r} of its contract")

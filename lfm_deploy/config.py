@@ -1,8 +1,13 @@
 """The architecture of one detector, as frozen values that travel with every artifact."""
 
-from dataclasses import asdict, dataclass, fields
+import math
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from lfm_deploy.errors import ConfigError
 from lfm_deploy.geometry import (
@@ -19,8 +24,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 ATTENTION_REDUCTION = 8
-# The keys that a config had before there were other architectures than LFM's; the later ones may be missing.
-_FIRST_KEYS = frozenset({"widths", "projection", "k", "order"})
+# ResNet-152 has 60 M weights and 2,048 channels: a file that asks for more than these is damaged, not ambitious.
+_MOST_WEIGHTS = 1 << 27
+_MOST_CHANNELS, _MOST_STAGES, _MOST_K = 1 << 13, 16, 1 << 14
+Channels = Annotated[int, Meta(ge=1, le=_MOST_CHANNELS)]
 
 
 class ValueOrder(StrEnum):
@@ -81,14 +88,14 @@ class ModelConfig:
         pools: number of SNet's first stages that end in a max pooling; the last never does.
     """
 
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    projection: int = 64
-    k: int = 16
+    widths: Annotated[tuple[Channels, ...], Meta(min_length=1, max_length=_MOST_STAGES)] = (64, 128, 256, 512)
+    projection: Annotated[int, Meta(ge=0, le=_MOST_CHANNELS)] = 64
+    k: Annotated[int, Meta(ge=1, le=_MOST_K)] = 16
     order: ValueOrder = ValueOrder.DESCENDING
     backbone: Backbone = Backbone.SNET
     residual: Residual = Residual.ABSOLUTE
     pooling: Pooling = Pooling.TOPK
-    pools: int = 3
+    pools: Annotated[int, Meta(ge=0, le=_MOST_STAGES)] = 3
 
     def __post_init__(self) -> None:
         """Refuse an architecture that cannot exist."""
@@ -98,6 +105,18 @@ class ModelConfig:
             if len(self.widths) < len(RESNET_LAYERS):
                 raise ConfigError(f"resnet50 has {len(RESNET_LAYERS)} layers, so as many widths, got {self.widths}")
             object.__setattr__(self, "widths", self.widths[: len(RESNET_LAYERS)])
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Refuse a network that no machine would hold, before anything is allocated for it."""
+        largest = max(*self.widths, self.projection)
+        if largest > _MOST_CHANNELS or max(self.depth, self.pools) > _MOST_STAGES or self.k > _MOST_K:
+            raise ConfigError(
+                f"a network has up to {_MOST_STAGES} stages of up to {_MOST_CHANNELS} channels and k up to {_MOST_K}, "
+                f"got {self}"
+            )
+        if sum(window.weights for window in self.windows) + self.features > _MOST_WEIGHTS:
+            raise ConfigError(f"a network has up to {_MOST_WEIGHTS:,} weights, got {self}")
 
     @property
     def title(self) -> str:
@@ -188,51 +207,29 @@ class ModelConfig:
     @property
     def min_square(self) -> int:
         """Side of the smallest even square picture whose feature map holds as many positions as pooling needs."""
-        side = 2
-        while (cells := self.map_size(side, side))[0] * cells[1] < self.positions:
-            side += 2
-        return side
+        # Larger than any that the limits of an architecture allow: a stage takes half of the side at most.
+        sides = range(2, (_MOST_K + 2) << (_MOST_STAGES + 1), 2)
+        return sides[bisect_left(sides, self.positions, key=lambda side: math.prod(self.map_size(side, side)))]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON and for checkpoints, which hold no classes."""
         plain = {name: str(value) if isinstance(value, StrEnum) else value for name, value in asdict(self).items()}
         return plain | {"widths": list(self.widths)}
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Read what ``as_dict`` wrote, also before there were other architectures than LFM's.
 
-        Args:
-            values: plain values, as JSON gives them.
+def complete_config(values: Any) -> Any:
+    """The values of a config with the keys that there were not yet when LFM's was the only architecture.
 
-        Raises:
-            ConfigError: a key is missing or unknown, or a value is out of range.
-        """
-        known = {f.name for f in fields(cls)}
-        if not _FIRST_KEYS <= set(values) <= known:
-            raise ConfigError(f"a model config has the keys {sorted(known)}, this one has {sorted(values)}")
-        try:
-            widths = tuple(_whole("widths", width) for width in values["widths"])
-            return cls(
-                widths=widths,
-                projection=_whole("projection", values["projection"]),
-                k=_whole("k", values["k"]),
-                order=ValueOrder(values["order"]),
-                backbone=Backbone(values.get("backbone", Backbone.SNET)),
-                residual=Residual(values.get("residual", Residual.ABSOLUTE)),
-                pooling=Pooling(values.get("pooling", Pooling.TOPK)),
-                # Before there was this key, every stage but the last was pooled.
-                pools=_whole("pools", values.get("pools", max(3, len(widths) - 1))),
-            )
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"a model config with bad values: {error}") from None
-
-
-def _whole(name: str, value: Any) -> int:
-    """The value, which must be a whole number: 16.5 or "16" would be another network than the file says."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name} must be whole numbers, got {value!r}")
-    return value
+    Args:
+        values: plain values of a file, to be held against ``ModelConfig`` afterwards.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    widths = values.get("widths")
+    # Before there was a key for it, every stage but the last was pooled.
+    pools = max(3, len(widths) - 1) if isinstance(widths, list) else 3
+    later = {"backbone": Backbone.SNET, "residual": Residual.ABSOLUTE, "pooling": Pooling.TOPK, "pools": pools}
+    return {name: value if isinstance(value, int) else str(value) for name, value in later.items()} | dict(values)
 
 
 LFM = ModelConfig()

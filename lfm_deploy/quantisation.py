@@ -1,13 +1,14 @@
 """What INT8 means for one graph: the recipe, the precision of every layer, and the budget that it was held to."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self, TypedDict
+from typing import Literal, Self, TypedDict
 
 from lfm_deploy.errors import ConfigError
+from lfm_deploy.storage.values import NotNegative, Sha256, Share
 
+LayerPrecision = Literal["int8", "fp16", "fp32"]
 _BUDGET_ITEM = re.compile(r"\s*(acc|ap|flips)\s*=\s*(\d+(?:\.\d+)?)\s*%?\s*")
 
 
@@ -20,7 +21,7 @@ class Recipe(StrEnum):
     """uint8 from the first convolution to the projection's output, on a float32 graph, for ONNX Runtime."""
 
     @property
-    def base(self) -> str:
+    def base(self) -> Literal["fp16", "fp32"]:
         """Precision of what is left in floating point."""
         return "fp16" if self is Recipe.TENSORRT else "fp32"
 
@@ -39,9 +40,9 @@ class BudgetValues(TypedDict):
         flips: largest share of changed decisions, in per cent.
     """
 
-    acc: float
-    ap: float
-    flips: float
+    acc: NotNegative
+    ap: NotNegative
+    flips: NotNegative
 
 
 class QuantisationValues(TypedDict):
@@ -58,7 +59,7 @@ class QuantisationValues(TypedDict):
     """
 
     recipe: str
-    layers: dict[str, str]
+    layers: dict[str, LayerPrecision]
     int8_share: float
     ranges_sha256: str
     budget: BudgetValues
@@ -75,9 +76,9 @@ class Budget:
         flips: share of decisions that change, in per cent.
     """
 
-    acc: float = 0.2
-    ap: float = 0.15
-    flips: float = 0.7
+    acc: NotNegative = 0.2
+    ap: NotNegative = 0.15
+    flips: NotNegative = 0.7
 
     def __post_init__(self) -> None:
         """Refuse negative allowances."""
@@ -130,9 +131,9 @@ class Quantisation:
     """
 
     recipe: Recipe
-    layers: dict[str, str]
-    int8_share: float
-    ranges_sha256: str
+    layers: dict[str, LayerPrecision]
+    int8_share: Share
+    ranges_sha256: Sha256
     budget: Budget
     layers_asked: str
     within_budget: bool
@@ -148,21 +149,3 @@ class Quantisation:
             "layers_asked": self.layers_asked,
             "within_budget": self.within_budget,
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any] | None) -> Self | None:
-        """Read what ``as_dict`` wrote; None stays None.
-
-        Raises:
-            ConfigError: a key is missing or unknown.
-        """
-        if values is None:
-            return None
-        known = {f.name for f in fields(cls)}
-        if set(values) != known:
-            raise ConfigError(f"a quantisation has the keys {sorted(known)}, this one has {sorted(values)}")
-        read = dict(values)
-        read["recipe"] = Recipe(values["recipe"])
-        read["budget"] = Budget(**values["budget"])
-        read["layers"] = {str(layer): str(precision) for layer, precision in values["layers"].items()}
-        return cls(**read)

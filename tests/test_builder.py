@@ -204,7 +204,7 @@ def test_build_options_set_what_was_asked_and_no_precision(deployment, library):
 def test_the_sidecar_is_json_that_people_can_read(deployment):
     values = json.loads(sidecar_path(deployment.engine(Precision.FP16, "sm86")).read_text())
     assert values["contract"]["threshold"] == 0
-    assert values["format"] == "lfm-deploy engine 2"
+    assert values["format"] == "lfm-deploy engine 3"
 
 
 @pytest.mark.parametrize("gpu", ["sm86", "sm89", "sm120"])

@@ -1,4 +1,5 @@
 import contextlib
+import math
 
 import pytest
 import torch
@@ -15,9 +16,13 @@ from lfm_deploy.config import (
     ValueOrder,
     check_explainable,
     check_quantisable,
+    complete_config,
 )
 from lfm_deploy.errors import ConfigError
 from lfm_deploy.network.model import SNet
+from lfm_deploy.storage.values import Reader
+
+READER = Reader(where="x", remedy="", error=ConfigError)
 
 
 def test_the_default_is_the_published_network():
@@ -110,13 +115,13 @@ def test_layers_that_resnet_has_lost_take_their_widths_along():
 def test_as_dict_is_plain_and_reads_back(config):
     values = config.as_dict()
     assert {type(value) for value in values.values()} <= {str, int, list}
-    assert ModelConfig.from_dict(values) == config
+    assert READER.convert(values, ModelConfig) == config
 
 
 @pytest.mark.parametrize("depth", [1, 4, 5])
 def test_a_config_of_before_there_were_other_architectures_means_what_it_did(depth):
     old = {"widths": [4] * depth, "projection": 2, "k": 3, "order": "descending"}
-    read = ModelConfig.from_dict(old)
+    read = READER.convert(complete_config(old), ModelConfig)
     assert (read.backbone, read.residual, read.pooling) == (Backbone.SNET, Residual.ABSOLUTE, Pooling.TOPK)
     # Every stage but the last was pooled.
     assert len([window for window in read.windows if window.name.endswith(".pool")]) == depth - 1
@@ -145,11 +150,31 @@ def test_what_evidence_and_int8_are_made_for(config, explainable, quantisable):
 
 def test_refusals():
     config = ModelConfig(widths=(4, 8), projection=2, k=3, order=ValueOrder.ASCENDING)
-    with pytest.raises(ConfigError, match="keys"):
-        ModelConfig.from_dict(config.as_dict() | {"padding": 1})
-    with pytest.raises(ConfigError, match="keys"):
-        ModelConfig.from_dict({"widths": [4]})
-    with pytest.raises(ConfigError, match="bad values"):
-        ModelConfig.from_dict(config.as_dict() | {"order": "sideways"})
+    for change, complaint in (
+        ({"padding": 1}, "unknown key 'padding'"),
+        ({"order": "sideways"}, "order is 'sideways', expected descending or ascending"),
+        ({"k": 16.5}, "k is 16.5, expected a whole number"),
+        ({"widths": []}, "expected a list of length >= 1"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            READER.convert(config.as_dict() | change, ModelConfig)
+    for values in (None, [], {"widths": [4]}, {"widths": 4, "k": 1}):
+        with pytest.raises(ConfigError):
+            READER.convert(complete_config(values), ModelConfig)
     with pytest.raises(ConfigError, match="positive"):
         ModelConfig(k=0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"widths": (2**40,)}, {"widths": (4,) * 17}, {"k": 2**40}, {"projection": 2**40}, {"widths": (8192,) * 4}],
+)
+def test_no_network_is_too_large_to_be_one(values):
+    with pytest.raises(ConfigError, match="a network has up to"):
+        ModelConfig(**values)
+
+
+def test_the_smallest_square_of_the_largest_network_is_found_at_once():
+    config = ModelConfig(widths=(4,) * 16, pools=15, k=1 << 14)
+    side = config.min_square
+    assert math.prod(config.map_size(side, side)) >= config.k > math.prod(config.map_size(side - 2, side - 2))

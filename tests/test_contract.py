@@ -1,15 +1,18 @@
 import pytest
 
 from lfm_deploy.contract import Contract, check_contract
-from lfm_deploy.errors import ContractError
+from lfm_deploy.errors import ArtifactError, ContractError
+from lfm_deploy.storage.values import Reader
+
+READER = Reader(where="x", remedy="")
 
 
 def test_round_trip():
     contract = Contract(size="native", threshold=0.5)
-    assert Contract.from_dict(contract.as_dict()) == contract
+    assert READER.convert(contract.as_dict(), Contract) == contract
 
 
-@pytest.mark.parametrize("size", [255, 0, -2, "big", 256.0])
+@pytest.mark.parametrize("size", [255, 0, -2, "big", 256.0, 2**40])
 def test_impossible_sizes(size):
     with pytest.raises(ContractError, match="even number"):
         Contract(size=size)
@@ -17,8 +20,8 @@ def test_impossible_sizes(size):
 
 @pytest.mark.parametrize("values", [None, [], {"size": 256}, Contract().as_dict() | {"labels": ["real"]}])
 def test_what_is_no_contract(values):
-    with pytest.raises(ContractError):
-        Contract.from_dict(values)
+    with pytest.raises(ArtifactError):
+        READER.convert(values, Contract)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from engines.cpu_settings import (
     find_settings,
 )
 from engines.loading import load_engine
+from engines.way_choice import Choice, Trial
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.storage.atomic import sha256_of_file
@@ -63,13 +64,50 @@ def test_a_choice_for_something_else_is_not_used(own_deployment, what):
     [
         {"chosen": {"runtime": "onnxruntime"}},
         {"chosen": CHOSEN.as_dict() | {"threads": 0}},
+        {"chosen": CHOSEN.as_dict() | {"threads": 2**31}},
+        {"chosen": CHOSEN.as_dict() | {"streams": 2**31}},
+        {"chosen": CHOSEN.as_dict() | {"threads": 4096, "streams": 4096}},
+        {"chosen": CHOSEN.as_dict() | {"threads": 1.0}},
         {"chosen": CHOSEN.as_dict() | {"runtime": "abacus"}},
+        {"chosen": CHOSEN.as_dict() | {"arithmetic": "fp8"}},
+        {"sha256": 5},
+        {"surprise": 1},
     ],
 )
-def test_a_damaged_file_is_an_error_and_never_a_guess(own_deployment, change):
+def test_a_damaged_file_is_left_out_with_a_word(own_deployment, caplog, change):
     graph, _ = write(own_deployment, **change)
     with pytest.raises(ArtifactError, match=r"cpu\.json: damaged"):
-        find_settings(graph)
+        CHOICES.read(own_deployment.path)
+    assert find_settings(graph) is None
+    assert load_engine(graph).settings == default_settings()
+    assert [record.message for record in caplog.records if "cpu.json: damaged" in record.message][1:] == [], "once"
+    assert "run 'lfm-deploy build --fp32 --target cpu' to measure again" in caplog.text
+
+
+def test_an_entry_without_its_graph_is_damaged(own_deployment, caplog):
+    graph, values = write(own_deployment)
+    del values["graphs"]["lfm.onnx"]["sha256"]
+    (own_deployment.path / "cpu.json").write_text(json.dumps(values))
+    assert find_settings(graph) is None
+    assert "has no sha256" in caplog.text
+
+
+def test_more_threads_than_could_be_measured_here_are_not_started(own_deployment):
+    graph, _ = write(own_deployment, chosen=CHOSEN.as_dict() | {"threads": 4096, "streams": 1})
+    assert find_settings(graph) is None
+
+
+def test_a_damaged_file_is_made_anew(own_deployment):
+    path = own_deployment.path / "cpu.json"
+    path.write_text("[" * 100_000)
+    trial = Trial(settings=CHOSEN, fps=1.0, ratio=1.0, ratio_quartile=1.0, max_error=0.0, rejected=None)
+    for name in ("lfm.onnx", "lfm.fp16.onnx"):
+        choice = Choice(graph=own_deployment.path / name, chosen=CHOSEN, why="fast", tried=(trial,))
+        CHOICES.write(own_deployment.path, choice, describe_place())
+    assert find_settings(own_deployment.path / "lfm.onnx") == CHOSEN
+    read = CHOICES.read(own_deployment.path)
+    assert set(read.graphs) == {"lfm.onnx", "lfm.fp16.onnx"}
+    assert read.graphs["lfm.onnx"].tried[0]["settings"] == CHOSEN.as_dict()
 
 
 def test_half_a_file_is_damaged_and_no_file_is_none(own_deployment):

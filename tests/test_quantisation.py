@@ -2,6 +2,7 @@ import pytest
 
 from lfm_deploy.errors import ConfigError
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
+from lfm_deploy.storage.values import Reader
 
 
 def test_a_budget_reads_what_it_writes():
@@ -36,10 +37,10 @@ def test_a_quantisation_reads_what_it_writes_and_nothing_else():
         layers_asked="search",
         within_budget=True,
     )
-    assert Quantisation.from_dict(made.as_dict()) == made
-    assert Quantisation.from_dict(None) is None
-    with pytest.raises(ConfigError, match="has the keys"):
-        Quantisation.from_dict(made.as_dict() | {"colour": "red"})
+    reader = Reader(where="x", remedy="", error=ConfigError)
+    assert reader.convert(made.as_dict(), Quantisation) == made
+    with pytest.raises(ConfigError, match="unknown key 'colour'"):
+        reader.convert(made.as_dict() | {"colour": "red"}, Quantisation)
 
 
 def test_recipes_know_their_base_and_their_levels():

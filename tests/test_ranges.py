@@ -87,16 +87,58 @@ def test_stale_ranges_are_refused_with_the_command_that_renews_them(calibrated, 
         lambda text: text[: len(text) // 2],
         lambda _: "",
         lambda _: "[]",
-        lambda text: text.replace("ranges 1", "ranges 0"),
+        lambda text: text.replace("ranges 2", "ranges 0"),
+        lambda text: text.replace("ranges 2", "ranges 1"),
+        lambda text: text.replace('"histogram_high": 2', '"histogram_high": 3', 1),
+        lambda _: "[" * 100_000,
         lambda text: json.dumps(json.loads(text) | {"colour": "red"}),
         lambda text: text.replace('"lowest"', '"deepest"'),
         lambda text: text.replace('"tensorrt"', '"abacus"'),
     ],
 )
 def test_a_damaged_file_says_what_to_run(own_calibrated, edit):
-    own_calibrated.ranges.write_text(edit(own_calibrated.ranges.read_text()))
-    with pytest.raises(ArtifactError, match=r"cannot be read .*run 'lfm-deploy calibrate IMAGES' again"):
+    before = own_calibrated.ranges.read_text()
+    own_calibrated.ranges.write_text(edit(before))
+    assert own_calibrated.ranges.read_text() != before
+    with pytest.raises(ArtifactError, match=r"ranges\.json: .*run 'lfm-deploy calibrate IMAGES' again"):
         read_ranges(own_calibrated.ranges)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("t['choice'].update(cpu='none')", "choice or errors of cpu are none of its candidates"),
+        ("t['errors'].pop('cpu')", "of different recipes"),
+        ("t['candidates']['cpu'].update({'min/max': [2, 1]})", "a range ends below its beginning"),
+        ("t['candidates']['cpu'].update({'min/max': [2]})", "expected a list of length 2"),
+        ("t['channel_highest'].append('x')", "expected a number"),
+        ("t.update(parts={'cpu': [1]})", "parts or channel_ranges of another number"),
+        ("t.update(histogram=[-1])", "expected a whole number >= 0"),
+        ("v['pictures'][0].update(label=2)", r"pictures\[0\].label is 2"),
+        ("v['pictures'][0].update(part='both')", r"pictures\[0\].part is 'both', expected choose or judge"),
+        ("v['pictures'].pop()", "classes are not those of its pictures"),
+        ("v['contract'].update(threshold=10**6)", "contract.threshold is 1000000"),
+        ("v.update(count=-5)", "count is -5"),
+    ],
+)
+def test_values_that_cannot_be_are_found_without_a_check_sum(calibrated, change, complaint):
+    values = json.loads(calibrated.ranges.read_text())
+    del values["content_sha256"]
+    values["format"] = "lfm-deploy ranges 1"
+    Ranges.from_json(json.dumps(values), "x")
+    exec(change, {"v": values, "t": values["tensors"]["conv2.input"]})  # noqa: S102
+    with pytest.raises(ArtifactError, match=complaint):
+        Ranges.from_json(json.dumps(values), "x")
+
+
+@pytest.mark.parametrize(
+    "change", ["t.pop('conv2.input')", "t.update(x=t['conv2.input'])", "t.update({'conv2.input': t['conv1.input']})"]
+)
+def test_tensors_of_another_network_are_stale(calibrated, ranges, change):
+    tensors = dict(ranges.tensors)
+    exec(change, {"t": tensors})  # noqa: S102
+    with pytest.raises(ArtifactError, match=r"their tensors are not those of lfm\.onnx"):
+        check(dataclasses.replace(ranges, tensors=tensors), calibrated)
 
 
 def test_a_missing_file_says_what_to_run(tmp_path):

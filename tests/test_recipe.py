@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from lfm_deploy.config import ModelConfig
@@ -67,30 +69,45 @@ def test_a_recipe_of_ones_own_over_a_base(tmp_path):
         ("rbld = 1", "rbld is 1, expected true or false"),
         ("flip = 'often'", "flip is 'often', expected a number"),
         ("classes = 'car'", "classes is 'car', expected a list"),
-        ("classes = [1]", "an item of classes is 1, expected a text"),
-        ("rbld_p = [0.1]", "rbld_p has 1 values, expected 2"),
+        ("classes = [1]", r"classes\[0\] is 1, expected a text"),
+        ("rbld_p = [0.1]", r"rbld_p is \[0\.1\], expected a list of length 2"),
         ("rbld_p = [0.3, 0.1]", "p_min <= p_max"),
         ("model = 3", "model is 3, expected a table"),
         ("[model]\nk = 'many'", "k is 'many', expected a whole number"),
         ("[model]\nwidths = '64'", "widths is '64', expected a list"),
-        ("epochs = 0", "epochs is 0, expected 1 or more"),
-        ("batch = 1", "batch is 1, expected 2 or more"),
-        ("learning_rate = 0.0", "learning_rate > 0"),
-        ("schedule = 'cosine'", "schedule is 'cosine', expected one of steps, linear"),
+        ("epochs = 0", "epochs is 0, expected a whole number >= 1"),
+        ("batch = 1", "batch is 1, expected a whole number >= 2"),
+        ("learning_rate = 0.0", "learning_rate is 0.0, expected a number > 0"),
+        ("schedule = 'cosine'", "schedule is 'cosine', expected linear or steps"),
         ("precision = 'int8'", "precision is 'int8'"),
         ("data = 'imagenet'", "data is 'imagenet'"),
         ("crop = 300", "a crop of 300 does not fit into pictures of 256"),
         ("crop = 225", "crop is 225, expected an even number"),
         ("base = 'papers'", r"no recipe 'papers' \(did you mean 'paper'\?\); there are demo"),
         ("base = 1", "base is 1, expected the name"),
-        ("epochs =", "not valid TOML"),
+        ("epochs =", "not TOML"),
+        ("flip = nan", "flip is nan, expected a finite number"),
+        ("learning_rate = inf", "learning_rate is inf, expected a finite number"),
+        ("seed = -1", "seed is -1, expected a whole number >= 0"),
+        (f"seed = 0x{'f' * 5000}", "seed is an integer of more than 64 bits"),
+        ("crop = 1099511627776", "crop is 1099511627776, expected a whole number <= 32768"),
+        ("[model]\nwidths = [1099511627776]", r"widths\[0\] is 1099511627776"),
+        (f"x = {'[' * 50_000}", "line 1 nests deeper than 32 levels"),
+        (".".join("x" * 20_000) + " = 1", "line 1 has a key of more than 16 parts"),
     ],
+    ids=itertools.count(),
 )
 def test_bad_recipes_are_told_in_one_line(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         read_recipe(write(tmp_path, text))
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_recipes_as_editors_save_them(tmp_path, encoding):
+    (tmp_path / "mine.toml").write_text('base = "demo"\ndescription = "é"\n', encoding=encoding)
+    assert read_recipe(str(tmp_path / "mine.toml")).description == "é"
 
 
 def test_bases_that_go_round_in_a_circle(tmp_path):

@@ -3,10 +3,16 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from typing import TypedDict
 
 import pytest
 
 from lfm_deploy.scoring.score_cache import CacheError, ScoreCache, scorer_key
+
+
+class Fps(TypedDict):
+    fps: float
+
 
 ENGINE, OTHER = scorer_key(engine="a"), scorer_key(engine="b")
 
@@ -84,8 +90,49 @@ def test_a_cache_that_another_process_holds_is_not_thrown_away(tmp_path, warning
 def test_speeds_are_found_by_scorer_and_batch(cache):
     cache.add_speeds(ENGINE, {1: {"fps": 30.5}, 32: {"fps": 46.0}})
     cache.add_speeds(ENGINE, {32: {"fps": 47.0}})
-    assert cache.find_speeds(ENGINE) == {1: {"fps": 30.5}, 32: {"fps": 47.0}}
-    assert cache.find_speeds(OTHER) == {}
+    assert cache.find_speeds(ENGINE, Fps) == {1: {"fps": 30.5}, 32: {"fps": 47.0}}
+    assert cache.find_speeds(OTHER, Fps) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE scores SET logit = -logit WHERE picture = 'a'",
+        "UPDATE scores SET logit = '1.5' WHERE picture = 'a'",
+        "UPDATE scores SET logit = NULL WHERE picture = 'a'",
+        "UPDATE scores SET logit = 9e999 WHERE picture = 'a'",
+        "UPDATE scores SET proof = NULL WHERE picture = 'a'",
+        "UPDATE scores SET picture = 'd' WHERE picture = 'a'",
+        "UPDATE scores SET scorer = 'x' WHERE picture = 'a'",
+        "UPDATE scores SET logit = CAST(X'ff' AS TEXT) WHERE picture = 'a'",
+    ],
+)
+def test_a_row_that_was_changed_is_not_used(tmp_path, warnings, change):
+    path = tmp_path / "scores.sqlite"
+    with ScoreCache(path, warnings.append) as cache:
+        cache.add(ENGINE, {"a": 1.5, "b": -2.5, "c": "no picture"})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(change).rowcount == 1
+    with ScoreCache(path, warnings.append) as cache:
+        known = cache.find(ENGINE, "abcd") | cache.find("x", "abcd")
+        assert known == {"b": -2.5, "c": "no picture"}
+        assert [line.partition(": ")[2] for line in warnings] == [
+            "1 rows of scores are damaged; they are computed again"
+        ]
+        cache.add(ENGINE, {"a": 1.5})
+        assert cache.find(ENGINE, "a") == {"a": 1.5}
+
+
+@pytest.mark.parametrize("text", ['{"fps": 48.0}', "[" * 100_000, "{"], ids=range(3))
+def test_a_speed_that_was_changed_is_not_used(tmp_path, warnings, text):
+    path = tmp_path / "scores.sqlite"
+    with ScoreCache(path, warnings.append) as cache:
+        cache.add_speeds(ENGINE, {1: {"fps": 30.5}, 32: {"fps": 46.0}})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE speeds SET speed = ? WHERE batch = 1", (text,))
+    with ScoreCache(path, warnings.append) as cache:
+        assert cache.find_speeds(ENGINE, Fps) == {32: {"fps": 46.0}}
+    assert len(warnings) == 1
 
 
 def test_another_file_or_version_is_made_anew(tmp_path, warnings):

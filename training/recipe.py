@@ -4,24 +4,25 @@ The recipes of the paper and of its tables lie in ``training/recipes``. A recipe
 and say only what differs.
 """
 
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Final, Literal, Self
+
+from msgspec import Meta
 
 from lfm_deploy.config import ModelConfig, Pooling
-from lfm_deploy.errors import ConfigError, DeployError, nearest
+from lfm_deploy.contract import LARGEST_SIDE
+from lfm_deploy.errors import ConfigError, nearest
+from lfm_deploy.storage.values import MOST_TOML_BYTES, Count, NotNegative, Reader
 from training.augmentation import Augmentation
 from training.regularizers import drop_probabilities
 
-FOLDERS, DEMONSTRATION = "folders", "demonstration"
-_CHOICES = {
-    "data": (FOLDERS, DEMONSTRATION),
-    "schedule": ("steps", "linear"),
-    "precision": ("float32", "bf16", "fp16"),
-}
-_LEAST = {"epochs": 1, "batch": 2, "decay_epochs": 1, "resize": 2, "tiles": 1, "seed": 0}
+FOLDERS: Final = "folders"
+DEMONSTRATION: Final = "demonstration"
+# Bounds that only damage or a slip of the pen leaves.
+_MOST_EPOCHS, _MOST_BATCH, _MOST_TILES = 1_000_000, 1 << 20, 1 << 20
+Side = Annotated[int, Meta(ge=2, le=LARGEST_SIDE)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,30 +56,30 @@ class TrainingRecipe:
     name: str
     description: str = ""
     model: dict[str, Any] = field(default_factory=dict)
-    data: str = FOLDERS
+    data: Literal["folders", "demonstration"] = FOLDERS
     classes: tuple[str, ...] = ()
-    resize: int = 256
-    tiles: int = 24
-    crop: int = 224
+    resize: Side = 256
+    tiles: Annotated[int, Meta(ge=1, le=_MOST_TILES)] = 24
+    crop: Side = 224
     flip: float = 0.5
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.0, 3.0)
     jpeg: float = 0.0
     jpeg_quality: tuple[int, int] = (30, 100)
-    epochs: int = 50
-    batch: int = 32
-    learning_rate: float = 1e-4
-    schedule: str = "steps"
-    decay: float = 0.9
-    decay_epochs: int = 10
+    epochs: Annotated[int, Meta(ge=1, le=_MOST_EPOCHS)] = 50
+    batch: Annotated[int, Meta(ge=2, le=_MOST_BATCH)] = 32
+    learning_rate: Annotated[float, Meta(gt=0)] = 1e-4
+    schedule: Literal["steps", "linear"] = "steps"
+    decay: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    decay_epochs: Annotated[int, Meta(ge=1, le=_MOST_EPOCHS)] = 10
     rbld: bool = True
     rbld_p: tuple[float, float] = (0.1, 0.3)
     rbld_rescale: bool = True
-    rks_weight: float = 0.1
-    precision: str = "float32"
+    rks_weight: NotNegative = 0.1
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
     channels_last: bool = False
     compile: bool = False
-    seed: int = 0
+    seed: Count = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained.
@@ -86,17 +87,6 @@ class TrainingRecipe:
         Raises:
             ConfigError: a value is out of range, or values contradict each other.
         """
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected {least} or more")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
-        if not (self.learning_rate > 0 and 0 < self.decay <= 1 and self.rks_weight >= 0):
-            raise ConfigError(
-                f"need learning_rate > 0, 0 < decay <= 1 and rks_weight >= 0, got {self.learning_rate}, "
-                f"{self.decay}, {self.rks_weight}"
-            )
         if self.data == FOLDERS and self.crop > self.resize:
             raise ConfigError(f"a crop of {self.crop} does not fit into pictures of {self.resize}; raise resize")
         drop_probabilities(1, *self.rbld_p)
@@ -125,13 +115,12 @@ class TrainingRecipe:
         Raises:
             ConfigError: a key is unknown, or a value is of the wrong type or out of range.
         """
+        reader = Reader(where="[model]", remedy="", error=ConfigError)
         default = ModelConfig().as_dict()
-        for key, value in self.model.items():
-            if key not in default:
-                raise ConfigError(f"[model] has the unknown key {key!r}; known are {', '.join(sorted(default))}")
-            expected: Any = [0] if isinstance(default[key], list) else default[key]
-            _require_type(f"[model] {key}", value, expected)
-        return ModelConfig.from_dict(default | self.model)
+        if unknown := sorted(set(self.model) - set(default)):
+            raise ConfigError(f"[model] has the unknown key {unknown[0]!r}; known are {', '.join(sorted(default))}")
+        # ResNet-50 keeps two of the widths.
+        return reader.convert(default | self.model, ModelConfig, others=True)
 
     def augmentation(self) -> Augmentation:
         """What is done to training pictures."""
@@ -149,18 +138,8 @@ class TrainingRecipe:
             ConfigError: a key is unknown, or a value is of the wrong type or out of range; the message names the
                 recipe.
         """
-        defaults = {key.name: key for key in fields(cls)}
-        checked: dict[str, Any] = {"name": name}
-        try:
-            for key, value in values.items():
-                if key == "name":
-                    continue
-                if key not in defaults:
-                    raise ConfigError(f"unknown key {key!r}; known are {', '.join(sorted(set(defaults) - {'name'}))}")
-                checked[key] = _as_field(key, value, {} if key == "model" else defaults[key].default)
-            return cls(**checked)
-        except DeployError as error:
-            raise ConfigError(f"recipe {name}: {error}") from None
+        reader = Reader(where=f"recipe {name}", remedy="mend the recipe, or the option", error=ConfigError)
+        return reader.convert(values | {"name": name}, cls, defaults=True)
 
 
 def describe_recipes() -> dict[str, str]:
@@ -192,10 +171,8 @@ def _read_values(name: str, readers: tuple[str, ...]) -> dict[str, Any]:
     """The values of a recipe over those of its base."""
     if name in readers:
         raise ConfigError(f"recipe {readers[0]}: its bases go round in a circle: {' -> '.join((*readers, name))}")
-    try:
-        values = tomllib.loads(_read_text(name))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"recipe {name}: not valid TOML: {error}") from None
+    reader = Reader(where=f"recipe {name}", remedy="recipes are TOML files in UTF-8", error=ConfigError)
+    values = reader.parse_toml(_read_text(name, reader))
     base = values.pop("base", None)
     if base is None:
         return values
@@ -207,15 +184,12 @@ def _read_values(name: str, readers: tuple[str, ...]) -> dict[str, Any]:
     return below | values
 
 
-def _read_text(name: str) -> str:
+def _read_text(name: str, reader: Reader) -> str:
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
             raise ConfigError(f"{name}: no such recipe file; recipes that come with the program: {_known()}")
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise ConfigError(f"{name}: not text in UTF-8, so not a recipe; recipes are TOML files") from None
+        return reader.read_text(path, MOST_TOML_BYTES)
     if name not in list_recipes():
         close = nearest(name, list_recipes())
         hint = f" (did you mean {close}?)" if close else ""
@@ -225,31 +199,3 @@ def _read_text(name: str) -> str:
 
 def _known() -> str:
     return ", ".join(list_recipes())
-
-
-def _as_field(key: str, value: object, default: object) -> object:
-    """The value as the field holds it, after its type was checked against the default's."""
-    expected: object = [*default] or [""] if isinstance(default, tuple) else default
-    _require_type(key, value, expected)
-    if isinstance(default, tuple):
-        assert isinstance(value, list | tuple)  # noqa: S101  # what _require_type has seen
-        if default and len(value) != len(default):
-            raise ConfigError(f"{key} has {len(value)} values, expected {len(default)}")
-        return tuple(value)
-    return value
-
-
-def _require_type(key: str, value: object, like: object) -> None:
-    """Refuse a value of another type than the example; whole numbers pass where fractions are expected."""
-    if isinstance(like, list):
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{key} is {value!r}, expected a list")
-        for item in value:
-            _require_type(f"an item of {key}", item, like[0])
-        return
-    kinds: tuple[type, ...] = (int, float) if isinstance(like, float) else (type(like),)
-    if isinstance(like, str):
-        kinds = (str,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(like, bool)):
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a table"}
-        raise ConfigError(f"{key} is {value!r}, expected {names.get(kinds[-1], kinds[-1].__name__)}")

@@ -30,7 +30,7 @@ def command(seed: int, workdir: Path, as_json: bool) -> int:
     folder = Workdir(workdir)
     with progress_bar() as update:
         made = demonstrate(folder, seed=seed, on_message=say, on_progress=update)
-    quantised = describe_quantisation(folder)
+    quantised = describe_quantisation(folder, say)
     report = make_report(made.verification, device="cpu", quantised=quantised)
     write_report(folder, report, made.verification)
     if as_json:

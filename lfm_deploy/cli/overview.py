@@ -1,10 +1,9 @@
 """What a workdir holds: each artifact with its state, and the commands that make what is missing or stale."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
 from lfm_deploy.config import check_quantisable
@@ -13,9 +12,28 @@ from lfm_deploy.deployment.lineup import check_engine, check_graph, graph_comman
 from lfm_deploy.errors import ArtifactError, ConfigError, DeployError, InputError
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import sha256_of_file
+from lfm_deploy.storage.values import Reader, Sha256
 from lfm_deploy.workdir import Workdir
 
 CURRENT, STALE, DAMAGED = "current", "stale", "damaged"
+_MOST_REPORT_BYTES = 64 << 20
+
+
+class _Row(TypedDict):
+    kind: str
+    file: str
+    sha256: Sha256
+
+
+class _Verdict(TypedDict):
+    text: str
+
+
+class _Report(TypedDict):
+    """What of a report is looked at here; there is much more in it."""
+
+    engines: list[_Row]
+    verdict: _Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,12 +239,10 @@ def _read_ranges(workdir: Workdir, path: Path) -> Holding:
 def _read_report(workdir: Workdir, path: Path) -> Holding:
     """The last verification; stale where a file that it judged has changed or gone, or another has come."""
     remedy = "lfm-deploy verify --suite SUITE"
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        judged = {engine["file"]: engine["sha256"] for engine in report["engines"] if engine["kind"] != "detector"}
-        headline = report["verdict"]["text"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ArtifactError(f"{path}: cannot be read; run '{remedy}' again") from None
+    reader = Reader(where=str(path), remedy=f"run '{remedy}' again")
+    report = reader.convert(reader.read_json(path, _MOST_REPORT_BYTES), _Report, others=True)
+    judged = {engine["file"]: engine["sha256"] for engine in report["engines"] if engine["kind"] != "detector"}
+    headline = report["verdict"]["text"]
     files = (workdir.checkpoint, *workdir.graphs(), *workdir.engines())
     here = {file.name: sha256_of_file(file) for file in files if file.is_file()}
     changed = sorted(name for name in here if judged.get(name) != here[name]) + sorted(set(judged) - set(here))

@@ -119,7 +119,7 @@ def command(
     if found is None:
         return _INTERRUPTED
     _warn_of_pairs(found)
-    quantised = describe_quantisation(workdir)
+    quantised = describe_quantisation(workdir, lambda line: say(f"Warning: {line}"))
     report = make_report(found, device=device, quantised=quantised)
     write_report(workdir, report, found)
     if as_json:

@@ -31,22 +31,30 @@ Resizing and cropping are those of torchvision's Resize and CenterCrop on Pillow
 trained with. As there, EXIF orientation and colour profiles are not applied, and transparency is dropped.
 """
 
-import tomllib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from lfm_deploy.detectors.toml_table import TomlTable, Triple
-from lfm_deploy.errors import DetectorError, first_line
+from msgspec import Meta
 
-LAYOUTS = ("NCHW", "NHWC")
-DTYPES = ("float32", "float16", "uint8")
-COLOURS = ("RGB", "BGR")
-FITS = ("square", "shorter", "none")
-FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-SMALL = ("resize", "pad", "skip")
+from lfm_deploy.errors import DetectorError
+from lfm_deploy.storage.complaints import matching
+from lfm_deploy.storage.values import MOST_TOML_BYTES, Reader
+
 _LARGEST_SIDE = 16384
+
+Triple = tuple[float, float, float]
+# Of what str.isprintable refuses, line breaks and control characters are what breaks tables and terminals.
+Line = Annotated[str, matching(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]+", "text on one line that is not empty")]
+Pixels = Annotated[int, Meta(ge=1, le=_LARGEST_SIDE)]
+Layout = Literal["NCHW", "NHWC"]
+Dtype = Literal["float32", "float16", "uint8"]
+Colour = Literal["RGB", "BGR"]
+Fit = Literal["square", "shorter", "none"]
+Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Small = Literal["resize", "pad", "skip"]
 
 
 class Meaning(StrEnum):
@@ -88,14 +96,14 @@ class InputContract:
     """
 
     name: str | None
-    layout: str
-    dtype: str
-    colour: str
-    fit: str
+    layout: Layout
+    dtype: Dtype
+    colour: Colour
+    fit: Fit
     resize: int | None
-    filter: str | None
+    filter: Filter | None
     crop: int | None
-    too_small: str | None
+    too_small: Small | None
     scale: float
     mean: Triple
     std: Triple
@@ -148,6 +156,45 @@ class DetectorContract:
         return {"input": asdict(self.input), "output": asdict(self.output)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InputTable:
+    """The table ``[input]`` as it is written; None is a key that is not there."""
+
+    layout: Layout
+    dtype: Dtype
+    colour: Colour
+    fit: Fit
+    name: Line | None = None
+    resize: Pixels | None = None
+    filter: Filter | None = None
+    crop: Pixels | None = None
+    too_small: Small | None = None
+    scale: float | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OutputTable:
+    """The table ``[output]`` as it is written; None is a key that is not there."""
+
+    meaning: Meaning
+    name: Line | None = None
+    fake_index: Literal[0, 1] | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """A detector's file as it is written."""
+
+    name: Line
+    onnx: Line
+    input: _InputTable
+    output: _OutputTable
+    source: Line | None = None
+
+
 def read_detector_contract(path: Path | str) -> DetectorContract:
     """Read and check a detector's TOML file.
 
@@ -159,78 +206,83 @@ def read_detector_contract(path: Path | str) -> DetectorContract:
             type, out of range or without effect; the message names file and key, and says what is allowed.
     """
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DetectorError(f"{path}: cannot be read ({error.strerror}); expected a detector's TOML file") from None
-    except ValueError as error:  # TOML's and UTF-8's
-        raise DetectorError(f"{path}: not a TOML file: {first_line(error)}") from None
-    top = TomlTable(values, path, "", ("name", "onnx", "source", "input", "output"))
-    name = top.require("name", top.text("name"))
-    onnx = path.parent / top.require("onnx", top.text("onnx"))
+    reader = Reader(where=str(path), remedy="expected a detector's TOML file", error=DetectorError)
+    values = reader.parse_toml(reader.read_text(path, MOST_TOML_BYTES))
+    reader = replace(reader, remedy="")  # each message says what is expected
+    file = reader.convert(values, _File, defaults=True)
+    onnx = path.parent / file.onnx
     if not onnx.is_file():
-        top.refuse("onnx", f"is {onnx.name!r}, and there is no such file in {onnx.parent}")
+        reader.refuse(f"onnx is {onnx.name!r}, and there is no such file in {onnx.parent}")
     return DetectorContract(
-        name=name,
+        name=file.name,
         path=path,
         onnx=onnx,
-        source=top.text("source") or "",
-        input=_read_input(top.table("input", tuple(InputContract.__dataclass_fields__))),
-        output=_read_output(top.table("output", tuple(OutputContract.__dataclass_fields__))),
+        source=file.source or "",
+        input=_read_input(reader, file.input),
+        output=_read_output(reader, file.output),
     )
 
 
-def _read_input(table: TomlTable) -> InputContract:
-    dtype = table.required_choice("dtype", DTYPES)
-    if dtype == "uint8":
-        table.refuse_without_effect(["scale", "mean", "std"], "on a uint8 input, which gets pixels as they are")
-    scale, std = table.number("scale"), table.triple("std")
-    if scale == 0:
-        table.refuse("scale", "is 0, which makes all pictures the same; expected 1, or 1/255 = 0.00392156862745098")
-    if std and min(std) <= 0:
-        table.refuse("std", f"is {list(std)}, expected three numbers above 0")
+def _read_input(reader: Reader, table: _InputTable) -> InputContract:
+    if table.dtype == "uint8":
+        keys = ("scale", "mean", "std")
+        _refuse_without_effect(reader, table, keys, "on a uint8 input, which gets pixels as they are")
+    if table.scale == 0:
+        reader.refuse("input.scale is 0, which makes all pictures the same; expected 1, or 1/255 = 0.00392156862745098")
+    if table.std and min(table.std) <= 0:
+        reader.refuse(f"input.std is {list(table.std)}, expected three numbers above 0")
+    _check_geometry(reader, table)
     return InputContract(
-        name=table.text("name"),
-        layout=table.required_choice("layout", LAYOUTS),
-        dtype=dtype,
-        colour=table.required_choice("colour", COLOURS),
-        scale=1 / 255 if scale is None else scale,
-        mean=table.triple("mean") or (0.0, 0.0, 0.0),
-        std=std or (1.0, 1.0, 1.0),
-        **_read_geometry(table),
+        name=table.name,
+        layout=table.layout,
+        dtype=table.dtype,
+        colour=table.colour,
+        fit=table.fit,
+        resize=table.resize,
+        filter=table.filter,
+        crop=table.crop,
+        too_small=table.too_small,
+        scale=1 / 255 if table.scale is None else table.scale,
+        mean=table.mean or (0.0, 0.0, 0.0),
+        std=table.std or (1.0, 1.0, 1.0),
     )
 
 
-def _read_geometry(table: TomlTable) -> dict[str, Any]:
+def _check_geometry(reader: Reader, table: _InputTable) -> None:
     """What is resized and cropped. Nothing is left to be guessed, and nothing that is written is without effect."""
-    fit = table.required_choice("fit", FITS)
-    resize, crop = table.whole("resize", 1, _LARGEST_SIDE), table.whole("crop", 1, _LARGEST_SIDE)
-    if fit == "none":
-        table.refuse_without_effect(["resize"], "with fit 'none'")
-    elif table.require("resize", resize, f"the side in pixels for fit {fit!r}") < (crop or 1):
-        table.refuse("crop", f"is {crop}, larger than resize {resize}")
-    too_small = filter_name = None
-    if fit == "none" and crop:
-        too_small = table.required_choice("too_small", SMALL)
-    else:
-        table.refuse_without_effect(["too_small"], "here: no picture is smaller than a crop")
-    if fit == "none" and too_small != "resize":
-        table.refuse_without_effect(["filter"], "here: nothing is resized")
-    else:
-        filter_name = table.required_choice("filter", FILTERS)
-    return {"fit": fit, "resize": resize, "filter": filter_name, "crop": crop, "too_small": too_small}
+    if table.fit == "none":
+        _refuse_without_effect(reader, table, ("resize",), "with fit 'none'")
+    elif table.resize is None:
+        reader.refuse(f"input has no resize: the side in pixels for fit {table.fit!r}")
+    elif table.resize < (table.crop or 1):
+        reader.refuse(f"input.crop is {table.crop}, larger than resize {table.resize}")
+    if table.fit != "none" or not table.crop:
+        _refuse_without_effect(reader, table, ("too_small",), "here: no picture is smaller than a crop")
+    elif table.too_small is None:
+        reader.refuse("input has no too_small, expected resize, pad or skip")
+    if table.fit == "none" and table.too_small != "resize":
+        _refuse_without_effect(reader, table, ("filter",), "here: nothing is resized")
+    elif table.filter is None:
+        reader.refuse("input has no filter, expected nearest, box, bilinear, hamming, bicubic or lanczos")
 
 
-def _read_output(table: TomlTable) -> OutputContract:
-    meaning = Meaning(table.required_choice("meaning", list(Meaning)))
-    fake_index = table.whole("fake_index", 0, 1)
-    if meaning.columns == 2:
-        table.require("fake_index", fake_index, "0 or 1, the column of the class 'fake'")
-    else:
-        table.refuse_without_effect(["fake_index"], f"with meaning {meaning.value!r}, which has one value a picture")
-    threshold = table.number("threshold")
+def _read_output(reader: Reader, table: _OutputTable) -> OutputContract:
+    meaning, threshold = table.meaning, table.threshold
+    if meaning.columns == 2 and table.fake_index is None:
+        reader.refuse("output has no fake_index, expected 0 or 1, the column of the class 'fake'")
+    if meaning.columns == 1:
+        why = f"with meaning {meaning.value!r}, which has one value a picture"
+        _refuse_without_effect(reader, table, ("fake_index",), why)
     if threshold is None:
         threshold = 0.5 if meaning.is_probability else 0.0
     elif meaning.is_probability and not 0 < threshold < 1:
-        table.refuse("threshold", f"is {threshold:g}, expected a probability between 0 and 1, like 0.5")
-    return OutputContract(name=table.text("name"), meaning=meaning, fake_index=fake_index, threshold=threshold)
+        reader.refuse(f"output.threshold is {threshold:g}, expected a probability between 0 and 1, like 0.5")
+    return OutputContract(name=table.name, meaning=meaning, fake_index=table.fake_index, threshold=threshold)
+
+
+def _refuse_without_effect(reader: Reader, table: _InputTable | _OutputTable, keys: Sequence[str], why: str) -> None:
+    """Refuse keys that are given and would mean nothing."""
+    where = "input" if isinstance(table, _InputTable) else "output"
+    for key in keys:
+        if getattr(table, key) is not None:
+            reader.refuse(f"{where}.{key} has no effect {why}; remove it")

@@ -4,19 +4,20 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from lfm_deploy.config import LFM as LFM_CONFIG
 from lfm_deploy.config import NPR as NPR_CONFIG
-from lfm_deploy.config import ModelConfig
-from lfm_deploy.errors import CheckpointError, ConfigError
+from lfm_deploy.config import ModelConfig, complete_config
+from lfm_deploy.errors import CheckpointError
 from lfm_deploy.network.checkpoint_file import load_tensors
 from lfm_deploy.network.model import LFM
 from lfm_deploy.network.wrapping import fill_counters, take_network
 from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file, write_atomically
+from lfm_deploy.storage.values import Reader
 
 FORMAT = "lfm-deploy checkpoint 1"
 
@@ -69,6 +70,14 @@ _PUBLISHED_LAYOUTS = (
     ),
 )
 PUBLISHED_CONFIG = LFM_CONFIG
+
+
+class _Header(TypedDict):
+    """What a file of our own layout holds beside the weights."""
+
+    config: ModelConfig
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +169,18 @@ def _own_content(model: LFM, recipe: dict[str, Any], metrics: dict[str, Any]) ->
 
 
 def _read_own(path: Path, content: dict[str, Any]) -> Checkpoint:
-    try:
-        config = ModelConfig.from_dict(content["config"])
-        state = content["state"]
-        recipe, metrics = dict(content["recipe"]), dict(content["metrics"])
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{path}: an lfm-deploy checkpoint with a bad header: {error}") from None
-    _check_keys(path, state, LFM(config).state_dict(), "LFM")
+    where = f"{path}: an lfm-deploy checkpoint with a bad header"
+    reader = Reader(where=where, remedy="copy the checkpoint again", error=CheckpointError)
+    state = content.get("state")
+    header = {key: value for key, value in content.items() if key not in ("format", "state")}
+    reader.check_plain(header)
+    found = reader.convert(header | {"config": complete_config(header.get("config"))}, _Header)
+    config, recipe, metrics = found["config"], found["recipe"], found["metrics"]
+    with torch.device("meta"):  # nothing is allocated for a network that the file does not hold
+        expected = LFM(config).state_dict()
+    if not isinstance(state, dict):
+        reader.refuse(f"its state is a {type(state).__name__}, expected a dict of tensors")
+    _check_keys(path, state, expected, "LFM")
     return Checkpoint(
         config=config,
         state=state,

@@ -9,21 +9,41 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeGuard
+from typing import Any, Self
 
 from lfm_deploy.errors import InputError
 from lfm_deploy.pictures.decoding import Source
+from lfm_deploy.storage.values import Count, Reader, Sha256
 
 _FORMAT = "lfm-deploy progress 1"
 _COMMIT_SECONDS = 1.0
 _CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Progress:
+    """What is known of an unfinished file.
+
+    Attributes:
+        settings: values that rows depend on apart from the list.
+        pictures: number of pictures that the first bytes cover.
+        bytes: number of these bytes.
+        list_sha256: SHA-256 of the names of these pictures.
+        content_sha256: SHA-256 of these bytes.
+    """
+
+    settings: dict[str, Any]
+    pictures: Count
+    bytes: Count
+    list_sha256: Sha256
+    content_sha256: Sha256
 
 
 def progress_path(output: Path) -> Path:
@@ -96,9 +116,10 @@ class ResumableFile:
         """
         for _ in range(self.pictures):
             source = next(sources, None)
+            # A list that is too short ends in a digest that nothing has.
+            self._list.update(b"\0" if source is None else os.fsencode(source.name) + b"\0")
             if source is None:
                 break
-            self._list.update(os.fsencode(source.name) + b"\0")
         if self._list_expected not in (None, self._list.hexdigest()):
             raise InputError(
                 f"{self._path}: its first {self.pictures} pictures are not those of this list, so that it cannot be "
@@ -142,19 +163,18 @@ class ResumableFile:
     def _commit(self) -> None:
         os.fsync(self._handle)
         path = progress_path(self._path)
-        values = {
-            "format": _FORMAT,
-            "settings": self._settings,
-            "pictures": self.pictures,
-            "bytes": self._bytes,
-            "list_sha256": self._list.hexdigest(),
-            "content_sha256": self._content.hexdigest(),
-        }
+        progress = _Progress(
+            settings=self._settings,
+            pictures=self.pictures,
+            bytes=self._bytes,
+            list_sha256=self._list.hexdigest(),
+            content_sha256=self._content.hexdigest(),
+        )
         # The lock on the output file makes this name ours; a file that a killed run left is overwritten.
         temporary = _temporary(path)
         try:
             with temporary.open("w") as file:
-                json.dump(values, file, indent=2)
+                json.dump({"format": _FORMAT} | asdict(progress), file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -169,24 +189,19 @@ class ResumableFile:
             os.close(folder)
         self._committed_at = time.monotonic()
 
-    def _read_progress(self) -> dict[str, Any] | None:
+    def _read_progress(self) -> _Progress | None:
         """What an unfinished run left; None where there was none."""
         path = progress_path(self._path)
-        try:
-            values: Any = json.loads(path.read_text())
-        except FileNotFoundError:
+        if not os.path.lexists(path):  # no error where the name is too long
             if os.fstat(self._handle).st_size:
-                raise InputError(
-                    f"{self._path}: is there already, and complete; use another name, or --overwrite"
-                ) from None
+                raise InputError(f"{self._path}: is there already, and complete; use another name, or --overwrite")
             return None
-        except (ValueError, RecursionError):
-            values = None
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        if not _is_progress(values):
-            raise InputError(f"{path}: damaged, or of another version; use --overwrite to start anew")
-        before = values["settings"]
+        remedy = "damaged, or of another version: use --overwrite to start anew"
+        reader = Reader(where=str(path), remedy=remedy, error=InputError)
+        values = reader.read_json(path)
+        reader.take_format(values, _FORMAT)
+        progress = reader.convert(values, _Progress)
+        before = progress.settings
         changes = [
             f"{name} was {_shown(before.get(name))}, is {_shown(self._settings.get(name))}"
             for name in sorted({*before, *self._settings})
@@ -197,32 +212,21 @@ class ResumableFile:
                 f"{self._path}: was begun otherwise: {'; '.join(changes)}. Repeat the arguments that it was begun with "
                 "to continue it, or use --overwrite to start anew"
             )
-        return values
+        return progress
 
-    def _continue(self, progress: dict[str, Any]) -> None:
-        self.pictures, self._bytes = progress["pictures"], progress["bytes"]
-        self._list_expected = progress["list_sha256"]
+    def _continue(self, progress: _Progress) -> None:
+        self.pictures, self._bytes = progress.pictures, progress.bytes
+        self._list_expected = progress.list_sha256
         left = self._bytes
         os.lseek(self._handle, 0, os.SEEK_SET)
         while left and (chunk := os.read(self._handle, min(left, _CHUNK_BYTES))):
             self._content.update(chunk)
             left -= len(chunk)
-        if left or self._content.hexdigest() != progress["content_sha256"]:
+        if left or self._content.hexdigest() != progress.content_sha256:
             raise InputError(
                 f"{self._path}: was changed since it was interrupted, so that it cannot be continued; use --overwrite "
                 "to start anew"
             )
-
-
-def _is_progress(values: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether values are what ``_commit`` wrote."""
-    if not isinstance(values, dict) or values.get("format") != _FORMAT or not isinstance(values.get("settings"), dict):
-        return False
-    counts = (values.get("pictures"), values.get("bytes"))
-    if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
-        return False
-    digests = (values.get("list_sha256"), values.get("content_sha256"))
-    return all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
 
 
 def _temporary(progress: Path) -> Path:

@@ -4,6 +4,7 @@ One SQLite file beside the artifacts. A logit is found by its scorer, which name
 the picture (``scorer_key``), and by the hash of the picture file; the path plays no part. Speeds are kept beside them.
 """
 
+import hashlib
 import json
 import math
 import sqlite3
@@ -11,12 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from lfm_deploy.errors import DeployError
 from lfm_deploy.storage.atomic import sha256_of_bytes
+from lfm_deploy.storage.values import Reader
 
-_FORMAT = "lfm-deploy scores 1"
+_FORMAT = "lfm-deploy scores 2"
+_T = TypeVar("_T")
 _QUERY_SIZE = 500  # well below the number of variables that SQLite takes in one statement
 _PATIENCE_SECONDS = 60  # while another process writes
 # SQLite's words for a file that is not whole; others, such as "locked" or "full", say nothing of the content.
@@ -52,7 +55,7 @@ class ScoreCache:
         Raises:
             CacheError: the file can neither be opened nor made.
         """
-        self._path = path
+        self._path, self._on_warning = path, on_warning
         with self._complaining():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -93,10 +96,10 @@ class ScoreCache:
             for start in range(0, len(wanted), _QUERY_SIZE):
                 part = wanted[start : start + _QUERY_SIZE]
                 rows = self._connection.execute(
-                    f"SELECT picture, logit FROM scores WHERE scorer = ? AND picture IN ({','.join('?' * len(part))})",  # noqa: S608  # placeholders
+                    f"SELECT picture, logit, proof FROM scores WHERE scorer = ? AND picture IN ({','.join('?' * len(part))})",  # noqa: E501, S608  # placeholders
                     (scorer, *part),
                 )
-                found.update(rows)
+                found.update(self._keep_proved("scores", scorer, rows))
         return found
 
     def add(self, scorer: str, found: Mapping[str, float | str]) -> None:
@@ -110,25 +113,28 @@ class ScoreCache:
             CacheError: the file cannot be written.
         """
         kept = [
-            (scorer, picture, value)
+            (scorer, picture, value, _prove("scores", scorer, picture, value))
             for picture, value in found.items()
             if isinstance(value, str) or math.isfinite(value)
         ]
         with self._complaining(), self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", kept)
+            self._connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", kept)
 
-    def find_speeds(self, scorer: str) -> dict[int, dict[str, Any]]:
-        """What was measured of a scorer, as plain values by batch size.
+    def find_speeds(self, scorer: str, kind: type[_T]) -> dict[int, _T]:
+        """What was measured of a scorer, by batch size.
 
         Args:
             scorer: key of the scorer and of what was measured, from ``scorer_key``.
+            kind: type of the values.
 
         Raises:
             CacheError: the file cannot be read.
         """
+        reader = Reader(where=f"{self._path}: speeds", remedy="go on with --no-cache", error=CacheError)
         with self._complaining():
-            rows = self._connection.execute("SELECT batch, speed FROM speeds WHERE scorer = ?", (scorer,))
-            return {batch: json.loads(text) for batch, text in rows}
+            rows = self._connection.execute("SELECT batch, speed, proof FROM speeds WHERE scorer = ?", (scorer,))
+            texts = self._keep_proved("speeds", scorer, rows)
+        return {batch: reader.convert(reader.parse_json(text), kind) for batch, text in texts.items()}
 
     def add_speeds(self, scorer: str, speeds: Mapping[int, Mapping[str, Any]]) -> None:
         """Remember what was measured.
@@ -140,9 +146,23 @@ class ScoreCache:
         Raises:
             CacheError: the file cannot be written.
         """
-        kept = [(scorer, batch, json.dumps(dict(values), allow_nan=False)) for batch, values in speeds.items()]
+        texts = {batch: json.dumps(dict(values), allow_nan=False) for batch, values in speeds.items()}
+        kept = [(scorer, batch, text, _prove("speeds", scorer, batch, text)) for batch, text in texts.items()]
         with self._complaining(), self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO speeds VALUES (?, ?, ?)", kept)
+            self._connection.executemany("INSERT OR REPLACE INTO speeds VALUES (?, ?, ?, ?)", kept)
+
+    def _keep_proved(self, table: str, scorer: str, rows: Iterable[tuple[Any, Any, Any]]) -> dict[Any, Any]:
+        """Values by their key of those rows that are what was written; a warning counts the others."""
+        kept: dict[Any, Any] = {}
+        damaged = 0
+        for key, value, proof in rows:
+            if proof == _prove(table, scorer, key, value):
+                kept[key] = value
+            else:
+                damaged += 1
+        if damaged:
+            self._on_warning(f"{self._path}: {damaged} rows of {table} are damaged; they are computed again")
+        return kept
 
     @contextmanager
     def _complaining(self) -> Iterator[None]:
@@ -155,6 +175,11 @@ class ScoreCache:
             ) from None
 
 
+def _prove(table: str, scorer: str, key: object, value: object) -> str:
+    """Digest of a row; SQLite keeps none of what is in it."""
+    return hashlib.blake2b(repr((table, scorer, key, value)).encode(), digest_size=16).hexdigest()
+
+
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     # Errors of our own checks carry no code.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
@@ -163,6 +188,7 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_PATIENCE_SECONDS)
+    connection.text_factory = lambda content: content.decode(errors="replace")  # the row's digest finds it
     try:
         with closing(connection.execute("PRAGMA quick_check(1)")) as rows:
             if (state := rows.fetchone()[0]) != "ok":
@@ -170,11 +196,11 @@ def _open(path: Path) -> sqlite3.Connection:
         with connection:
             connection.execute("CREATE TABLE IF NOT EXISTS about (format TEXT)")
             connection.execute(
-                "CREATE TABLE IF NOT EXISTS scores (scorer TEXT, picture TEXT, logit, PRIMARY KEY (scorer, picture)) "
-                "WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS scores (scorer TEXT, picture TEXT, logit, proof TEXT, "
+                "PRIMARY KEY (scorer, picture)) WITHOUT ROWID"
             )
             connection.execute(
-                "CREATE TABLE IF NOT EXISTS speeds (scorer TEXT, batch INTEGER, speed TEXT, "
+                "CREATE TABLE IF NOT EXISTS speeds (scorer TEXT, batch INTEGER, speed TEXT, proof TEXT, "
                 "PRIMARY KEY (scorer, batch)) WITHOUT ROWID"
             )
             known = [row[0] for row in connection.execute("SELECT format FROM about")]

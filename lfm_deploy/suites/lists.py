@@ -10,6 +10,7 @@ from typing import Any
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import SuiteError
 from lfm_deploy.pictures.folders import is_folder
+from lfm_deploy.storage.text import decode_text
 from lfm_deploy.suites.labelled import LabelledImage, Suite, TestSet, require_a_complete_set
 
 LIST_SUFFIX = ".csv"
@@ -93,10 +94,10 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read: {error.strerror}; give a list, a folder or a suite") from None
     try:
-        return content.decode("utf-8-sig")
+        return decode_text(content)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise SuiteError(f"{path}: line {line}: not UTF-8; save the list as UTF-8") from None
+        raise SuiteError(f"{path}: line {line}: not {error.encoding.upper()}; save the list as UTF-8") from None
 
 
 def _read_row(path: Path, columns: Sequence[str], fields: Sequence[str]) -> tuple[str, LabelledImage]:

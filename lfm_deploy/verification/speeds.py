@@ -88,7 +88,7 @@ def find_speeds(
     key = None if identity is None else scorer_key(scorer=dict(identity), speed={"side": side, "seconds": seconds})
     known: dict[int, Speed] = {}
     if cache is not None and key is not None:
-        known = {batch: Speed(**values) for batch, values in cache.find_speeds(key).items()}
+        known = cache.find_speeds(key, Speed)
     missing = [batch for batch in batches if batch not in known]
     if missing:
         measured = measure_speed(
