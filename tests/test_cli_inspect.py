@@ -219,3 +219,21 @@ def test_ranges_belong_to_their_graph(inspect, small_workdir, calibration_folder
     code, out, _ = inspect()
     assert (code, rows(out)["ranges.json"][-1]) == (2, "stale")
     assert "lfm-deploy calibrate" in dict(map(reversed, steps(out)))["ranges.json is stale"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"engines": [], "verdict": 5}',
+        '{"engines": [{"file": "a"}], "verdict": {"text": "b"}}',
+    ],
+    ids=range(5),
+)
+def test_a_report_that_cannot_be_is_damaged(inspect, own_deployment, text):
+    own_deployment.report.write_text(text)
+    code, out = inspect()[:2]
+    assert rows(out)["report.json"][-1] == "damaged"
+    assert ["lfm-deploy verify --suite SUITE", "report.json is damaged"] in steps(out)

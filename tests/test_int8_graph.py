@@ -1,11 +1,13 @@
 import json
 import shutil
+from dataclasses import replace
 
 import onnx
 import pytest
 
 import calib.int8_graph
 from calib.int8_graph import check_kernels, quantise_into
+from calib.ranges import read_ranges
 from calib.search_findings import read_findings
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, read_graph_info
@@ -95,8 +97,8 @@ def test_another_contract_makes_ranges_stale(own_calibrated, small_checkpoint, w
 
 
 def test_pictures_may_have_moved(own_calibrated, calibration_folder, tmp_path):
-    text = own_calibrated.ranges.read_text()
-    own_calibrated.ranges.write_text(text.replace(str(calibration_folder), str(tmp_path / "gone")))
+    moved = replace(read_ranges(own_calibrated.ranges), images=str(tmp_path / "gone"))
+    own_calibrated.ranges.write_text(moved.to_json())
     budget = Budget(acc=8, ap=8, flips=8)
     with pytest.raises(ArtifactError, match="Say where the pictures are with --images"):
         quantise_into(own_calibrated, Recipe.CPU, budget)

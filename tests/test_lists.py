@@ -88,3 +88,24 @@ def test_a_line_break_inside_quotes_does_not_shift_the_numbers(load, folder):
     (folder / "two\nlines.png").write_bytes(b"picture")
     with pytest.raises(SuiteError, match="line 4: label 'x'"):
         load('path,label\n"two\nlines.png",real\na.png,x\n')
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_as_editors_save_them(tmp_path, encoding):
+    for name in ("é.png", "b.png"):
+        (tmp_path / name).touch()
+    path = tmp_path / "mine.csv"
+    path.write_text("path,label\né.png,real\nb.png,fake\n", encoding=encoding)
+    (part,) = load_suites(path)[0].sets
+    assert [image.path.name for image in part.images] == ["é.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    "row", ["x" * 5000 + ",real", "a\0b,real", "x" * 200_000 + ",real", "/root/" + "y/" * 3000 + ",fake"], ids=range(4)
+)
+def test_paths_that_cannot_be_are_one_line(tmp_path, row):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"path,label\n{row}\n")
+    with pytest.raises(SuiteError, match=r"mine\.csv: line 2") as caught:
+        load_suites(path)[0]
+    assert "\n" not in str(caught.value)

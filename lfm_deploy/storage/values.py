@@ -48,7 +48,7 @@ class Reader:
 
     Attributes:
         where: name of the file, for messages.
-        remedy: words for what to do next, such as ``"run 'lfm-deploy build' again"``; empty where the message is part of another.
+        remedy: words for what to do next, such as ``"run 'lfm-deploy build' again"``; empty for part of a message.
         error: class of the error that is raised.
     """
 
