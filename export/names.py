@@ -6,10 +6,13 @@ ReLU, pooling, weights and inputs are named: ``conv2.relu``, ``conv2.pool``, ``c
 other backbones are called as in their state dict: ``layer1.0.conv2``; the sum behind a bottleneck is ``layer1.0.sum``.
 """
 
-import onnx
+from typing import TYPE_CHECKING
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import BuildError
+
+if TYPE_CHECKING:
+    import onnx
 
 _FOLLOWERS = {"Relu": "relu", "MaxPool": "pool", "Add": "sum"}
 LAST_OUTPUT = "projection.output"
@@ -26,12 +29,12 @@ def quantisable_tensors(config: ModelConfig) -> tuple[str, ...]:
     return (*(input_name(layer) for layer in config.layers), LAST_OUTPUT)
 
 
-def find_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+def find_convolutions(model: "onnx.ModelProto") -> list["onnx.NodeProto"]:
     """The convolutions of a graph, in order."""
     return [node for node in model.graph.node if node.op_type == "Conv"]
 
 
-def name_layers(model: onnx.ModelProto, config: ModelConfig) -> None:
+def name_layers(model: "onnx.ModelProto", config: ModelConfig) -> None:
     """Give an exported graph the names above, in place.
 
     Raises:
@@ -61,7 +64,7 @@ def name_layers(model: onnx.ModelProto, config: ModelConfig) -> None:
         node.name = node.name or f"node_{index}"
 
 
-def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+def _rename(model: "onnx.ModelProto", names: dict[str, str]) -> None:
     for node in model.graph.node:
         for tensors in (node.input, node.output):
             for index, name in enumerate(tensors):
