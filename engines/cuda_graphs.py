@@ -142,6 +142,10 @@ def capture_graph(runtime: Any, stream: Stream, work: Callable[[], bool], owner:
         # Also after a failure: a stream that is being captured can be used for nothing else.
         ended = runtime.cudaStreamEndCapture(stream.handle)
     if not queued:
+        # What was recorded is empty or in part: launched, it would leave old logits where new ones are expected.
+        error, unfinished = ended
+        if error == runtime.cudaError_t.cudaSuccess:
+            check(runtime, runtime.cudaGraphDestroy(unfinished), "closing a CUDA graph")
         _forget_failure(runtime)
         raise CaptureError("the library refuses to run while it is captured")
     graph = _check_capture(runtime, ended)

@@ -106,13 +106,21 @@ class Runner:
     def _run(self, context: "trt.IExecutionContext", key: GraphKey) -> None:
         if not context.set_input_shape("image", list(key.shape)):
             raise ShapeError(f"{self._path.name}: this engine does not take {key.shape}; build with a wider profile")
-        context.set_tensor_address("image", key.image_address)
-        context.set_tensor_address("logit", key.logit_address)
+        self._place(context, "image", key.image_address)
+        self._place(context, "logit", key.logit_address)
         with hold_interrupts():
             queued = context.execute_async_v3(self.stream.handle)
         if not queued:
             raise CudaError(
                 f"{self._path}: the engine did not run: {_last_error(self._library)}; look at the GPU's log with dmesg"
+            )
+
+    def _place(self, context: "trt.IExecutionContext", tensor: str, address: int) -> None:
+        """Say where a tensor lies; one that the library refused would stay where it was, and so would its values."""
+        if not context.set_tensor_address(tensor, address):
+            raise CudaError(
+                f"{self._path}: the library does not take {tensor} at {address:#x}: {_last_error(self._library)}; "
+                f"run '{build_command(self._info.precision, self._info.gpu)}' again"
             )
 
     def _run_and_capture(self, key: GraphKey) -> None:
@@ -153,7 +161,7 @@ class Runner:
         context.set_device_memory(self._activations.address, self._activations.nbytes)
         for name, buffer in self._evidence.items():
             # Scoring does not read them, but an output must have a place.
-            context.set_tensor_address(name, buffer.address)
+            self._place(context, name, buffer.address)
         return context
 
 

@@ -14,9 +14,12 @@ class SimulatedPlan:
     whose context has taken another shape since computes nonsense.
     """
 
-    def __init__(self, runtime, engine, activation_bytes, *, lazy_memory=False, compute_seconds=0.0):
+    def __init__(
+        self, runtime, engine, activation_bytes, *, lazy_memory=False, compute_seconds=0.0, refuses=frozenset()
+    ):
+        """``refuses``: what the library answers False to: ``"capture"`` or the name of a tensor."""
         self.runtime, self.engine, self.device_memory_size_v2 = runtime, engine, activation_bytes
-        self.lazy_memory, self.compute_seconds = lazy_memory, compute_seconds
+        self.lazy_memory, self.compute_seconds, self.refuses = lazy_memory, compute_seconds, refuses
         self.contexts = 0
         self.settings = None
 
@@ -50,7 +53,10 @@ class SimulatedContext:
         return self.shape[0] <= self.plan.engine.batch_range[1]
 
     def set_tensor_address(self, name, address):
+        if name in self.plan.refuses:
+            return False
         self.addresses[name] = address
+        return True
 
     def is_stream_capturable(self, handle):
         return not self.plan.lazy_memory
@@ -59,7 +65,7 @@ class SimulatedContext:
         runtime, shape, addresses = self.plan.runtime, self.shape, dict(self.addresses)
         stream = runtime.streams[handle]
         captured = stream.recording is not None
-        if captured and self.settled != shape:
+        if captured and (self.settled != shape or "capture" in self.plan.refuses):
             return False  # a shape is settled by a run that is not captured
         self.settled = shape
         nbytes = int(np.prod(shape))

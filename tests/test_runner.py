@@ -21,13 +21,13 @@ HERE = Gpu(index=0, name="Simulated", sm="sm86")
 class Setting:
     """A runner of a real plan's sidecar on a simulated device, and what a test looks at."""
 
-    def __init__(self, deployment, *, total=8 << 30, can_capture=True, lazy_memory=False, cuda_graphs=True):
+    def __init__(self, deployment, *, total=8 << 30, can_capture=True, lazy_memory=False, cuda_graphs=True, refuses=()):
         self.path = deployment.engine(Precision.FP16, "sm86")
         self.info = read_engine_info(self.path)
         self.runtime = SimulatedRuntime(total, can_capture=can_capture)
         self.graph_engine = OrtEngine(deployment.graph(Precision.FP16), settings=default_settings(1))
         self.graph_engine.batch_range = self.info.batch[0], self.info.batch[2]
-        self.plan = SimulatedPlan(self.runtime, self.graph_engine, 1 << 20, lazy_memory=lazy_memory)
+        self.plan = SimulatedPlan(self.runtime, self.graph_engine, 1 << 20, lazy_memory=lazy_memory, refuses=refuses)
         self.library = simulate_library(load_library("tensorrt-rtx"), self.plan)
         self.runner = Runner(self.path, self.info, self.library, self.runtime, HERE, cuda_graphs=cuda_graphs)
         self.image = DeviceBuffer(self.runtime, 8 * 256 * 256 * 3)
@@ -81,7 +81,11 @@ def test_without_cuda_graphs_nothing_is_captured(deployment):
 
 @pytest.mark.parametrize(
     ("broken", "words"),
-    [({"can_capture": False}, "CUDA error 901"), ({"lazy_memory": True}, "lfm-deploy build --fp16 --gpu sm86")],
+    [
+        ({"can_capture": False}, "CUDA error 901"),
+        ({"lazy_memory": True}, "lfm-deploy build --fp16 --gpu sm86"),
+        ({"refuses": ("capture",)}, "refuses to run while it is captured"),
+    ],
 )
 def test_an_engine_that_cannot_be_captured_runs_without_and_says_so_once(deployment, caplog, broken, words):
     setting = Setting(deployment, **broken)
@@ -94,6 +98,21 @@ def test_an_engine_that_cannot_be_captured_runs_without_and_says_so_once(deploym
     assert len(caplog.records) == 1
     assert words in caplog.text
     assert setting.plan.contexts == 2
+
+
+def test_a_run_that_the_library_refused_inside_a_capture_leaves_no_graph(deployment):
+    """CUDA ends such a capture without an error: the graph is empty, and its logits would never change."""
+    setting = Setting(deployment, refuses=("capture",))
+    logits = [setting.run(2, seed) for seed in range(4)]
+    assert setting.runtime.launches == 0
+    assert setting.runtime.graphs == {}
+    assert not np.array_equal(logits[2][0], logits[3][0])
+
+
+def test_a_tensor_that_the_library_does_not_place_is_an_error(deployment):
+    setting = Setting(deployment, refuses=("logit",))
+    with pytest.raises(CudaError, match=r"does not take logit at 0x.*lfm-deploy build --fp16 --gpu sm86"):
+        setting.run(2)
 
 
 def test_graphs_into_freed_memory_are_dropped(deployment):
