@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.build_progress import BuildProgress, make_monitor
 from engines.library import Library, LogLine
+from engines.targets import check_targets, list_targets
 from lfm_deploy.artifacts import EngineInfo, GraphInfo, InputForm, make_fingerprint, read_graph_info, sidecar_path
 from lfm_deploy.errors import BuildError, ConfigError, UnavailableError
 from lfm_deploy.interrupts import hold_interrupts
@@ -158,7 +159,7 @@ def make_options(
     if config.workspace_mib:
         options.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, config.workspace_mib << 20)
     if library.is_rtx:
-        _set_target(options, api, gpu)
+        _set_target(options, library, gpu)
         # Without it the engine may allocate memory as it runs, which a CUDA graph cannot hold.
         options.set_flag(api.BuilderFlag.REQUIRE_USER_ALLOCATION)
     elif timing_cache is not None:
@@ -195,17 +196,11 @@ def _sides(source: GraphInfo, config: BuildConfig) -> tuple[int, int, int] | Non
     return (source.config.min_square, 256, config.max_side) if source.contract.size == "native" else None
 
 
-def _set_target(options: Any, api: Any, gpu: str) -> None:
+def _set_target(options: Any, library: Library, gpu: str) -> None:
     """Aim at one GPU ahead of time; these calls exist in tensorrt-rtx alone."""
-    targets = {name.lower(): value for name, value in api.ComputeCapability.__members__.items()}
-    if gpu not in targets:
-        known = ", ".join(sorted((name for name in targets if name.startswith("sm")), key=lambda n: int(n[2:])))
-        raise UnavailableError(
-            f"tensorrt-rtx cannot build for {gpu}; it builds for {known}. "
-            "For other GPUs run 'lfm-deploy build' with tensorrt on a machine that has one"
-        )
+    check_targets(library, [gpu])
     options.num_compute_capabilities = 1
-    if not options.set_compute_capability(targets[gpu], 0):
+    if not options.set_compute_capability(list_targets(library)[gpu], 0):
         raise BuildError(f"tensorrt-rtx refused the target {gpu}")
 
 

@@ -157,6 +157,8 @@ def test_bad_builds(call, deployment):
     says(call("build", "--fp16", "--gpu", "toaster", *workdir), 2, "'toaster'")
     says(call("build", "--fp16", "--batch", "8,4,2", *workdir), 2, "MIN <= OPT <= MAX")
     says(call("build", "--fp16", "--gpu", "H100", *workdir), 3, "cannot build for sm90")
+    # Before the ranges are missed, which the search for layers would need.
+    says(call("build", "--int8", "--gpu", "RTX A6000,H100", *workdir), 3, "lfm-deploy build --fp16 --target cuda")
 
 
 def test_tensorrt_itself_without_a_gpu_is_exit_3(call, deployment, no_gpu):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from engines.builder import BuildConfig
+from engines.gpus import Gpu
 from engines.library import load_library
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
@@ -111,6 +112,15 @@ def test_without_a_gpu_engines_are_built_ahead_of_time(no_gpu):
     chosen = choose_target(None, None)
     assert (chosen.library.name, chosen.gpus) == ("tensorrt-rtx", DEFAULT_GPUS)
     assert choose_target(["sm75"], None).gpus == ("sm75",)
+
+
+def test_a_card_that_nothing_builds_for_is_refused_before_anything_is_built(no_gpu, monkeypatch):
+    with pytest.raises(UnavailableError, match=r"cannot build for sm90; .*lfm-deploy build --fp16 --target cuda"):
+        choose_target(["sm86", "sm90"], None)
+    hopper = Gpu(index=0, name="NVIDIA H100", sm="sm90")
+    monkeypatch.setattr("lfm_deploy.deployment.deployment.find_gpu", lambda: hopper)
+    with pytest.raises(UnavailableError, match=r"cannot build for sm90; .*lfm-deploy build --fp16 --target cuda"):
+        choose_target(None, "tensorrt-rtx")
 
 
 def test_without_a_gpu_tensorrt_itself_cannot_build(no_gpu):

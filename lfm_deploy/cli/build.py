@@ -110,20 +110,22 @@ def command(
         raise click.UsageError(f"--target {target} takes neither --gpu nor --library")
     from lfm_deploy.artifacts import Precision
 
+    chosen = None
+    if target == "gpu":  # a card that nothing can be built for is refused before the search for layers
+        from engines.builder import BuildConfig
+        from engines.gpus import parse_gpus
+        from lfm_deploy.deployment.deployment import build_into, choose_target
+
+        config = BuildConfig(batch=batch, max_side=max_side, workspace_mib=workspace_mib)
+        chosen = choose_target(parse_gpus(gpus) if gpus else None, library)
     findings = None
     if precision == "int8":
         from lfm_deploy.cli.int8 import quantise
 
         findings = quantise(workdir, target, budget, layers or "search", images, as_json)
-    if target != "gpu":
+    if chosen is None:
         _make_graph(workdir, Precision(precision), target, findings, as_json)
         return
-    from engines.builder import BuildConfig
-    from engines.gpus import parse_gpus
-    from lfm_deploy.deployment.deployment import build_into, choose_target
-
-    config = BuildConfig(batch=batch, max_side=max_side, workspace_mib=workspace_mib)
-    chosen = choose_target(parse_gpus(gpus) if gpus else None, library)
     say(f"{chosen.reason}: {chosen.library.name} {chosen.library.version} for {', '.join(chosen.gpus)}")
     with progress_bar() as update:
         results = build_into(

@@ -8,6 +8,7 @@ from engines.build_progress import BuildProgress
 from engines.builder import BuildConfig, BuildResult, build_engine
 from engines.gpus import find_gpu
 from engines.library import Library, load_library
+from engines.targets import check_targets
 from export.exporter import ProvedGraph, make_proved_graph
 from export.graph import ExportConfig, library_versions
 from lfm_deploy.artifacts import Precision, build_command, read_graph_info, read_graph_info_if_whole
@@ -76,6 +77,12 @@ def choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
     Raises:
         UnavailableError: the GPU or the library that was asked for cannot be built for on this machine.
     """
+    target = _choose_target(gpus, library)
+    check_targets(target.library, target.gpus)
+    return target
+
+
+def _choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
     try:
         here = find_gpu()
     except UnavailableError as error:
