@@ -1,18 +1,27 @@
-"""The TensorRT libraries that are installed: ``tensorrt`` and ``tensorrt-rtx`` share one Python interface."""
+"""The TensorRT libraries that are installed: ``tensorrt``, ``tensorrt-rtx`` and the runtimes share one interface."""
 
 import importlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import Any
 
+from lfm_deploy.artifacts import EngineInfo
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.interrupts import hold_interrupts
 
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_OLDEST = {"tensorrt": (10, 12), "tensorrt-rtx": (1, 2)}
-_EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
+_MODULES = {
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+    "tensorrt-lean": "tensorrt_lean",
+    "tensorrt-dispatch": "tensorrt_dispatch",
+}
+_OLDEST = {"tensorrt": (10, 12), "tensorrt-rtx": (1, 2), "tensorrt-lean": (10, 12), "tensorrt-dispatch": (10, 12)}
+_EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx", "tensorrt-lean": "lean", "tensorrt-dispatch": "lean"}
+RUNTIMES = ("tensorrt-lean", "tensorrt-dispatch")
+"""Those that run version-compatible engines and build none; lean first, which needs nothing from the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Library:
     """An installed TensorRT library.
 
     Attributes:
-        name: ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        name: ``"tensorrt"``, ``"tensorrt-rtx"``, or a runtime alone: ``"tensorrt-lean"``, ``"tensorrt-dispatch"``.
         version: version of the library, such as ``"11.4.0"``.
         module: Python module of the library.
         logger: the one logger of this process; the library keeps the first that it is given.
@@ -65,10 +74,10 @@ class Library:
 
 @cache
 def load_library(name: str) -> Library:
-    """Import one of the two libraries.
+    """Import one of the libraries.
 
     Args:
-        name: name of the library: ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        name: name of the library, as ``Library.name`` has it.
 
     Raises:
         UnavailableError: the library is not installed, is too old, or its shared objects cannot be loaded.
@@ -81,7 +90,7 @@ def load_library(name: str) -> Library:
         reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
         raise UnavailableError(f"{name}: not run: it {reason}; {install}") from None
     version = getattr(module, "__version__", None)
-    if version is None or not hasattr(module, "Builder"):
+    if version is None or not hasattr(module, "Runtime" if name in RUNTIMES else "Builder"):
         # A folder of type stubs imports as an empty module.
         raise UnavailableError(f"{name}: not run: only its type stubs are installed; {install}")
     if _number(version) < _OLDEST[name]:
@@ -91,9 +100,37 @@ def load_library(name: str) -> Library:
     return Library(name, version, module, _make_logger(module, sink), sink)
 
 
+def load_runtime_for(info: EngineInfo) -> Library:
+    """The library that runs an engine: the one that built it, or for a version-compatible engine a runtime alone.
+
+    Args:
+        info: contents of the engine's sidecar.
+
+    Raises:
+        UnavailableError: none of them is installed.
+    """
+    try:
+        return load_library(info.runtime)
+    except UnavailableError as error:
+        missing = error
+    if not info.version_compatible:
+        raise missing
+    for name in RUNTIMES:
+        with suppress(UnavailableError):
+            return load_library(name)
+    raise UnavailableError(
+        f"{missing}, or for this version-compatible engine 'pip install lfm-deploy[{_EXTRAS[RUNTIMES[0]]}]', 45 MB"
+    )
+
+
+def parse_version(version: str) -> tuple[int, ...]:
+    """The numbers of a version, to be compared."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
 def _number(version: str) -> tuple[int, int]:
-    major, minor = re.findall(r"\d+", version)[:2]
-    return int(major), int(minor)
+    major, minor = parse_version(version)[:2]
+    return major, minor
 
 
 def _make_logger(module: Any, sink: LogSink) -> Any:

@@ -191,6 +191,10 @@ def _deserialise(path: Path, info: EngineInfo, library: Library) -> "trt.ICudaEn
     library.sink.lines.clear()
     with hold_interrupts():  # its logger is Python code that C++ calls
         runtime: trt.Runtime = api.Runtime(library.logger)
+        if info.version_compatible:
+            # Such a plan brings a lean runtime of its own: code, which is run only where the sidecar says that it is
+            # there and that the plan is whole.
+            runtime.engine_host_code_allowed = True
         engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         raise ArtifactError(

@@ -19,7 +19,7 @@ from engines.cuda_graphs import GraphKey
 from engines.device_plan import SLOTS, image_shape
 from engines.engine import BatchSlice, PhaseTimes, check_images, fill_batch, split_batch, to_graph_input
 from engines.gpus import Gpu, find_gpu
-from engines.library import Library, load_library
+from engines.library import Library, load_runtime_for, parse_version
 from engines.memory import (
     CudaError,
     DeviceArray,
@@ -39,15 +39,24 @@ from lfm_deploy.errors import ArtifactError, OtherGpuError, ShapeError
 def check_version(path: Path, info: EngineInfo, library: Library) -> None:
     """Refuse a plan of another version of its library; this needs no GPU.
 
+    A version-compatible plan loads in the version that built it, and in every newer one.
+
     Raises:
-        ArtifactError: the engine was built by another version of the library; the message has the remedy.
+        ArtifactError: the engine was built by another version of the library, or by a newer one where it is
+            version-compatible; the message has the remedy.
     """
-    if info.library_version != library.version:
-        raise ArtifactError(
-            f"{path}: stale: built with {info.runtime} {info.library_version}, this machine has {library.version}, and "
-            "plans load only in the version that built them; "
-            f"run '{build_command(info.precision, info.gpu)}'"
-        )
+    built, here = (parse_version(version) for version in (info.library_version, library.version))
+    if built == here or (info.version_compatible and built < here):
+        return
+    rule = (
+        "version-compatible plans load in the version that built them and in newer ones"
+        if info.version_compatible
+        else "plans load only in the version that built them"
+    )
+    raise ArtifactError(
+        f"{path}: stale: built with {info.runtime} {info.library_version}, this machine has {library.name} "
+        f"{library.version}, and {rule}; run '{build_command(info.precision, info.gpu)}'"
+    )
 
 
 def check_gpu(path: Path, info: EngineInfo, gpu: Gpu) -> None:
@@ -83,7 +92,7 @@ class TensorRTEngine:
             UnavailableError: there is no driver, no GPU or too little free memory, or the library is not installed.
         """
         info = read_engine_info(path)
-        library = load_library(info.runtime)
+        library = load_runtime_for(info)
         check_version(path, info, library)
         gpu = find_gpu(device)
         check_gpu(path, info, gpu)

@@ -15,6 +15,7 @@ from msgspec import Meta
 from lfm_deploy.config import ModelConfig, complete_config
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, DeployError
+from lfm_deploy.kernels import Kernel
 from lfm_deploy.quantisation import Quantisation, Recipe
 from lfm_deploy.storage.atomic import finish_commits, sha256_of_bytes, sha256_of_file
 from lfm_deploy.storage.complaints import matching
@@ -25,8 +26,9 @@ from lfm_deploy.storage.values import Count, NotNegative, Positive, Reader, Sha2
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".pth.tar", ".safetensors")
 METADATA_KEY = "lfm_deploy"
 _GRAPH_FORMAT = "lfm-deploy graph 3"
-_ENGINE_FORMAT = "lfm-deploy engine 3"
-_OLD_ENGINE_FORMAT = "lfm-deploy engine 2"  # without a digest of its content
+_ENGINE_FORMAT = "lfm-deploy engine 4"
+_ENGINE_WITHOUT_KERNELS = "lfm-deploy engine 3"
+_OLD_ENGINE_FORMAT = "lfm-deploy engine 2"  # without a digest of its content, too
 _REMEDY = "make it again with lfm-deploy"
 
 # TensorRT's dimensions are 32-bit integers; a profile that asks for more than these has no memory to run in.
@@ -105,7 +107,8 @@ class EngineInfo:
 
     Attributes:
         runtime: ``"tensorrt"`` or ``"tensorrt-rtx"``.
-        library_version: version of the library; plans load only in the version that made them.
+        library_version: version of the library; plans load only in the version that made them, unless they are
+            ``version_compatible``.
         gpu: compute capability that the engine was built for, such as ``"sm86"``.
         batch: smallest, optimal and largest batch of the profile.
         sides: smallest, optimal and largest side in pixels, where the graph takes native sizes; else None.
@@ -120,6 +123,11 @@ class EngineInfo:
             log states it; None where the log does not.
         workspace_mib: limit on scratch memory in MiB; 0 is the library's own limit.
         build_seconds: wall time of the build in seconds.
+        loads_in: libraries that load the plan, such as ``("tensorrt == 11.4.0",)``; a version-compatible plan names
+            several.
+        form: form of the graph that the library was given: ``"exported"``, or ``"rewritten"``, which computes the same
+            and moves less; see ``engines.graph_forms``.
+        kernels: kernels of the engine, in their order; None where the library does not list them.
     """
 
     runtime: Annotated[str, matching("tensorrt|tensorrt-rtx", "tensorrt or tensorrt-rtx")]
@@ -141,7 +149,15 @@ class EngineInfo:
     activation_bytes: Count | None
     workspace_mib: Count
     build_seconds: NotNegative
+    loads_in: tuple[str, ...]
+    form: Annotated[str, matching("exported|rewritten", "exported or rewritten")]
+    kernels: tuple[Kernel, ...] | None
     quantisation: Quantisation | None = None
+
+    @property
+    def version_compatible(self) -> bool:
+        """Whether newer versions of tensorrt load the plan too, and its lean and dispatch runtimes."""
+        return len(self.loads_in) > 1
 
     def to_json(self) -> str:
         """The text of the sidecar."""
@@ -156,9 +172,13 @@ class EngineInfo:
         """
         reader = Reader(where=where, remedy=_REMEDY)
         values = reader.parse_json(text)
-        if isinstance(values, dict) and values.get("format") == _ENGINE_FORMAT:
+        if isinstance(values, dict) and values.get("format") in (_ENGINE_FORMAT, _ENGINE_WITHOUT_KERNELS):
             take_seal(values, reader)
-        found = reader.take_format(values, _ENGINE_FORMAT, _OLD_ENGINE_FORMAT)
+        found = reader.take_format(values, _ENGINE_FORMAT, _ENGINE_WITHOUT_KERNELS, _OLD_ENGINE_FORMAT)
+        if found != _ENGINE_FORMAT:
+            # Of these formats every engine was built from the graph as it is, for one version, and listed nothing.
+            runtime = f"{values.get('runtime')} == {values.get('library_version')}"
+            values = {"loads_in": [runtime], "form": "exported", "kernels": None} | values
         info = _checked(reader, values, cls)
         _check_profile(reader, info)
         if found == _OLD_ENGINE_FORMAT and info.contract.threshold:

@@ -26,6 +26,35 @@ NAMES = {
     "tensorrt-rtx fp16 sm86": ("engine", "fp16", "tensorrt-rtx on sm86", "lfm.fp16.sm86.engine", None),
 }
 NOT_RUN = "tensorrt-rtx fp16 sm86"
+KERNELS = {
+    "gpu": "sm86",
+    "batch": 256,
+    "form": "rewritten",
+    "picture_bytes": 8_400_000,
+    "multiply_adds": 520_000_000,
+    "kernels": [
+        {
+            "kernel": {
+                "name": name,
+                "kind": kind,
+                "picture_bytes": nbytes,
+                "run_bytes": 66_000,
+                "arithmetic": arithmetic,
+                "multiply_adds": products,
+            },
+            "microseconds": nbytes / 768e3,
+        }
+        for name, kind, nbytes, arithmetic, products in (
+            ("__myl_CastSlicSub<Abs>|Etc_myl0_1", "kgen", 2_300_000, "cores", 38_000_000),
+            ("conv2_myl0_2", "correlation", 6_100_000, "fp16", 482_000_000),
+            ("conv2.pool_myl0_3", "maxpool", 0, None, 0),
+        )
+    ],
+    "cards": [
+        {"card": "RTX A6000", "fps": 91_000, "source": "a whitepaper"},
+        {"card": "T <4>", "fps": 41_000, "source": "a datasheet"},
+    ],
+}
 
 
 def make_sample(per_class: int = 30, seed: int = 0, folder: Path = Path("data")) -> tuple[dict[str, Any], list[Any]]:
@@ -180,6 +209,7 @@ def _engine(name: str, pictures: list[Any], scores: dict[str, Any]) -> dict[str,
         "memory": {"kind": "host", "mib": 412.5, "what": "resident set of a process that ran batch 32"}
         if ran
         else None,
+        "kernels": None if ran else KERNELS,
         "suites": suites,
         "gates": [] if kind != "engine" or not ran else _gates(name, suites),
         "speeds": speeds(name) if ran else [],

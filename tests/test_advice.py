@@ -10,6 +10,7 @@ def row(name, precision, fps, *, place="onnxruntime on cpu", outcome="holds", no
         "place": place,
         "precision": precision,
         "not_run": not_run,
+        "kernels": None,
         "gates": [{"suite": "s", "outcome": "holds"}, {"suite": "s", "outcome": outcome}],
         "speeds": [{"batch": batch, "fps": value} for batch, value in fps.items()],
     }
@@ -71,3 +72,15 @@ def test_places_are_kept_apart_and_what_was_not_run_or_is_foreign_says_nothing()
     on_gpu = row("rtx int8", "int8", {32: 9999}, place="tensorrt-rtx on sm86")
     assert advice(FP16, on_gpu) == []
     assert advice(FP16, row("foreign", "int8", {32: 9999}, kind="detector")) == []
+
+
+def test_where_nothing_was_run_the_kernels_advise():
+    def listed(name, precision, fps, **given):
+        table = {"gpu": "sm86", "cards": [{"card": "RTX A6000", "fps": fps, "source": ""}]}
+        return row(name, precision, {}, place="tensorrt-rtx on sm86", **given) | {"kernels": table}
+
+    fp16 = listed("rtx fp16", "fp16", 28437, not_run="no CUDA device")
+    int8 = listed("rtx int8", "int8", 30025, not_run="no CUDA device")
+    (line,) = advice(fp16, int8)
+    assert line.endswith("at best, not measured: ship INT8 to RTX A6000 (1.06 x FP16)")
+    assert advice(fp16, int8 | {"not_run": None}) == []  # what was measured counts instead

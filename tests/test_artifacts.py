@@ -15,6 +15,7 @@ from lfm_deploy.artifacts import (
 )
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
+from lfm_deploy.storage.sealed_values import seal_values
 
 
 def test_graph_info_round_trip(small_graph):
@@ -24,7 +25,8 @@ def test_graph_info_round_trip(small_graph):
 
 def as_old(values):
     """A sidecar as it was before there was a digest of its content."""
-    return {key: value for key, value in values.items() if key != "content_sha256"} | {"format": "lfm-deploy engine 2"}
+    later = ("content_sha256", "loads_in", "form", "kernels")
+    return {key: value for key, value in values.items() if key not in later} | {"format": "lfm-deploy engine 2"}
 
 
 def test_engine_info_round_trip(deployment):
@@ -34,7 +36,11 @@ def test_engine_info_round_trip(deployment):
     contract = dataclasses.replace(info.contract, size="native")
     native = dataclasses.replace(info, sides=(48, 256, 512), contract=contract)
     assert EngineInfo.from_json(native.to_json(), "x") == native
-    assert EngineInfo.from_json(json.dumps(as_old(json.loads(text))), "x") == info
+    old = as_old(json.loads(text))
+    expected = dataclasses.replace(info, form="exported", kernels=None)
+    assert EngineInfo.from_json(json.dumps(old), "x") == expected
+    sealed = seal_values(old | {"format": "lfm-deploy engine 3"})
+    assert EngineInfo.from_json(json.dumps(sealed), "x") == expected
 
 
 @pytest.mark.parametrize("recipe", list(Recipe))

@@ -7,8 +7,9 @@ import textwrap
 import onnx
 import pytest
 
-from engines.builder import BuildConfig, build_engine, make_options
+from engines.builder import BuildConfig, build_engine
 from engines.library import load_library
+from engines.plans import make_options
 from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info, sidecar_path
 from lfm_deploy.errors import ArtifactError, BuildError, ConfigError, UnavailableError
 from lfm_deploy.storage.atomic import finish_commits, sha256_of_file
@@ -201,10 +202,32 @@ def test_build_options_set_what_was_asked_and_no_precision(deployment, library):
     assert options.get_compute_capability(0) == api.ComputeCapability.SM89
 
 
+def test_a_version_compatible_engine_is_tensorrts_alone(deployment, library, tmp_path):
+    config = BuildConfig(batch=(1, 4, 8), version_compatible=True)
+    with pytest.raises(ConfigError, match=r"--version-compatible is for tensorrt: .* no lean runtime"):
+        build_engine(deployment.graph(Precision.FP16), tmp_path / "x.engine", library, "sm86", config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_flag_is_set_where_it_is_asked_for(deployment, library):
+    api = library.module
+    builder = api.Builder(library.logger)
+    source = read_graph_info(deployment.graph(Precision.FP32))
+    options = make_options(builder, source, library, "sm89", BuildConfig(version_compatible=True))
+    assert options.get_flag(api.BuilderFlag.VERSION_COMPATIBLE)
+
+
+def test_the_sidecar_lists_kernels_and_names_the_only_library_that_loads_the_plan(deployment, library):
+    info = read_engine_info(deployment.engine(Precision.FP16, "sm86"))
+    assert info.loads_in == (f"tensorrt-rtx == {library.version}",)
+    assert not info.version_compatible
+    assert info.kernels[-1].picture_bytes > 0
+
+
 def test_the_sidecar_is_json_that_people_can_read(deployment):
     values = json.loads(sidecar_path(deployment.engine(Precision.FP16, "sm86")).read_text())
     assert values["contract"]["threshold"] == 0
-    assert values["format"] == "lfm-deploy engine 3"
+    assert values["format"] == "lfm-deploy engine 4"
 
 
 @pytest.mark.parametrize("gpu", ["sm86", "sm89", "sm120"])

@@ -1,9 +1,11 @@
 import sys
 import types
+from types import SimpleNamespace
 
 import pytest
 
-from engines.library import load_library
+import engines.library
+from engines.library import load_library, load_runtime_for
 from lfm_deploy.errors import UnavailableError
 
 
@@ -41,3 +43,58 @@ def test_a_tensorrt_rtx_without_user_allocation_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", old)
     with pytest.raises(UnavailableError, match=r"1\.1\.1\.26 is older than 1\.2"):
         load_library.__wrapped__("tensorrt-rtx")
+
+
+LEAN = SimpleNamespace(runtime="tensorrt", version_compatible=True)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Decides which libraries are there, and which of them is taken."""
+
+    def install(*names):
+        def load(name):
+            if name not in names:
+                raise UnavailableError(f"{name}: not run: it is not installed; run 'pip install lfm-deploy[gpu]'")
+            return name
+
+        monkeypatch.setattr(engines.library, "load_library", load)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        (("tensorrt", "tensorrt-lean"), "tensorrt"),
+        (("tensorrt-dispatch", "tensorrt-lean"), "tensorrt-lean"),
+        (("tensorrt-dispatch",), "tensorrt-dispatch"),
+    ],
+)
+def test_a_version_compatible_engine_runs_in_what_is_there(installed, there, taken):
+    installed(*there)
+    assert load_runtime_for(LEAN) == taken
+
+
+def test_other_engines_need_the_library_that_built_them(installed):
+    installed("tensorrt-lean")
+    with pytest.raises(UnavailableError, match=r"^tensorrt: not run: it is not installed; [^,]*$"):
+        load_runtime_for(SimpleNamespace(runtime="tensorrt", version_compatible=False))
+
+
+def test_where_nothing_is_there_both_extras_are_named(installed):
+    installed()
+    with pytest.raises(UnavailableError, match=r"lfm-deploy\[gpu\]', or .* 'pip install lfm-deploy\[lean\]'"):
+        load_runtime_for(LEAN)
+
+
+def test_a_runtime_alone_is_loaded_without_a_builder(monkeypatch):
+    class Logger:
+        def __init__(self):
+            pass
+
+    lean = types.ModuleType("tensorrt_lean")
+    lean.__version__, lean.Runtime, lean.ILogger = "11.4.0.106", object, Logger
+    monkeypatch.setitem(sys.modules, "tensorrt_lean", lean)
+    library = load_library.__wrapped__("tensorrt-lean")
+    assert (library.name, library.is_rtx) == ("tensorrt-lean", False)

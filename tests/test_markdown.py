@@ -38,8 +38,8 @@ def shown(token):
 
 def test_every_table_is_one_with_rows_of_equal_length(report):
     found = tables(make_markdown(report))
-    # Two suites, gates, flips, published, envelope, fingerprints.
-    assert len(found) == 7
+    # Two suites, gates, flips, published, envelope, cards, kernels, fingerprints.
+    assert len(found) == 9
     for table in found:
         assert len({len(row) for row in table}) == 1
         assert len(table) >= 2
@@ -132,4 +132,4 @@ def test_nothing_verified_is_said_without_tables_of_nothing(report):
     report["verdict"] |= {"outcome": "nothing", "text": "NOTHING VERIFIED"}
     text = make_markdown(report)
     assert text.startswith("## ❌ NOTHING VERIFIED\n\n**Not run**: tensorrt-rtx fp16 sm86 (no CUDA device)\n")
-    assert len(tables(text)) == 1  # fingerprints
+    assert len(tables(text)) == 3  # cards, kernels, fingerprints

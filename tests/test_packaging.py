@@ -32,7 +32,7 @@ def test_the_wheel_holds_the_five_packages_and_nothing_else(wheel):
     assert {folder for folder in folders if not folder.endswith(".dist-info")} == PACKAGES
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {"page.html", "style.css"} <= {name.removeprefix("lfm_deploy/report/templates/") for name in names}
-    assert "lfm_deploy/suites/published.csv" in names
+    assert {"lfm_deploy/suites/published.csv", "engines/cards.csv"} <= set(names)
     assert {"lfm_deploy/report/explore.html", "training/recipes/paper.toml"} <= set(names)
 
 

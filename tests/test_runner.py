@@ -1,4 +1,6 @@
 import logging
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +157,21 @@ def test_a_plan_that_the_library_refuses_names_the_command(deployment):
     refusing = simulate_library(load_library("tensorrt-rtx"), None)
     with pytest.raises(ArtifactError, match="cannot load it: it gave no reason; run 'lfm-deploy build --fp16"):
         Runner(setting.path, setting.info, refusing, setting.runtime, HERE, cuda_graphs=True)
+
+
+@pytest.mark.parametrize("compatible", [False, True])
+def test_code_in_a_plan_is_allowed_only_where_the_sidecar_says_that_it_is_there(deployment, compatible):
+    setting = Setting(deployment)
+    runtimes = []
+
+    def make_runtime(logger):
+        runtimes.append(SimpleNamespace(deserialize_cuda_engine=lambda content: setting.plan))
+        return runtimes[-1]
+
+    setting.library.module.Runtime = make_runtime
+    info = replace(setting.info, loads_in=("tensorrt >= 11.0", "tensorrt-lean >= 11.0") if compatible else ("a == 1",))
+    Runner(setting.path, info, setting.library, setting.runtime, HERE, cuda_graphs=True)
+    assert getattr(runtimes[0], "engine_host_code_allowed", False) is compatible
 
 
 def test_closing_frees_all_that_it_allocated(deployment):

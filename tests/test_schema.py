@@ -11,6 +11,8 @@ from sample_report import make_sample
 from typed_values import find_misfits
 
 import calib.findings_schema
+import lfm_deploy.deployment.kernel_table
+import lfm_deploy.kernels
 import lfm_deploy.report.engine_schema
 import lfm_deploy.report.exploration_schema
 import lfm_deploy.report.schema
@@ -24,6 +26,8 @@ from lfm_deploy.report.thumbnails import Thumbnail
 
 MODULES = (
     calib.findings_schema,
+    lfm_deploy.deployment.kernel_table,
+    lfm_deploy.kernels,
     lfm_deploy.report.engine_schema,
     lfm_deploy.report.exploration_schema,
     lfm_deploy.report.schema,

@@ -51,6 +51,24 @@ def test_a_plan_of_another_library_version_is_stale_with_or_without_a_gpu(engine
         load_engine(engine_file)
 
 
+@pytest.mark.parametrize(
+    ("built", "here", "loads"),
+    [("11.0.0.114", "11.4.0.106", True), ("10.16.1.11", "11.0.0.114", True), ("11.4.0.106", "11.0.0.114", False)],
+)
+def test_a_version_compatible_plan_loads_in_newer_versions(engine_file, built, here, loads):
+    info = read_engine_info(engine_file)
+    runtimes = (f"tensorrt >= {built}", f"tensorrt-lean >= {built}")
+    info = replace(info, runtime="tensorrt", library_version=built, loads_in=runtimes)
+    library = SimpleNamespace(name="tensorrt-lean", version=here)
+    if loads:
+        check_version(engine_file, info, library)
+        with pytest.raises(ArtifactError, match="load only in the version that built them"):
+            check_version(engine_file, replace(info, loads_in=runtimes[:1]), library)
+    else:
+        with pytest.raises(ArtifactError, match=r"tensorrt-lean 11\.0\.0\.114, and .* and in newer ones"):
+            check_version(engine_file, info, library)
+
+
 def test_a_plan_for_another_gpu_names_the_command(engine_file):
     other = Gpu(index=0, name="NVIDIA L4", sm="sm89")
     with pytest.raises(
@@ -97,7 +115,7 @@ def simulate(deployment, monkeypatch):
         info = replace(read_engine_info(path), batch=batch)
         monkeypatch.setattr(engines.trt, "load_runtime", lambda: runtime)
         monkeypatch.setattr(engines.gpus, "load_runtime", lambda: runtime)
-        monkeypatch.setattr(engines.trt, "load_library", lambda name: library)
+        monkeypatch.setattr(engines.trt, "load_runtime_for", lambda info: library)
         monkeypatch.setattr(engines.trt, "read_engine_info", lambda path: info)
         return SimpleNamespace(engine=TensorRTEngine(path, cuda_graphs=cuda_graphs), runtime=runtime, plan=plan)
 

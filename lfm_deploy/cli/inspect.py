@@ -51,6 +51,7 @@ def inspect_files(paths: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    from lfm_deploy.cli.engine_tables import print_kernels
     from lfm_deploy.report.tables import make_table
 
     console = make_console()
@@ -60,9 +61,11 @@ def inspect_files(paths: tuple[Path, ...], as_json: bool) -> None:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in values.items():
-            if name != "file":
+            if name not in ("file", "kernels"):
                 table.add_row(name, str(value))
         console.print(table)
+        if values.get("kernels") is not None:
+            print_kernels(Path(values["file"]).name, values["kernels"])
 
 
 def inspect_workdir(workdir: Workdir, as_json: bool) -> None:

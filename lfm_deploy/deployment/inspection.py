@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from engines.gpus import find_gpu
-from engines.library import load_library
+from engines.library import load_runtime_for
 from engines.trt import check_gpu, check_version
 from lfm_deploy.artifacts import EngineInfo, is_checkpoint, read_engine_info, read_graph_info
+from lfm_deploy.deployment.kernel_table import describe_kernels
 from lfm_deploy.errors import ArtifactError, InputError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.quantisation import Quantisation
@@ -99,14 +100,22 @@ def _engine(path: Path) -> dict[str, Any]:
         "bytes": info.plan_bytes,
         "weights in bytes": info.weights_bytes,
         "activations in bytes at the largest batch": info.activation_bytes,
+        "graph form": info.form,
+        "loads in": _runtimes(info),
         "sha256": info.plan_sha256,
+        "kernels": describe_kernels(info),
         "runs here": _engine_runs(path, info),
     }
 
 
+def _runtimes(info: EngineInfo) -> str:
+    unproved = " (version-compatible: not run on a GPU when this version was tested)" if info.version_compatible else ""
+    return f"{', '.join(info.loads_in)}{unproved}"
+
+
 def _engine_runs(path: Path, info: EngineInfo) -> str:
     try:
-        check_version(path, info, load_library(info.runtime))
+        check_version(path, info, load_runtime_for(info))
         check_gpu(path, info, find_gpu())
     except (UnavailableError, ArtifactError) as error:
         return f"no: {error}"

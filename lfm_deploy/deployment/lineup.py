@@ -15,6 +15,7 @@ from lfm_deploy.artifacts import (
     read_graph_info,
 )
 from lfm_deploy.contract import Contract
+from lfm_deploy.deployment.kernel_table import KernelTableValues, describe_kernels
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Quantisation, Recipe
 from lfm_deploy.storage.atomic import sha256_of_file
@@ -35,6 +36,7 @@ class Candidate:
         batches: smallest and largest batch of its profile.
         quantisation: ranges, layers and budget of an INT8 graph or engine; None for others.
         compiled: whether ``torch.compile`` makes the kernels; for the checkpoint alone.
+        kernels: kernels of a TensorRT engine at best; None where its library lists none.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Candidate:
     batches: tuple[int, int] = (1, 65535)
     quantisation: Quantisation | None = None
     compiled: bool = False
+    kernels: KernelTableValues | None = None
 
     @property
     def form(self) -> dict[str, Any]:
@@ -115,6 +118,7 @@ def _engine_candidate(workdir: Workdir, path: Path, device: str) -> Candidate:
         contract=engine.contract,
         batches=(engine.batch[0], engine.batch[2]),
         quantisation=engine.quantisation,
+        kernels=describe_kernels(engine),
     )
 
 

@@ -1,13 +1,14 @@
-"""Which precision to ship where, from what was measured there; nothing is said of a device that measured nothing."""
+"""Which precision to ship where: from what was measured there, and from kernel lists where nothing was."""
 
 from collections.abc import Sequence
 
+from lfm_deploy.deployment.kernel_table import advise_cards
 from lfm_deploy.report.engine_schema import EngineValues
 from lfm_deploy.report.findings import outcome_of
 
 
 def advise(engines: Sequence[EngineValues]) -> list[str]:
-    """One line for each place where INT8 and FP16 ran side by side: is INT8 worth its errors there?
+    """One line for each place where INT8 and FP16 ran side by side, and for each GPU that kernels are known of.
 
     A place is a runtime on a device. INT8 that broke a gate, or is not faster than FP16, is advised against; where its
     gates are undecided, so is the advice.
@@ -19,11 +20,17 @@ def advise(engines: Sequence[EngineValues]) -> list[str]:
     for engine in engines:
         if engine["kind"] == "engine" and engine["not_run"] is None:
             places.setdefault(engine["place"], {}).setdefault(engine["precision"], []).append(engine)
-    return [
+    measured = [
         f"{place}: {_compare(of['int8'], of['fp16'][0])}"
         for place, of in places.items()
         if "int8" in of and "fp16" in of
     ]
+    tables = [
+        (engine["precision"], engine["kernels"])
+        for engine in engines
+        if engine["kernels"] is not None and engine["not_run"] is not None
+    ]
+    return measured + advise_cards(tables)
 
 
 def _compare(int8: list[EngineValues], fp16: EngineValues) -> str:

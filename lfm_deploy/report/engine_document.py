@@ -44,6 +44,7 @@ def describe_engine(engine: EngineResult, published: Collection[str]) -> EngineV
         "not_run": engine.not_run,
         "cached": engine.cached,
         "memory": None if engine.memory is None else _memory(engine.memory),
+        "kernels": engine.kernels,
         "suites": [_suite(suite, suite.suite in published) for suite in engine.suites],
         "gates": [_gate(gate) for gate in engine.gates],
         "speeds": [_speed(speed) for speed in engine.speeds],

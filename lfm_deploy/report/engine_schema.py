@@ -6,6 +6,7 @@ Numbers are float64 where they are called float. What has no finite value is nul
 
 from typing import Literal, TypedDict
 
+from lfm_deploy.deployment.kernel_table import KernelTableValues
 from lfm_deploy.metrics.estimate import EstimateValues
 from lfm_deploy.quantisation import QuantisationValues
 
@@ -28,6 +29,8 @@ class EngineValues(TypedDict):
         not_run: reason why it did not run; None where it ran. Without a run, the lists that follow are empty.
         cached: number of its logits that were known from an earlier run.
         memory: memory that it takes; None where that is not known.
+        kernels: kernels of a TensorRT engine with their times at best, also where it was not run; None where its
+            library lists none.
         suites: figures, one entry a suite, in the order of the report's suites.
         gates: conditions that it had to meet; empty for the reference and for detectors.
         speeds: speeds, one entry a batch size, ascending; empty where none were measured.
@@ -43,6 +46,7 @@ class EngineValues(TypedDict):
     not_run: str | None
     cached: int
     memory: "MemoryValues | None"
+    kernels: KernelTableValues | None
     suites: list["SuiteResultValues"]
     gates: list["GateValues"]
     speeds: list["SpeedValues"]

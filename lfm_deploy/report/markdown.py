@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
+from lfm_deploy.deployment.kernel_table import show_arithmetic, show_name
 from lfm_deploy.report.engine_schema import EngineValues, ShareName
 from lfm_deploy.report.figures import Figure, show_estimate, show_fps, show_need, show_number
 from lfm_deploy.report.findings import (
@@ -44,6 +45,7 @@ def make_markdown(report: Report) -> str:
         *_flips(report),
         *_published(report),
         *_envelope(report),
+        *_kernels(report),
         *_pictures(report),
         *_environment(report),
     ]
@@ -186,6 +188,35 @@ def _pictures(report: Report) -> Iterator[str]:
             "\n".join(lines),
             *([f"… and {rest} more, all in report.json."] if rest > 0 else []),
         )
+
+
+def _kernels(report: Report) -> Iterator[str]:
+    """What engines cannot exceed by their kernels, and the kernels of each."""
+    listed = [(engine["name"], engine["kernels"]) for engine in report["engines"] if engine["kernels"] is not None]
+    if not listed:
+        return
+    speeds = [
+        [escape(name), escape(entry["card"]), f"{table['picture_bytes'] / 1e6:.1f}", show_fps(entry["fps"])]
+        for name, table in listed
+        for entry in table["cards"]
+    ]
+    blocks = [_table(["engine", "card", "MB a picture", "at most, pictures/s"], speeds, left=2)]
+    for name, table in listed:
+        rows = [
+            [
+                escape(show_name(row["kernel"])),
+                escape(row["kernel"]["kind"]),
+                f"{row['kernel']['picture_bytes'] / 1e6:.2f}",
+                f"{row['kernel']['multiply_adds'] / 1e6:.1f}",
+                escape(show_arithmetic(row["kernel"])),
+                show_number(row["microseconds"]),
+            ]
+            for row in table["kernels"]
+        ]
+        card = table["cards"][0]["card"] if table["cards"] else "no card known"
+        blocks.append(f"{escape(name)}, batch {table['batch']}, times on {escape(card)}:")
+        blocks.append(_table(["kernel", "kind", "MB moved", "10⁶ multiply-adds", "in", "µs a picture"], rows, left=2))
+    yield _folded("Kernels at best, by NVIDIA's figures of the cards; not measured", *blocks)
 
 
 def _environment(report: Report) -> Iterator[str]:

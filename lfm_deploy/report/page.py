@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lfm_deploy.deployment import kernel_table
 from lfm_deploy.report import figures, findings, illustrations
 from lfm_deploy.report.drawings import Drawings
 from lfm_deploy.report.headline import key_figures
@@ -42,6 +43,9 @@ def make_page(
         "share": figures.show_share,
         "need": figures.show_need,
         "fps": figures.show_fps,
+        "megabytes": lambda count: f"{count / 1e6:.2f}",
+        "kernel": kernel_table.show_name,
+        "arithmetic": kernel_table.show_arithmetic,
         "size": figures.show_size,
         "moment": figures.show_moment,
         "decibels": figures.show_decibels,
@@ -74,6 +78,7 @@ def _context(
         "published": {
             name: list(findings.published_beside(report, name)) for name in findings.published_tables(report)
         },
+        "listed": [engine for engine in report["engines"] if engine["kernels"] is not None],
         "batches": sorted({speed["batch"] for engine in ran for speed in engine["speeds"]}),
         "curves": illustrations.draw_curves(report, scores, drawings),
         "histograms": illustrations.draw_histograms(report, scores, drawings),

@@ -77,11 +77,11 @@ def identify_place(device: str) -> Identity:
 
 def _identify_engine(candidate: Candidate) -> Identity:
     """Of a TensorRT engine, after finding that it can run here; in the order in which loading it would complain."""
-    from engines.library import load_library
+    from engines.library import load_runtime_for
     from engines.trt import check_gpu, check_version
 
     info = read_engine_info(candidate.path)
-    library = load_library(info.runtime)
+    library = load_runtime_for(info)
     check_version(candidate.path, info, library)
     for device in (candidate.device or "cuda").split(","):
         check_gpu(candidate.path, info, find_gpu(parse_gpu(device)))

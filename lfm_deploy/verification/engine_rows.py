@@ -114,4 +114,5 @@ def _describe(run: EngineRun) -> EngineResult:
         speeds=run.speeds,
         cached=run.cached,
         memory=find_memory(candidate, run.speeds),
+        kernels=candidate.kernels,
     )

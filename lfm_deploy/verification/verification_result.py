@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lfm_deploy.benchmark.benchmark import Speed
+from lfm_deploy.deployment.kernel_table import KernelTableValues
 from lfm_deploy.metrics.gate import Gate, Outcome, VerdictOutcome
 from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.quantisation import Budget, Quantisation
@@ -34,6 +35,7 @@ class EngineResult:
         speeds: speeds, one entry a batch size.
         cached: number of its logits that were known from an earlier run.
         memory: memory that it takes; None where that is not known.
+        kernels: kernels of a TensorRT engine at best; None where its library lists none.
     """
 
     name: str
@@ -49,6 +51,7 @@ class EngineResult:
     speeds: tuple[Speed, ...] = ()
     cached: int = 0
     memory: MemoryUse | None = None
+    kernels: KernelTableValues | None = None
 
     @property
     def failed(self) -> bool:
