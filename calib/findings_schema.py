@@ -92,6 +92,22 @@ class LogitPairs(TypedDict):
     labels: list[Label]
 
 
+class CardSpeedValues(TypedDict):
+    """What one card does at best with and without INT8, by the kernels that tensorrt-rtx lists.
+
+    Attributes:
+        card: name of the card, such as ``"RTX A6000"``.
+        gpu: compute capability, such as ``"sm86"``.
+        fp16_fps: pictures a second that the FP16 engine cannot exceed.
+        int8_fps: pictures a second that the INT8 engine cannot exceed.
+    """
+
+    card: str
+    gpu: str
+    fp16_fps: int
+    int8_fps: int
+
+
 class Findings(TypedDict):
     """How one INT8 graph came about.
 
@@ -104,6 +120,8 @@ class Findings(TypedDict):
         layers: convolutions by name, in the order of the network.
         base: estimate of the graph without INT8, on the pictures that judge.
         trials: choices in the order in which they were tried; the last one is the graph's.
+        at_best: speeds at best on the cards that the layers were chosen for; empty where they were chosen by
+            multiply-adds.
         logits: logits to be plotted; None where no graph was made, which no file says.
     """
 
@@ -115,6 +133,7 @@ class Findings(TypedDict):
     layers: dict[str, LayerValues]
     base: FlipEstimateValues
     trials: list[TrialValues]
+    at_best: list[CardSpeedValues]
     logits: LogitPairs | None
 
 

@@ -11,9 +11,11 @@ from calib.calibration import calibration_versions, load_pictures, require_raw_p
 from calib.findings_schema import Findings
 from calib.layer_choice import LayerChoice
 from calib.layer_search import search_layers
+from calib.layer_times import LayerTimes, RtxTarget, check_gain
 from calib.pictures import PictureStore
 from calib.ranges import Ranges, check_ranges, read_ranges
 from calib.search_findings import read_findings, write_findings
+from engines.cards import cards_of
 from engines.ort import count_kernels
 from export.graph import ExportConfig, library_versions, make_graph
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision, read_graph_info_if_whole
@@ -50,6 +52,7 @@ def quantise_into(
     *,
     layers_asked: str = "search",
     images: Path | None = None,
+    target: RtxTarget | None = None,
     on_message: Callable[[str], None] = lambda _: None,
     on_progress: Progress = ignore_progress,
 ) -> QuantisedGraph:
@@ -63,6 +66,7 @@ def quantise_into(
         budget: limit that the INT8 graph must keep to.
         layers_asked: ``"search"``, or ``"all"`` for every layer, whatever comes out; such a graph is marked.
         images: folder where the calibration pictures lie now; None for the folder that ``ranges.json`` names.
+        target: library and GPUs to choose layers for by the time of their engines; None chooses by multiply-adds.
         on_message: function that is given each line of text for people.
         on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
@@ -70,11 +74,14 @@ def quantise_into(
         ArtifactError: nothing was exported here, or the ranges are missing or stale, or a picture has changed.
         ConfigError: INT8 is not made for this network.
         BudgetError: nothing with INT8 holds the budget; nothing is written.
+        NoGainError: INT8 is not faster than FP16 on any card of the target; nothing is written.
     """
     source, info = read_origin(workdir)
     reference_path = workdir.graph(Precision.FP32)
     require_raw_pixels(reference_path, info)
     check_quantisable(info.config, str(reference_path))
+    if info.contract.size == "native":
+        target = None  # what a kernel moves is up to each picture
     ranges = read_ranges(workdir.ranges)
     check_ranges(ranges, workdir.ranges, reference_path, info, calibration_versions())
     path = workdir.graph(Precision.INT8, recipe)
@@ -83,9 +90,11 @@ def quantise_into(
     with workdir.lock(on_message):
         before = read_findings(workdir, lambda line: on_message(f"Warning: {line}"))
         findings = before.get(recipe)
-        if findings is not None and _is_current(path, wanted, made_of):
+        if findings is not None and _is_for(findings, target) and _is_current(path, wanted, made_of):
+            if target is not None:
+                check_gain(findings, target)
             return QuantisedGraph(path=path, findings=findings, reused=True)
-        result = _search(workdir, source, info, ranges, images, recipe, budget, layers_asked, on_progress)
+        result = _search(workdir, source, info, ranges, images, recipe, budget, layers_asked, target, on_progress)
         stamped = replace(wanted, quantisation=_describe(result, made_of))
         model = result.model
         if model is None:
@@ -125,6 +134,7 @@ def _search(
     recipe: Recipe,
     budget: Budget,
     layers_asked: str,
+    target: RtxTarget | None,
     on_progress: Progress,
 ) -> LayerChoice:
     reference = onnx.load(workdir.graph(Precision.FP32))
@@ -134,6 +144,9 @@ def _search(
             size=info.contract.size, input=info.input, evidence=info.evidence, precision=Precision.FP16
         )
         base = make_graph(source, config)
+    times = None if target is None else LayerTimes(target, info, base)
+    if times is not None and not times.known:
+        times = None  # of native sizes, or of GPUs of which no card is known
     with PictureStore() as store:
         load_pictures(ranges, images or Path(ranges.images), info.config, store)
         return search_layers(
@@ -145,8 +158,15 @@ def _search(
             recipe,
             budget,
             layers_asked=layers_asked,
+            times=times,
             on_progress=on_progress,
         )
+
+
+def _is_for(findings: Findings, target: RtxTarget | None) -> bool:
+    """Whether the layers were chosen for the GPUs that are asked for now."""
+    gpus = set() if target is None else {gpu for gpu in target.gpus if cards_of(gpu)}
+    return {speed["gpu"] for speed in findings["at_best"]} == gpus
 
 
 def _is_current(path: Path, wanted: GraphInfo, made_of: dict[str, Any]) -> bool:

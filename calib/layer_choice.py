@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from calib.findings_schema import Findings, LayerValues, LogitPairs, TrialValues
+from calib.findings_schema import CardSpeedValues, Findings, LayerValues, LogitPairs, TrialValues
 from calib.flip_estimate import FlipEstimate, as_number
 from lfm_deploy.errors import GateError
 from lfm_deploy.quantisation import Budget, Recipe
@@ -68,6 +68,8 @@ class LayerChoice:
         within_budget: whether they hold the budget.
         reasons: reason for the precision of each layer, by layer.
         multiply_adds: number of multiply-adds for one picture, by layer.
+        at_best: speeds at best on the cards that the layers were chosen for; empty where they were chosen by
+            multiply-adds, or nothing held.
         snr_db: signal-to-noise ratio in dB of what arrives at a layer, by layer; infinite where no value changes.
         logits: reference and INT8 logits and labels of the pictures that judge, for plots; None without a graph.
         model: INT8 graph; None where nothing held.
@@ -84,6 +86,7 @@ class LayerChoice:
     within_budget: bool
     reasons: dict[str, str]
     multiply_adds: dict[str, int]
+    at_best: list[CardSpeedValues]
     snr_db: dict[str, float]
     logits: LogitPairs | None
     model: onnx.ModelProto | None
@@ -99,6 +102,7 @@ class LayerChoice:
             "layers": {layer: self._layer_values(layer) for layer in self.multiply_adds},
             "base": self.base.as_dict(),
             "trials": [trial.as_dict() for trial in self.trials],
+            "at_best": self.at_best,
             "logits": self.logits,
         }
 

@@ -8,6 +8,7 @@ import onnx
 from calib.graph_preparation import make_final_graph, prepare_graph
 from calib.layer_choice import BudgetError, LayerChoice, Sensitivity, Trial
 from calib.layer_scoring import LayerScorer
+from calib.layer_times import LayerTimes
 from calib.noise import measure_snr
 from calib.pictures import PictureStore
 from calib.ranges import CHOOSE, JUDGE, Ranges
@@ -32,9 +33,10 @@ def search_layers(
     budget: Budget,
     *,
     layers_asked: str = "search",
+    times: LayerTimes | None = None,
     on_progress: Progress = ignore_progress,
 ) -> LayerChoice:
-    """Find the INT8 layers with the most multiply-adds that hold a budget.
+    """Find the INT8 layers with the most multiply-adds, or the fastest, that hold a budget.
 
     Args:
         reference: the float32 graph.
@@ -46,17 +48,22 @@ def search_layers(
         budget: limit that must hold on the pictures that judge.
         layers_asked: ``"search"``; the names of layers, with commas, to try no others; or ``"all"`` to take every
             layer whatever comes out.
+        times: times of engines, for a search that begins with the fastest choice and leaves out what is no faster than
+            without INT8; None begins with the most multiply-adds.
         on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
         ConfigError: a layer has another name.
         BudgetError: the graph without INT8 breaks the budget, or every assignment with INT8 does.
+        NoGainError: no choice is faster than without INT8.
     """
     side = usual_side(ranges.contract.size)
     counts = config.multiply_adds(side, side)
     asked = _choices(layers_asked, counts)
     scorer = LayerScorer(reference, store, ranges, recipe)
     prepared = prepare_graph(reference, base, ranges, store, scorer.parts[CHOOSE], recipe)
+    if times is not None and layers_asked == "search":
+        asked = times.arrange(asked, lambda layers: make_final_graph(prepared, layers), on_progress)
     without_int8 = scorer.estimate(base, JUDGE)
     sensitivities = _measure_sensitivities(prepared, config.layers, scorer, on_progress)
     base_broken = bool(without_int8.broken(budget))
@@ -75,13 +82,14 @@ def search_layers(
         layers=layers,
         int8_share=_share(layers, counts),
         within_budget=held,
-        reasons=_explain(config.layers, layers, trials, layers_asked),
+        reasons=_explain(config.layers, layers, trials, layers_asked, by_time=times is not None),
         multiply_adds=counts,
+        at_best=[] if model is None or times is None else times.compare(model),
         snr_db={} if model is None else measure_snr(prepared, layers, store, scorer.parts[CHOOSE]),
         logits=None if model is None else scorer.pairs(prepared, layers),
         model=model,
     )
-    _check_that_one_held(result)
+    _check_that_one_held(result, by_time=times is not None)
     return result
 
 
@@ -128,7 +136,7 @@ def _try(prepared: PreparedGraph, layers: tuple[str, ...], share: float, scorer:
     return Trial(layers=layers, int8_share=share, chosen_by=first, judged_by=second, broken=tuple(broken))
 
 
-def _check_that_one_held(result: LayerChoice) -> None:
+def _check_that_one_held(result: LayerChoice, *, by_time: bool) -> None:
     """Refuse a search that found nothing, unless every layer was asked for whatever comes out."""
     budget, asked, base_broken = result.budget, result.layers_asked, result.base.broken(result.budget)
     if base_broken and asked != "all":
@@ -139,11 +147,17 @@ def _check_that_one_held(result: LayerChoice) -> None:
         )
     if result.model is None:
         raise BudgetError(
-            f"{'no choice of INT8 layers' if asked == 'search' else f'INT8 in {asked} never'} holds the budget "
+            f"{_tried(asked, by_time)} holds the budget "
             f"{budget} on {result.base.pictures} pictures that chose nothing; ship FP16, allow more with --budget, or "
             "calibrate on more pictures",
             result,
         )
+
+
+def _tried(asked: str, by_time: bool) -> str:
+    if asked != "search":
+        return f"INT8 in {asked} never"
+    return f"no choice of INT8 layers{' that is faster than FP16' if by_time else ''}"
 
 
 def _choices(layers_asked: str, counts: dict[str, int]) -> list[tuple[str, ...]]:
@@ -170,7 +184,9 @@ def _share(layers: Sequence[str], counts: dict[str, int]) -> float:
     return sum(counts[layer] for layer in layers) / sum(counts.values())
 
 
-def _explain(names: tuple[str, ...], layers: tuple[str, ...], trials: list[Trial], layers_asked: str) -> dict[str, str]:
+def _explain(
+    names: tuple[str, ...], layers: tuple[str, ...], trials: list[Trial], layers_asked: str, *, by_time: bool
+) -> dict[str, str]:
     """One reason for each layer."""
     if layers_asked != "search":
         return dict.fromkeys(names, f"--layers {layers_asked}")
@@ -178,8 +194,9 @@ def _explain(names: tuple[str, ...], layers: tuple[str, ...], trials: list[Trial
     reasons = {}
     for name in names:
         if name in layers:
-            reasons[name] = "in the largest choice that holds the budget"
+            reasons[name] = f"in the {'fastest' if by_time else 'largest'} choice that holds the budget"
             continue
         added = by_layers.get(frozenset({*layers, name}))
-        reasons[name] = f"with it: {added.broken[0]}" if added and added.broken else "no choice with it holds"
+        failed = "no choice with it is faster and holds" if by_time else "no choice with it holds"
+        reasons[name] = f"with it: {added.broken[0]}" if added and added.broken else failed
     return reasons

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from calib.findings_schema import DescribedFindings, Findings, TensorValues
 from calib.ranges import Ranges, read_ranges
@@ -14,8 +14,9 @@ from lfm_deploy.storage.sealed_values import seal_values, take_seal
 from lfm_deploy.storage.values import Reader
 from lfm_deploy.workdir import Workdir
 
-_FORMAT = "lfm-deploy precision 2"
-_OLD_FORMAT = "lfm-deploy precision 1"  # without a digest of its content
+_FORMAT = "lfm-deploy precision 3"
+_WITHOUT_SPEEDS = "lfm-deploy precision 2"
+_OLD_FORMAT = "lfm-deploy precision 1"  # without a digest of its content, too
 
 
 class _Content(TypedDict):
@@ -47,9 +48,10 @@ def read_findings(workdir: Workdir, on_warning: Callable[[str], None] = lambda _
     reader = Reader(where=str(path), remedy="it is left out; 'lfm-deploy build --int8' makes it again")
     try:
         values = reader.read_json(path)
-        if isinstance(values, dict) and values.get("format") == _FORMAT:
+        if isinstance(values, dict) and values.get("format") in (_FORMAT, _WITHOUT_SPEEDS):
             take_seal(values, reader)
-        reader.take_format(values, _FORMAT, _OLD_FORMAT)
+        if reader.take_format(values, _FORMAT, _WITHOUT_SPEEDS, _OLD_FORMAT) != _FORMAT:
+            _complete(values)
         recipes = reader.convert(values, _Content)["recipes"]
         for recipe, findings in recipes.items():
             _check(reader, recipe, findings)
@@ -57,6 +59,14 @@ def read_findings(workdir: Workdir, on_warning: Callable[[str], None] = lambda _
         on_warning(str(error))
         return {}
     return recipes
+
+
+def _complete(values: Any) -> None:
+    """Add what older formats did not say, in place, where their values have the right form: nothing was known of it."""
+    recipes = values.get("recipes")
+    for findings in recipes.values() if isinstance(recipes, dict) else ():
+        if isinstance(findings, dict):
+            findings.setdefault("at_best", [])
 
 
 def _check(reader: Reader, recipe: Recipe, findings: Findings) -> None:

@@ -1,6 +1,5 @@
 """``lfm-deploy build``: typed ONNX files and TensorRT engines, or what runs fastest on this CPU."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,10 @@ from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
     from calib.findings_schema import Findings
-    from engines.builder import BuildResult
+    from engines.builder import BuildConfig
     from engines.way_choice import Choice as WayChoice
+    from lfm_deploy.artifacts import Precision
+    from lfm_deploy.deployment.deployment import BuildTarget
     from lfm_deploy.progress import Progress
 
 
@@ -73,6 +74,19 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
     help="With --int8: 'search' finds the layers; 'all' takes every layer, and marks a graph that breaks the budget; "
     "or name layers, such as conv3,conv4.  [default: search]",
 )
+@click.option(
+    "--force", is_flag=True, help="With --int8 and tensorrt-rtx: build the fastest choice even where FP16 is faster."
+)
+@click.option(
+    "--version-compatible",
+    is_flag=True,
+    help="With tensorrt: an engine that newer versions load too, and its lean runtime (45 MB) alone.",
+)
+@click.option(
+    "--as-exported",
+    is_flag=True,
+    help="With tensorrt-rtx: build from the graph as it was exported, not from the form whose kernels move less.",
+)
 @click.option("--images", type=FOLDER, help="With --int8: where the calibration pictures are now, if they moved.")
 @workdir_option
 @json_option
@@ -86,6 +100,9 @@ def command(
     workspace_mib: int,
     budget: str | None,
     layers: str | None,
+    force: bool,
+    version_compatible: bool,
+    as_exported: bool,
     images: Path | None,
     workdir: Workdir,
     as_json: bool,
@@ -100,48 +117,97 @@ def command(
     machine (gpu.json), with ONNX Runtime and, for FP16, kernels of our own.
 
     --int8 needs ranges from 'lfm-deploy calibrate'. It searches the layers that can be INT8 within the budget, says
-    why each has its precision (precision.json), and writes nothing where no choice keeps to it.
+    why each has its precision (precision.json), and writes nothing where no choice keeps to it. For tensorrt-rtx it
+    takes the fastest choice by the kernels that the library lists; where none beats FP16, it builds nothing and says
+    so, with exit code 1.
     """
     if precision is None:
         raise click.UsageError("say which precision: --fp16, --int8 or --fp32")
-    if precision != "int8" and (budget or layers or images):
-        raise click.UsageError("--budget, --layers and --images are for --int8")
-    if target != "gpu" and (gpus or library):
-        raise click.UsageError(f"--target {target} takes neither --gpu nor --library")
+    if precision != "int8" and (budget or layers or images or force):
+        raise click.UsageError("--budget, --layers, --force and --images are for --int8")
+    if target != "gpu" and (gpus or library or version_compatible or as_exported or force):
+        raise click.UsageError(
+            f"--target {target} takes none of --gpu, --library, --version-compatible, --as-exported and --force"
+        )
     from lfm_deploy.artifacts import Precision
 
-    chosen = None
-    if target == "gpu":  # a card that nothing can be built for is refused before the search for layers
-        from engines.builder import BuildConfig
-        from engines.gpus import parse_gpus
-        from lfm_deploy.deployment.deployment import build_into, choose_target
+    if target != "gpu":
+        findings = None
+        if precision == "int8":
+            from lfm_deploy.cli.int8 import quantise
 
-        config = BuildConfig(batch=batch, max_side=max_side, workspace_mib=workspace_mib)
-        chosen = choose_target(parse_gpus(gpus) if gpus else None, library)
-    findings = None
-    if precision == "int8":
-        from lfm_deploy.cli.int8 import quantise
-
-        findings = quantise(workdir, target, budget, layers or "search", images, as_json)
-    if chosen is None:
+            findings = quantise(workdir, target, budget, layers or "search", images, as_json)
         _make_graph(workdir, Precision(precision), target, findings, as_json)
         return
-    say(f"{chosen.reason}: {chosen.library.name} {chosen.library.version} for {', '.join(chosen.gpus)}")
+    from engines.builder import BuildConfig, check_build
+    from engines.gpus import parse_gpus
+    from lfm_deploy.deployment.deployment import choose_target
+
+    config = BuildConfig(
+        batch=batch,
+        max_side=max_side,
+        workspace_mib=workspace_mib,
+        version_compatible=version_compatible,
+        as_exported=as_exported,
+    )
+    chosen = choose_target(parse_gpus(gpus) if gpus else None, library)
+    check_build(chosen.library, chosen.gpus, config)  # what cannot be built is said before the search for layers
+    if precision == "int8":
+        chosen = _quantise(workdir, chosen, budget, layers or "search", images, force, as_json)
+    _build(workdir, Precision(precision), chosen, config, as_json)
+
+
+def _quantise(
+    workdir: Workdir,
+    target: "BuildTarget",
+    budget: str | None,
+    layers: str,
+    images: Path | None,
+    force: bool,
+    as_json: bool,
+) -> "BuildTarget":
+    """Make the INT8 graph; the target, without the GPUs on which FP16 is faster."""
+    from dataclasses import replace
+
+    from calib.layer_times import RtxTarget, gpus_worth_building
+    from lfm_deploy.cli.int8 import quantise
+
+    rtx = RtxTarget(target.library, target.gpus, force) if target.library.is_rtx else None
+    findings = quantise(workdir, "gpu", budget, layers, images, as_json, rtx)
+    if rtx is None:
+        return target
+    kept = gpus_worth_building(findings, rtx)
+    for gpu in (gpu for gpu in target.gpus if gpu not in kept):
+        say(f"{gpu}: INT8 is not faster than FP16 there, so no engine is built; --force builds it")
+    return replace(target, gpus=kept)
+
+
+def _build(
+    workdir: Workdir, precision: "Precision", target: "BuildTarget", config: "BuildConfig", as_json: bool
+) -> None:
+    """Build the engines of a target and print what they are."""
+    from lfm_deploy.cli.engine_tables import engine_values, print_advice, print_engines
+    from lfm_deploy.deployment.deployment import build_into
+
+    say(f"{target.reason}: {target.library.name} {target.library.version} for {', '.join(target.gpus)}")
     with progress_bar() as update:
         results = build_into(
             workdir,
-            Precision(precision),
-            chosen,
+            precision,
+            target,
             config,
             on_message=say,
             on_progress=lambda gpu, step: (
                 update(f"{gpu}: building", step.done, step.steps) if not step.nested else None
             ),
         )
+    if config.version_compatible:
+        say("version-compatible engines were not run on a GPU when this version of lfm-deploy was tested")
     if as_json:
-        print_json([_as_values(result) for result in results])
-    else:
-        _print_results(results)
+        print_json([engine_values(result) for result in results])
+        return
+    print_engines(results)
+    print_advice(workdir, target.gpus)
 
 
 def _make_graph(workdir: Workdir, precision: Any, target: str, findings: "Findings | None", as_json: bool) -> None:
@@ -192,40 +258,3 @@ def _print_choice(choice: "WayChoice[Any]") -> None:
         table.add_row(Text(name, style="bold green" if chosen else ""), *figures, error)
     make_console().print(table)
     click.echo(f"chosen: {choice.chosen}; {choice.why}")
-
-
-def _as_values(result: "BuildResult") -> dict[str, Any]:
-    info = asdict(result.info) | {
-        "contract": result.info.contract.as_dict(),
-        "config": result.info.config.as_dict(),
-        "quantisation": None if result.info.quantisation is None else result.info.quantisation.as_dict(),
-    }
-    return {"engine": str(result.engine), "sidecar": str(result.sidecar), "log": str(result.log)} | info
-
-
-def _print_results(results: list["BuildResult"]) -> None:
-    from lfm_deploy.report.tables import make_table
-
-    table = make_table("engines")
-    table.add_column("engine", overflow="fold")
-    for heading in ("batch", "plan", "weights", "activations", "built in"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for result in results:
-        info = result.info
-        table.add_row(
-            str(result.engine),
-            ",".join(map(str, info.batch)),
-            _mib(info.plan_bytes),
-            _mib(info.weights_bytes),
-            _mib(info.activation_bytes),
-            f"{info.build_seconds:.2f} s",
-        )
-    table.caption, table.caption_justify = (
-        "activations: GPU memory for the largest batch, as the build log states",
-        "left",
-    )
-    make_console().print(table)
-
-
-def _mib(size: int | None) -> str:
-    return "not stated" if size is None else f"{size / 2**20:.1f} MiB"

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from calib.calibration import calibrate_into
 from calib.int8_graph import quantise_into
 from calib.layer_choice import BudgetError
+from calib.layer_times import NoGainError, RtxTarget, gpus_worth_building
 from engines.build_progress import BuildProgress
 from engines.builder import BuildConfig, BuildResult
 from export.exporter import ProvedGraph
@@ -127,7 +128,10 @@ def demonstrate(
 def _build(
     workdir: Workdir, on_message: Callable[[str], None], on_progress: Progress
 ) -> tuple[list[BuildResult], dict[Recipe, str]]:
-    """FP16 engines, INT8 engines and the INT8 graph for the CPU; INT8 that holds no budget is said and left out."""
+    """FP16 engines, INT8 engines and the INT8 graph for the CPU.
+
+    INT8 that holds no budget, or is not faster than FP16, is said and left out.
+    """
     target = choose_target(None, None)
     gpus = ", ".join(target.gpus)
     on_message(f"5/6 build: FP16 and INT8 with {target.library.name} for {gpus} ({target.reason}), INT8 for the CPU")
@@ -136,21 +140,30 @@ def _build(
         if not step.nested:
             on_progress(f"{gpu}: building", step.done, step.steps)
 
-    precisions, without_int8 = [Precision.FP16], {}
+    targets, without_int8 = {Precision.FP16: target}, {}
     for recipe in Recipe:
+        rtx = RtxTarget(target.library, target.gpus)
+        by_time = recipe is Recipe.TENSORRT and target.library.is_rtx
         try:
-            made = quantise_into(workdir, recipe, Budget(), on_message=on_message, on_progress=on_progress)
-        except BudgetError as error:
+            made = quantise_into(
+                workdir,
+                recipe,
+                Budget(),
+                target=rtx if by_time else None,
+                on_message=on_message,
+                on_progress=on_progress,
+            )
+        except (BudgetError, NoGainError) as error:
             without_int8[recipe] = str(error)
             on_message(f"INT8 for {recipe}: {error}")
             continue
         on_message(f"INT8 for {recipe}: {100 * made.findings['int8_share']:.0f} % of the multiply-adds")
         if recipe is Recipe.TENSORRT:
-            precisions.append(Precision.INT8)
+            targets[Precision.INT8] = replace(target, gpus=gpus_worth_building(made.findings, rtx))
     engines = [
         built
-        for precision in precisions
-        for built in build_into(workdir, precision, target, BuildConfig(), on_message=on_message, on_progress=building)
+        for precision, wanted in targets.items()
+        for built in build_into(workdir, precision, wanted, BuildConfig(), on_message=on_message, on_progress=building)
     ]
     return engines, without_int8
 

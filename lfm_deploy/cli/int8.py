@@ -8,14 +8,22 @@ from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
     from calib.findings_schema import Findings
+    from calib.layer_times import RtxTarget
 
 
 def quantise(
-    workdir: Workdir, target: str, budget: str | None, layers: str, images: Path | None, as_json: bool
+    workdir: Workdir,
+    target: str,
+    budget: str | None,
+    layers: str,
+    images: Path | None,
+    as_json: bool,
+    rtx: "RtxTarget | None" = None,
 ) -> "Findings":
     """Make the INT8 graph of a target and print what the search found; also where it found nothing.
 
     Raises:
+        NoGainError: INT8 is not faster than FP16 with tensorrt-rtx on the GPUs that were asked for.
         BudgetError: no graph keeps to the budget; the table is printed before.
     """
     from calib.int8_graph import quantise_into
@@ -32,6 +40,7 @@ def quantise(
                 allowed,
                 layers_asked=layers,
                 images=images,
+                target=rtx,
                 on_message=say,
                 on_progress=update,
             )
