@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STUBS_VERSION := 10.13.0.35.1
+LEAN_VERSIONS := 10.16.1.11 11.0.0.114 11.4.0.106
 
-.PHONY: demo test check fmt setup clean gpu
+.PHONY: demo test check fmt setup clean gpu lean
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -48,5 +49,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	  .stubs/tensorrt_bindings/tensorrt.pyi
 	touch $@
 
+# TensorRT's runtime without its builder, from the ordinary index: the tests hold the names that engines/ uses against
+# it. The bindings alone (0.8 MB) do not import without their library (44 MB), so this is apart from `make setup`.
+lean: $(LEAN_VERSIONS:%=.lean/%/.ready)
+
+.lean/%/.ready: $(VENV)/.ready
+	rm -rf .lean/$*
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .lean/$* \
+	  tensorrt-lean-cu13-bindings==$* tensorrt-lean-cu13-libs==$*
+	touch $@
+
 clean:
-	rm -rf $(VENV) .stubs .mypy_cache .ruff_cache .pytest_cache dist build
+	rm -rf $(VENV) .stubs .lean .mypy_cache .ruff_cache .pytest_cache dist build

@@ -33,6 +33,9 @@ LONGEST = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-gpu", action="store_true", help="tests that skip without a GPU fail instead")
+    parser.addoption(
+        "--require-lean", action="store_true", help="tests that skip without TensorRT's lean runtimes fail"
+    )
     parser.addoption("--require-browser", action="store_true", help="tests that skip without Chromium fail instead")
 
 
