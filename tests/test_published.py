@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 from calib.calibration import calibrate_into
 from calib.int8_graph import quantise_into
+from calib.layer_times import RtxTarget
 from calib.pictures import PictureStore
 from calib.ranges import read_ranges
 from calib.scoring import score_graph
@@ -28,6 +29,7 @@ from export.graph import ExportConfig, make_graph
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into, make_typed_graph
+from lfm_deploy.deployment.kernel_table import describe_kernels
 from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.metrics.decisions import average_precision
 from lfm_deploy.network.origin import read_origin
@@ -248,15 +250,27 @@ def authors_average_precision(rows):
     return 100 * np.mean(precisions)
 
 
-def test_the_page_says_how_much_memory_the_published_checkpoint_takes(official_deployment, tmp_path):
+def test_the_page_says_how_much_memory_the_published_checkpoint_takes_and_its_speed_at_best(
+    official_deployment, tmp_path
+):
     library = load_library("tensorrt-rtx")
     if f"tensorrt-rtx {library.version}" not in read_flowing("docs/engines.md"):
         pytest.skip(f"docs/engines.md gives the figures of another version than {library.version}")
     workdir = Workdir(tmp_path / "deploy")
     shutil.copytree(official_deployment.path, workdir.path)
+    made = quantise_into(workdir, Recipe.TENSORRT, Budget(), target=RtxTarget(library, ("sm86",)))
+    assert [name for name, layer in made.findings["layers"].items() if layer["precision"] == "int8"] == [
+        "conv3",
+        "conv4",
+        "projection",
+    ]
     for precision in Precision:
         target = BuildTarget(library, ("sm86",), "")
         (built,) = build_into(workdir, precision, target, BuildConfig(), on_message=print)
         weights, activations = built.info.weights_bytes / 2**20, built.info.activation_bytes / 2**20
         stated = find_row("docs/engines.md", precision.upper())
         assert stated == (precision.upper(), f"{weights:.1f} MiB", f"{activations:.1f} MiB")
+        kernels = describe_kernels(built.info)
+        moved, fps = kernels["picture_bytes"] / 1e6, kernels["cards"][0]["fps"]
+        name = f"{precision.upper()} at best"
+        assert find_row("docs/engines.md", name) == (name, f"{moved:.1f}", f"{fps:,}")

@@ -24,7 +24,9 @@ def test_every_gpu_of_the_list_is_served(library):
 
 @pytest.mark.parametrize("gpu", ["sm90", "sm100", "sm130"])
 def test_another_gpu_is_exit_3_with_the_way_that_works(library, gpu):
-    with pytest.raises(UnavailableError, match=rf"cannot build for {gpu}; it builds for sm75, .*--target cuda") as caught:
+    with pytest.raises(
+        UnavailableError, match=rf"cannot build for {gpu}; it builds for sm75, .*--target cuda"
+    ) as caught:
         check_targets(library, ["sm86", gpu])
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
