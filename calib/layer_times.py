@@ -89,7 +89,7 @@ class LayerTimes:
             on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
         Raises:
-            NoGainError: none is faster.
+            NoGainError: no choice of layers is faster.
         """
         speeds = {}
         for index, layers in enumerate(choices):

@@ -107,7 +107,7 @@ def load_runtime_for(info: EngineInfo) -> Library:
         info: contents of the engine's sidecar.
 
     Raises:
-        UnavailableError: none of them is installed.
+        UnavailableError: no library that runs the engine is installed.
     """
     try:
         return load_library(info.runtime)
