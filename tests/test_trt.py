@@ -1,4 +1,3 @@
-import json
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -44,9 +43,8 @@ def test_a_plan_for_this_gpu_and_library_is_runnable(engine_file):
 
 
 def test_a_plan_of_another_library_version_is_stale_with_or_without_a_gpu(engine_file):
-    sidecar = sidecar_path(engine_file)
-    values = json.loads(sidecar.read_text()) | {"library_version": "1.6.0"}
-    sidecar.write_text(json.dumps(values))
+    info = replace(read_engine_info(engine_file), library_version="1.6.0")
+    sidecar_path(engine_file).write_text(info.to_json())
     with pytest.raises(ArtifactError, match=r"stale.*1\.6\.0.*lfm-deploy build --fp16 --gpu sm86"):
         load_engine(engine_file)
 
