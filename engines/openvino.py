@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from engines.cpu_settings import CpuSettings
 from engines.engine import check_images, to_graph_input
+from engines.guarded_run import check_logits, guard_run
 from engines.streams import Runner, StreamPool
 from lfm_deploy.artifacts import InputForm, read_graph_info
 from lfm_deploy.config import ModelConfig
@@ -70,11 +71,13 @@ class OpenVinoEngine:
             float32 ``(N,)``, in the order of the pictures.
 
         Raises:
+            RunFailedError: the graph fails when it runs.
             ShapeError: the pictures are not what the contract says.
         """
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
-        (logits,) = self._pool.run(to_graph_input(images, self._form))
-        return logits
+        with guard_run(str(self._path)):
+            (logits,) = self._pool.run(to_graph_input(images, self._form))
+        return check_logits(logits, len(images), str(self._path))
 
     def close(self) -> None:
         """Drop the compiled graph."""

@@ -16,6 +16,7 @@ from engines.cpu_settings import CpuSettings, default_settings
 from engines.devices import parse_device
 from engines.engine import check_images, to_graph_input
 from engines.gpu_settings import PLAIN, GpuSettings
+from engines.guarded_run import GuardedSession, check_logits
 from engines.ort_binding import BoundSession
 from engines.streams import Runner, StreamPool
 from lfm_deploy.artifacts import InputForm, read_graph_info
@@ -111,10 +112,10 @@ class OrtEngine:
             float32 ``(N,)``, in the order of the pictures.
 
         Raises:
+            RunFailedError: the graph fails when it runs.
             ShapeError: the pictures are not what the contract says.
         """
-        logits: NDArray[np.float32] = self._run(images)[0]
-        return logits
+        return self._run(images)[0]
 
     def evidence(self, images: NDArray[np.uint8]) -> Evidence:
         """Logits with the selected values and their positions.
@@ -139,7 +140,8 @@ class OrtEngine:
 
     def _run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
-        return self._pool.run(to_graph_input(images, self._form))
+        logits, *others = self._pool.run(to_graph_input(images, self._form))
+        return [check_logits(logits, len(images), str(self._path)), *others]
 
 
 def open_session(
@@ -155,7 +157,7 @@ def open_session(
     cuda_options: Mapping[str, str] = MappingProxyType({}),
     remedy: str = "make it again with 'lfm-deploy export'",
 ) -> Any:
-    """An ONNX Runtime session on exactly the asked device.
+    """An ONNX Runtime session on exactly the asked device, whose runs fail in one line.
 
     Args:
         source: an ONNX file, or its content.
@@ -205,7 +207,7 @@ def open_session(
             f"ONNX Runtime on {device}: not run: it fell back to {session.get_providers()[0]}; check the driver "
             "and the CUDA and cuDNN versions that this onnxruntime-gpu needs"
         )
-    return session
+    return GuardedSession(session, name, device, remedy)
 
 
 def _import_with(provider: str, device: str) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engines.devices import parse_device
 from engines.engine import check_images, split_batch
+from engines.guarded_run import guard_run
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract, usual_side
@@ -114,13 +115,16 @@ class PyTorchEngine:
             float32 ``(N,)``, in the order of the pictures.
 
         Raises:
+            RunFailedError: PyTorch fails.
             ShapeError: the pictures are not what the contract says.
             UnavailableError: the network cannot be compiled for pictures of this size.
         """
         check_images(images.shape, str(images.dtype), self.contract, self.config, self.name)
         result = np.empty(len(images), dtype=np.float32)
         # TF32 would round the reference to 11 bits on recent GPUs.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False), self._compiling():
+        plain_cudnn = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        remedy = "use smaller batches, or another device"
+        with guard_run(self.name, self.device, remedy), torch.inference_mode(), plain_cudnn, self._compiling():
             for part in split_batch(len(images), *self.batch_range):
                 chosen = np.ascontiguousarray(images[part.start : part.start + part.count])
                 pixels = torch.from_numpy(chosen).to(self.device)

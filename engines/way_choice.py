@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.engine import Engine
+from engines.guarded_run import RunFailedError
 from lfm_deploy.errors import GateError, UnavailableError
 from lfm_deploy.metrics.decisions import decision_flips
 from lfm_deploy.progress import Progress, ignore_progress
@@ -149,7 +150,14 @@ class Contest(Generic[W]):
                 first_error = first_error or error
                 rejected[way] = (str(error), None)
                 continue
-            logits = engine.logits(judged)
+            try:
+                logits = engine.logits(judged)
+            except RunFailedError as error:
+                engine.close()
+                if reference is None:
+                    raise
+                rejected[way] = (str(error), None)
+                continue
             reference = logits if reference is None else reference
             fault = find_fault(logits, reference, self.tolerance, self.threshold, margin=self.margin)
             largest = float(np.abs(logits - reference).max())

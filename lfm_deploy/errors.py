@@ -7,11 +7,19 @@ exits with ``exit_code``; nothing else in the project calls ``sys.exit``.
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
+_OF_MEMORY = ("alloc", "out of memory", "not enough memory", "insufficient memory", "cannot allocate")
+
 
 def first_line(error: Exception) -> str:
     """The first line of what a library's error says, or its class where it says nothing; for messages of one line."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a library's error says in its own words that an allocation failed; few of them raise MemoryError."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _OF_MEMORY)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -31,6 +39,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     most = max(likeness.values(), default=0.0)
     best = [repr(spelled[option]) for option in spelled if likeness.get(option) == most]
     return " or ".join(filter(None, [", ".join(best[:-1]), *best[-1:]]))
+
+
+class DeployWarning(UserWarning):
+    """Something was mended or passed over, and the work goes on; the command line prints it on one line."""
 
 
 class DeployError(Exception):

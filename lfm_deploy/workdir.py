@@ -1,7 +1,5 @@
 """The folder that a deployment lives in: names of its artifacts, and one writer at a time."""
 
-import fcntl
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.errors import ArtifactError, InputError
+from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import finish_commits, remove_leftovers, sha256_of_file
+from lfm_deploy.storage.folder_lock import lock_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +147,18 @@ class Workdir:
 
         Args:
             on_wait: function that is given a line of text when another process holds the workdir.
+
+        Raises:
+            InputError: the folder cannot be made, or not be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be used as a workdir: {error.strerror}") from None
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
-                on_wait(f"{self.path}: another lfm-deploy (process {owner}) is writing here; waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            finish_commits(self.path)
-            remove_leftovers(self.path)
+
+        def wait(owner: str) -> None:
+            on_wait(f"{self.path}: another lfm-deploy (process {owner}) is writing here; waiting for it")
+
+        with lock_folder(self.path, wait):
+            for folder in (self.path, self.drawings, self.thumbnails):
+                remove_leftovers(folder)
             yield
-        finally:
-            os.close(handle)
 
 
 def remove_reports(workdir: Workdir, on_wait: Callable[[str], None]) -> None:

@@ -77,3 +77,31 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path, error):
         interrupted()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_what_another_process_writes_now_is_no_leftover(tmp_path):
+    dead = tmp_path / ".lfm-tmp-a-dead"
+    dead.write_bytes(b"half")
+    with write_atomically(tmp_path / "a") as temporary:  # the first write of this process here removes what is dead
+        assert not dead.exists()
+        temporary.write_bytes(b"new")
+        code = (
+            f"from pathlib import Path; from lfm_deploy.storage.atomic import remove_leftovers; "
+            f"remove_leftovers(Path({str(tmp_path)!r}))"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert temporary.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path):
+    with write_atomically(tmp_path / ("ä" * 127)) as temporary:
+        temporary.write_bytes(b"new")
+    write_together({tmp_path / ("b" * 255): b"1", tmp_path / "c": b"2"})
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_missing_folder_has_no_leftovers(tmp_path):
+    remove_leftovers(tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()

@@ -182,3 +182,54 @@ def test_what_cannot_be_started_or_gone_on_with(whole, data, tmp_path):
         (tmp_path / "other" / split).symlink_to(data / "train")
     with pytest.raises(SuiteError, match="not the pictures that"):
         resume_run(whole.folder.path, data=tmp_path / "other")
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from lfm_deploy.storage.folder_lock import lock_folder
+with lock_folder(Path(sys.argv[1]), print):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def interrupted(data, folder):
+    """A run that was stopped in its second epoch, after the second step."""
+    asked = iter([*[False] * (STEPS + 1), True])
+    with pytest.raises(InterruptedTrainingError):
+        start_run(RECIPE, folder, data=data, conduct=Conduct(should_stop=lambda: next(asked)))
+
+
+def test_a_second_run_in_a_folder_is_refused(data, tmp_path):
+    interrupted(data, tmp_path / "run")
+    before = (tmp_path / "run" / "state.pth").read_bytes()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run"], **pipes, text=True) as owner:
+        assert owner.stdout.readline() == "locked\n"
+        for begin in (
+            lambda: start_run(RECIPE, tmp_path / "run", data=data, overwrite=True),
+            lambda: resume_run(tmp_path / "run"),
+        ):
+            with pytest.raises(InputError, match=rf"another lfm-deploy \(process {owner.pid}\) trains here"):
+                begin()
+        owner.stdin.close()
+    assert (tmp_path / "run" / "state.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "value"), [("step", 1), ("step", 99), ("right", 10**6)])
+def test_a_place_that_cannot_be_is_refused(data, tmp_path, name, value):
+    interrupted(data, tmp_path / "run")
+    path = tmp_path / "run" / "state.pth"
+    content = torch.load(path, weights_only=True)
+    content["run"][name] = value
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"state.pth: stands at epoch .*; start the run again"):
+        resume_run(tmp_path / "run")
+
+
+def test_leftovers_of_a_killed_run_are_removed_when_it_goes_on(data, tmp_path):
+    interrupted(data, tmp_path / "run")
+    (tmp_path / "run" / ".lfm-tmp-best.pth-abc").touch()
+    resume_run(tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".lfm-tmp-*"))

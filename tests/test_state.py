@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lfm_deploy.errors import CheckpointError
-from training.state import RunFolder, RunState, SavingError, find_revision, read_state, save, write_state
+from training.state import ENTRY_KEYS, RunFolder, RunState, SavingError, find_revision, read_state, save, write_state
 
 
 @contextmanager
@@ -22,7 +22,8 @@ def largest_file(size):
 
 def make_state(epoch=3):
     run = RunState(recipe={"name": "tiny", "flip": 0.5}, source={"path": None, "sha256": "0" * 64}, epoch=epoch)
-    run.history.append({"epoch": 1, "loss": 0.5})
+    run.history.extend(dict.fromkeys(ENTRY_KEYS, 0.5) | {"epoch": number + 1} for number in range(epoch))
+    run.best = run.history[-1]
     return run, {"model": {"weight": torch.arange(5000.0)}, "steps_done": 7}
 
 
@@ -65,8 +66,54 @@ def test_what_is_no_state(tmp_path, content):
         torch.save({"format": "another", "run": {}, "network": {}}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="not the state of a training run, or damaged"):
+    with pytest.raises(CheckpointError, match="start the run again"):
         read_state(path)
+
+
+def test_a_flipped_bit_is_told_by_the_check_sum(tmp_path):
+    path = RunFolder(tmp_path).state
+    run, network = make_state()
+    write_state(path, run, network)
+    content = bytearray(path.read_bytes())
+    content[content.find(network["model"]["weight"].numpy().tobytes()) + 400] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"the check sum of .*/data/0 does not hold.*start the run again"):
+        read_state(path)
+
+
+IMPOSSIBLE = {
+    "recipe": [5, {}, {"name": 3}],
+    "source": [{}, None, {"path": 3, "sha256": "0" * 64}, {"path": None, "sha256": None}],
+    "epoch": ["x", -1, True, 2.0, 4],
+    "step": [-3, None],
+    "loss_sum": [float("nan"), "1", float("inf")],
+    "right": [-1, 0.5],
+    "history": [5, [], [1, 2, 3], [{}, {}, {}]],
+    "best": [None, {"epoch": 9}],
+    "unreadable": [[], {"a": 1}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in IMPOSSIBLE for value in IMPOSSIBLE[name]])
+def test_values_that_no_run_writes_are_named(tmp_path, name, value):
+    path = RunFolder(tmp_path).state
+    run, network = make_state()
+    setattr(run, name, value)
+    write_state(path, run, network)
+    odd = "history" if (name, value) == ("epoch", 4) else name  # an entry too few
+    with pytest.raises(CheckpointError, match=rf"state.pth: {odd} is .*, which no run writes; start the run again"):
+        read_state(path)
+
+
+def test_missing_and_unknown_values(tmp_path):
+    path = RunFolder(tmp_path).state
+    for change in (lambda values: values.pop("step"), lambda values: values.update(extra=1)):
+        run, network = make_state()
+        values = dict(vars(run))
+        change(values)
+        torch.save({"format": "lfm-deploy training state 1", "run": values, "network": network}, path)
+        with pytest.raises(CheckpointError, match="values are missing"):
+            read_state(path)
 
 
 def test_no_state_at_all(tmp_path):

@@ -77,6 +77,16 @@ def test_what_a_dead_writer_left_is_removed(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_leftovers_in_the_folders_of_a_report_are_removed_as_well(tmp_path):
+    workdir = Workdir(tmp_path)
+    for folder in (workdir.drawings, workdir.thumbnails):
+        folder.mkdir()
+        (folder / "kept.svg").touch()
+        (folder / ".lfm-tmp-plot.svg-abc").touch()
+    with workdir.lock(print):
+        assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".lock", "kept.svg", "kept.svg"]
+
+
 def test_names(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.graph(Precision.FP32).name == "lfm.onnx"
@@ -88,7 +98,7 @@ def test_names(tmp_path):
 
 def test_a_workdir_that_is_a_file(tmp_path):
     (tmp_path / "deploy").touch()
-    with pytest.raises(InputError, match="cannot be used as a workdir"), Workdir(tmp_path / "deploy").lock(print):
+    with pytest.raises(InputError, match="cannot be written"), Workdir(tmp_path / "deploy").lock(print):
         pass
 
 

@@ -1,18 +1,21 @@
 """Starting a run and going on with one: from names of recipes and folders to a loop that can work."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lfm_deploy.errors import CheckpointError, ConfigError, InputError, SuiteError
+from lfm_deploy.errors import CheckpointError, ConfigError, InputError, SuiteError, first_line
 from lfm_deploy.storage.atomic import remove_leftovers
+from lfm_deploy.storage.folder_lock import lock_folder
 from training.data import DataSplit, load_folders
 from training.demonstration_data import make_demonstration_split
 from training.distributed import Share
 from training.recipe import DEMONSTRATION, TrainingRecipe
-from training.state import RunFolder, RunState, read_state
+from training.state import RunFolder, RunState, read_state, require_state
 from training.step import Stepper
 from training.train import Conduct, Loop
 
@@ -58,13 +61,13 @@ def start_run(
         conduct: settings of how the run is watched and saved.
 
     Raises:
-        InputError: the folder holds a run, or the recipe needs ``data`` and has none, or takes none.
+        InputError: the folder holds a run, is trained in now or cannot be written; or the recipe needs ``data`` and has
+            none, or takes none.
         SuiteError: a folder, category or class of the data is missing, or holds no picture.
         TrainingError, SavingError, InterruptedTrainingError: the run ended before its last epoch; see ``Loop.finish``.
     """
     run_folder, share = RunFolder(folder), share or Share()
-    if run_folder.state.exists() and not overwrite:
-        raise InputError(f"{folder}: holds a run; go on with --resume {folder}, or choose another --output")
+    _check_free(run_folder, overwrite)
     split = _load_data(recipe, data)
     source = {"path": None if data is None else str(data.resolve()), "sha256": split.sha256}
     stepper = Stepper(recipe, device or torch.device("cpu"), share)
@@ -76,10 +79,12 @@ def start_run(
         stepper,
         conduct or Conduct(),
     )
-    if share.leads:
-        _clear(run_folder)
-    _say_left_out(split, data, loop.conduct)
-    return _finish(loop)
+    with _hold(run_folder, share):
+        if share.leads:
+            _check_free(run_folder, overwrite)  # another run may have begun and ended here meanwhile
+            run_folder.state.unlink(missing_ok=True)  # of an older run, which would be gone on with otherwise
+        _say_left_out(split, data, loop.conduct)
+        return _finish(loop)
 
 
 def resume_run(
@@ -104,22 +109,45 @@ def resume_run(
         SuiteError: the data is not that of the run.
         TrainingError, SavingError, InterruptedTrainingError: the run ended before its last epoch; see ``Loop.finish``.
     """
-    run_folder = RunFolder(folder)
-    run, network = read_state(run_folder.state)
-    recipe = TrainingRecipe.from_values(run.recipe["name"], run.recipe)
-    where = data if data is not None or run.source["path"] is None else Path(run.source["path"])
-    split = _load_data(recipe, where)
-    if split.sha256 != run.source["sha256"]:
-        raise SuiteError(f"{where or 'the demonstration data'}: not the pictures that {folder} was trained on so far")
-    stepper = Stepper(recipe, device or torch.device("cpu"), share)
-    try:
-        stepper.load_state(network)
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{run_folder.state}: of another network or version ({reason}); start again") from None
-    if stepper.share.leads:
-        remove_leftovers(folder)
-    return _finish(Loop(recipe, split, run_folder, run, stepper, conduct or Conduct()))
+    run_folder, share = RunFolder(folder), share or Share()
+    require_state(run_folder.state)
+    with _hold(run_folder, share):
+        run, network = read_state(run_folder.state)
+        try:
+            recipe = TrainingRecipe.from_values(run.recipe["name"], run.recipe)
+        except ConfigError as error:
+            raise CheckpointError(f"{run_folder.state}: {error}; start the run again") from None
+        where = data if data is not None or run.source["path"] is None else Path(run.source["path"])
+        split = _load_data(recipe, where)
+        if split.sha256 != run.source["sha256"]:
+            raise SuiteError(
+                f"{where or 'the demonstration data'}: not the pictures that {folder} was trained on so far"
+            )
+        stepper = Stepper(recipe, device or torch.device("cpu"), share)
+        try:
+            stepper.load_state(network)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{run_folder.state}: of another network or version ({first_line(error)}); start again"
+            ) from None
+        loop = Loop(recipe, split, run_folder, run, stepper, conduct or Conduct())
+        _check_place(loop)
+        return _finish(loop)
+
+
+def _check_place(loop: Loop) -> None:
+    """Refuse a state whose place in the run cannot be.
+
+    Raises:
+        CheckpointError: it lies behind the last epoch or step, or its parts contradict each other.
+    """
+    run, done = loop.run, loop.stepper.steps_done
+    fits = run.epoch * loop.steps + run.step == done and run.right <= run.step * loop.recipe.batch
+    if not fits or run.step > loop.steps or run.epoch > loop.recipe.epochs:
+        raise CheckpointError(
+            f"{loop.folder.state}: stands at epoch {run.epoch}, step {run.step} after {done} steps, which cannot be "
+            f"with {loop.steps} steps in each of {loop.recipe.epochs} epochs; start the run again"
+        )
 
 
 def _say_left_out(split: DataSplit, data: Path | None, conduct: Conduct) -> None:
@@ -137,11 +165,30 @@ def _load_data(recipe: TrainingRecipe, data: Path | None) -> DataSplit:
     return load_folders(data, recipe.classes, recipe.resize, recipe.augmentation())
 
 
-def _clear(folder: RunFolder) -> None:
-    """Make the folder, without the state of an older run, which would be gone on with otherwise."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.state.unlink(missing_ok=True)
-    remove_leftovers(folder.path)
+def _check_free(folder: RunFolder, overwrite: bool) -> None:
+    if folder.state.exists() and not overwrite:
+        raise InputError(f"{folder.path}: holds a run; go on with --resume {folder.path}, or choose another --output")
+
+
+@contextmanager
+def _hold(folder: RunFolder, share: Share) -> Iterator[None]:
+    """Be the only run in a folder, which is made and cleared of leftovers; the first of several processes holds it.
+
+    Raises:
+        InputError: another process trains there, or the folder cannot be written.
+    """
+
+    def refuse(owner: str) -> None:
+        raise InputError(
+            f"{folder.path}: another lfm-deploy (process {owner}) trains here; wait for it, or choose another --output"
+        )
+
+    if not share.leads:
+        yield
+        return
+    with lock_folder(folder.path, refuse):
+        remove_leftovers(folder.path)
+        yield
 
 
 def _finish(loop: Loop) -> FinishedRun:

@@ -1,17 +1,21 @@
 """What a run leaves in its folder, each file whole or not at all: checkpoints, and the state to go on from."""
 
+import math
+import reprlib
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lfm_deploy.errors import CheckpointError, DeployError
+from lfm_deploy.network.checkpoint_file import load_tensors
 from lfm_deploy.storage.atomic import write_atomically
 
 FORMAT = "lfm-deploy training state 1"
+ENTRY_KEYS = frozenset({"epoch", "loss", "training_acc", "acc", "ap", "learning_rate", "images_per_second"})
 
 
 class SavingError(DeployError):
@@ -131,23 +135,73 @@ def _describe(path: Path, reason: str) -> SavingError:
     )
 
 
-def read_state(path: Path) -> tuple[RunState, dict[str, Any]]:
-    """Where a run stands, and the state of its network; read with ``weights_only=True``.
+def require_state(path: Path) -> None:
+    """Make sure that there is a state.
 
     Raises:
-        CheckpointError: there is no state, or the file is damaged or something else.
+        CheckpointError: there is none.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; --resume takes the folder of a run that was started here")
+
+
+def read_state(path: Path) -> tuple[RunState, dict[str, Any]]:
+    """Where a run stands, and the state of its network; read without running code from it, by its check sums.
+
+    Raises:
+        CheckpointError: there is no state, or the file is damaged, something else, or holds values that no run writes.
+    """
+    require_state(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise KeyError("format")
-        return RunState(**content["run"]), content["network"]
-    except Exception as error:  # torch.load lets many kinds escape from a damaged file
-        raise CheckpointError(
-            f"{path}: not the state of a training run, or damaged ({type(error).__name__}); start the run again"
-        ) from None
+        content = load_tensors(path)
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise _unusable(path, reason.rpartition(";")[0] or reason) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _unusable(path, "something else than the state of a training run")
+    run, network = content.get("run"), content.get("network")
+    if not isinstance(run, dict) or set(run) != {key.name for key in fields(RunState)} or not isinstance(network, dict):
+        raise _unusable(path, "values are missing")
+    if (odd := _find_odd(run)) is not None:
+        raise _unusable(path, f"{odd} is {reprlib.repr(run[odd])}, which no run writes")
+    return RunState(**run), network
+
+
+def _unusable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: {reason}; start the run again with another --output")
+
+
+def _find_odd(run: dict[str, Any]) -> str | None:
+    """The first value that no run writes; None where all are as they are written."""
+    epoch, history, best, source = run["epoch"], run["history"], run["best"], run["source"]
+    checks = {
+        "recipe": isinstance(run["recipe"], dict) and isinstance(run["recipe"].get("name"), str),
+        "source": isinstance(source, dict)
+        and set(source) == {"path", "sha256"}
+        and isinstance(source["path"], str | None)
+        and isinstance(source["sha256"], str),
+        "epoch": _is_count(epoch),
+        "step": _is_count(run["step"]),
+        "loss_sum": _is_number(run["loss_sum"]),
+        "right": _is_count(run["right"]),
+        "history": isinstance(history, list) and len(history) == epoch and all(map(_is_entry, history)),
+        "best": best in history if isinstance(history, list) and history else best is None,
+        "unreadable": isinstance(run["unreadable"], dict)
+        and all(isinstance(text, str) for pair in run["unreadable"].items() for text in pair),
+    }
+    return next((name for name, holds in checks.items() if not holds), None)
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and set(entry) == ENTRY_KEYS and all(map(_is_number, entry.values()))
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def find_revision() -> str | None:

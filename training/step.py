@@ -14,6 +14,7 @@ from training.distributed import Share, share_statistics
 from training.heads import TrainingHeads
 from training.recipe import TrainingRecipe
 from training.stages import freeze_idle_biases, fuse_stages
+from training.step_state import check_moments, check_step_state
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _WEIGHTS, _REGULARISERS = 2, 3  # purposes of seeds, beside those of training/batches.py
@@ -55,8 +56,8 @@ class Stepper:
         self.model.to(device=device, memory_format=self._format).train()  # type: ignore[call-overload]
         self._generator = torch.Generator(device)
         self._heads = self._make_heads()
-        learning = [weight for weight in self.model.parameters() if weight.requires_grad]
-        self._optimizer = torch.optim.Adam(learning, lr=recipe.learning_rate, fused=True)
+        self._learning = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self._optimizer = torch.optim.Adam(self._learning, lr=recipe.learning_rate, fused=True)
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.steps_done = 0
 
@@ -127,8 +128,14 @@ class Stepper:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to what ``state`` gave."""
+        """Go back to what ``state`` gave.
+
+        Raises:
+            ValueError: the state is of another network or version, or has values that cannot be; nothing was changed.
+        """
+        check_step_state(state, self.state())
+        check_moments(state["optimizer"], self._learning)
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
-        self.steps_done = int(state["steps_done"])
+        self.steps_done = state["steps_done"]

@@ -14,8 +14,9 @@ from lfm_deploy.cli.streams import (
     discard_results,
     flush_results,
     open_missing_streams,
+    show_warnings_in_one_line,
 )
-from lfm_deploy.errors import DeployError, InputError, nearest
+from lfm_deploy.errors import DeployError, InputError, is_out_of_memory, nearest
 from lfm_deploy.interrupts import let_imports_finish
 from lfm_deploy.version import __version__
 
@@ -96,6 +97,7 @@ def run(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             # Pillow's, of pictures that are larger than a screen; what is too large is said in its row.
             warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\)")
+            show_warnings_in_one_line()
             code: Any = commands.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
             flush_results()
     except DeployError as error:
@@ -120,7 +122,9 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo(f"Error: {line}", err=True)
         discard_results()
         return system_code
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         click.echo("Error: not enough memory; use smaller batches (--batch), or a machine with more of it", err=True)
         return DeployError.exit_code
     except (KeyboardInterrupt, click.Abort):

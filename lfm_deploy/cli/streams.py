@@ -3,7 +3,13 @@
 import errno
 import os
 import sys
+import warnings
 from contextlib import suppress
+from typing import Any
+
+import click
+
+from lfm_deploy.errors import DeployWarning
 
 READ_ENOUGH = 0  # a reader that has what it wanted, such as `| head`, is no failure
 _BAD_INPUT = 2
@@ -20,6 +26,20 @@ def open_missing_streams() -> bool:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  # for the whole process
     return has_stdout
+
+
+def show_warnings_in_one_line() -> None:
+    """Print our own warnings as messages for people; ``warnings.catch_warnings`` around it undoes this."""
+    show_others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, DeployWarning):
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            show_others(message, category, *place, **options)
+
+    warnings.filterwarnings("always", category=DeployWarning)
+    warnings.showwarning = show
 
 
 def flush_results() -> None:

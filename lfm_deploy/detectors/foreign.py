@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from engines.cpu_settings import CpuSettings, default_settings
 from engines.engine import BatchSlice, fill_batch, split_batch
+from engines.guarded_run import RunFailedError
 from engines.ort import open_session
 from lfm_deploy.detectors.answers import threshold_logit, to_scores
 from lfm_deploy.detectors.detector_contract import DetectorContract, read_detector_contract
 from lfm_deploy.detectors.foreign_network import check_input, check_output, hash_network
 from lfm_deploy.detectors.preparation import to_network_input
-from lfm_deploy.errors import DeployError, DetectorError, first_line
+from lfm_deploy.errors import DeployError, DetectorError
 
 _NO_NUMBER = "the network's answer is not a finite number"
 
@@ -117,10 +118,10 @@ class ForeignDetector:
         pixels = to_network_input(fill_batch(images, part), self.contract.input)
         try:
             output = self._session.run([self._output], {self._input: pixels})[0]
-        except Exception as error:  # onnxruntime's own classes are private to its binding
+        except RunFailedError as error:
             if self.contract.input.side is None:
-                return f"the network does not take {images.shape[2]}x{images.shape[1]} pixels: {first_line(error)}"
-            raise DetectorError(f"{self.path}: the network fails on its input: {first_line(error)}") from None
+                return f"the network does not take {images.shape[2]}x{images.shape[1]} pixels: {error.reason}"
+            raise DetectorError(f"{self.path}: the network fails on its input: {error.reason}") from None
         try:
             return to_scores(np.asarray(output), self.contract.output, part.run_as)[: part.count]
         except DetectorError as error:

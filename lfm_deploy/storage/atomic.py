@@ -4,19 +4,24 @@ One file: written beside its place under a temporary name, flushed to the disk, 
 each is prepared in that way, then a journal that lists the renames is itself renamed into place: that is the
 moment from which all of them exist. The renames follow; whoever opens the folder next finishes them
 (``finish_commits``) if the process died in between.
+
+A temporary file is locked by its process, so that what a dead one left is told from what is being written: the next
+process that writes into the folder removes it.
 """
 
+import fcntl
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-_TEMPORARY = ".lfm-tmp-"
-_JOURNAL = ".lfm-commit-"
+from lfm_deploy.storage.journal import JOURNAL, TEMPORARY, follow_journal, write_journal
+
+_LONGEST_STEM = 40  # of a name inside a temporary one, which may be no longer than names may
 
 
 def sha256_of_file(path: Path) -> str:
@@ -34,14 +39,14 @@ def sha256_of_bytes(content: bytes) -> str:
 def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path; what is written there becomes ``path`` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_beside(path)
-    try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _temporary_beside(path) as temporary:
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
@@ -52,64 +57,97 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     folder = next(iter(contents)).parent
     folder.mkdir(parents=True, exist_ok=True)
     prepared: dict[str, str] = {}
-    journal = _temporary_beside(folder / "journal")
-    try:
-        for path, content in contents.items():
-            temporary = _temporary_beside(path)
-            prepared[temporary.name] = path.name
-            temporary.write_bytes(content)
-            _flush(temporary)
-        journal.write_text(json.dumps(prepared))
-        _flush(journal)
-        committed = journal.with_name(journal.name.replace(_TEMPORARY, _JOURNAL, 1))
+    with ExitStack() as locks:
+        try:
+            journal = locks.enter_context(_temporary_beside(folder / "journal"))
+            prepared[journal.name] = ""
+            for path, content in contents.items():
+                temporary = locks.enter_context(_temporary_beside(path))
+                prepared[temporary.name] = path.name
+                temporary.write_bytes(content)
+                _flush(temporary)
+            write_journal(journal, {temporary: name for temporary, name in prepared.items() if name})
+            _flush(journal)
+            committed = journal.with_name(journal.name.replace(TEMPORARY, JOURNAL, 1))
+            _flush(folder)
+            journal.replace(committed)
+        except BaseException:
+            for name in prepared:
+                (folder / name).unlink(missing_ok=True)
+            raise
         _flush(folder)
-        journal.replace(committed)
-    except BaseException:
-        for name in (journal.name, *prepared):
-            (folder / name).unlink(missing_ok=True)
-        raise
-    _flush(folder)
-    _finish(committed)
+        follow_journal(committed)
 
 
 def finish_commits(folder: Path) -> None:
-    """Finish what ``write_together`` had committed when its process died.
+    """Finish what ``write_together`` had committed when its process died; a damaged journal is put aside.
 
     Safe beside a process that is committing now: both rename the same prepared files to the same places.
+
+    Raises:
+        InputError: there is no right to write into the folder.
+        DeployError: the folder takes no rename.
     """
-    for journal in sorted(folder.glob(f"{_JOURNAL}*")):
-        _finish(journal)
+    for journal in sorted(folder.glob(f"{JOURNAL}*")):
+        follow_journal(journal)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of processes that died; call it only while no other process writes here."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    """Delete the temporary files of processes that died, after what they had committed; what lives is left alone."""
+    if not folder.is_dir():
+        return
+    finish_commits(folder)
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):  # of another user, or being written: the next one may succeed
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                _remove_dead(path)
 
 
-def _finish(journal: Path) -> None:
+def _remove_dead(path: Path) -> None:
+    if path.is_symlink() or not path.is_file():
+        path.unlink(missing_ok=True)
+        return
+    handle = os.open(path, os.O_RDONLY)
     try:
-        renames: dict[str, str] = json.loads(journal.read_text())
-    except FileNotFoundError:
-        return  # somebody else has just finished it
-    for temporary, name in renames.items():
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """A temporary file that is locked until the block ends; its caller renames or removes it."""
+    _tidy_once(path.parent)
+    handle, temporary = _create_locked(path)
+    try:
+        yield temporary
+    finally:
+        os.close(handle)
+
+
+def _create_locked(path: Path) -> tuple[int, Path]:
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name[:_LONGEST_STEM]}-", dir=path.parent)
         try:
-            journal.with_name(temporary).replace(journal.with_name(name))
-        except FileNotFoundError:
-            continue  # renamed before the process died
-    _flush(journal.parent)
-    journal.unlink(missing_ok=True)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            os.fchmod(handle, 0o644)
+        except BaseException:
+            os.close(handle)
+            Path(name).unlink(missing_ok=True)
+            raise
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # somebody took it for a leftover before it was locked
 
 
-def _temporary_beside(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{path.name}-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o644)
-    return temporary
+@cache
+def _tidy_once(folder: Path) -> None:
+    """Remove leftovers before this process writes into a folder for the first time."""
+    remove_leftovers(folder)
 
 
 def _flush(path: Path) -> None:
