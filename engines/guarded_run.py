@@ -58,7 +58,7 @@ def check_logits(logits: NDArray[Any], pictures: int, name: str) -> NDArray[np.f
     """The logits of a graph, after making sure that there is one a picture.
 
     Args:
-        logits: what the graph gave, of any dtype and shape.
+        logits: output of the graph, float32 ``(N,)`` where it is what it must be.
         pictures: number of pictures that it was given.
         name: name of the graph.
 

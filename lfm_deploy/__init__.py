@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
     from lfm_deploy.network.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
     from lfm_deploy.pictures.images import read_batches, read_image
+    from lfm_deploy.pictures.pixel_limit import limit_pixels
     from lfm_deploy.prediction.prediction import predict
     from lfm_deploy.prediction.rows import Prediction
     from lfm_deploy.quantisation import Budget, Recipe
@@ -56,6 +57,7 @@ _SOURCES = {
     "lfm_deploy.network.evidence": ("Evidence", "draw_evidence", "evidence_contributions", "evidence_map"),
     "lfm_deploy.exploration.exploration": ("Exploration", "explore"),
     "lfm_deploy.pictures.images": ("read_batches", "read_image"),
+    "lfm_deploy.pictures.pixel_limit": ("limit_pixels",),
     "lfm_deploy.prediction.prediction": ("predict",),
     "lfm_deploy.quantisation": ("Budget", "Recipe"),
     "calib.int8_graph": ("quantise_into",),
@@ -99,6 +101,7 @@ __all__ = [
     "export_into",
     "export_onnx",
     "find_specimens",
+    "limit_pixels",
     "load_engine",
     "load_library",
     "load_suites",

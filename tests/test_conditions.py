@@ -9,6 +9,7 @@ from PIL import Image
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import decode_picture
+from lfm_deploy.pictures.pixel_limit import limit_pixels
 from lfm_deploy.verification.conditions import AS_IS, describe_encoders, encode_jpeg, scale_by, standard_conditions
 
 NAMES = [
@@ -173,9 +174,8 @@ def test_a_side_beyond_the_format_is_a_reason():
         named("webp 90").apply(Image.new("RGB", (17000, 2)))
 
 
-def test_a_picture_that_would_become_a_bomb_is_a_reason(monkeypatch):
-    monkeypatch.setattr("lfm_deploy.verification.conditions.MOST_PIXELS", 10_000)
-    with pytest.raises(ImageError, match=r"90x90 times 1\.5 is more than 10000 pixels"):
+def test_a_picture_that_would_become_a_bomb_is_a_reason():
+    with limit_pixels(10_000), pytest.raises(ImageError, match=r"90x90 times 1\.5 is more than 10000 pixels"):
         scale_by(1.5).apply(painted(90, 90))
 
 

@@ -66,8 +66,8 @@ BROKEN = {
     "text": (lambda path: path.write_text("hello"), "cannot be read"),
     "truncated": (cut, "cannot be read"),
     "16-bit": (lambda path: Image.fromarray(np.zeros((64, 64), np.uint16)).save(path), "more than 8 bits"),
-    "bomb": (bomb, "bomb"),
-    "large": (large, "bomb"),
+    "bomb": (bomb, "more than 178956970 pixels; --max-pixels raises the limit"),
+    "large": (large, "more than 178956970 pixels; --max-pixels raises the limit"),
     "PostScript": (postscript, "not a picture of a known format"),
     "folder": (lambda path: path.mkdir(), "cannot be read"),
 }

@@ -11,6 +11,7 @@ import torch
 from lfm_deploy.errors import CheckpointError, ConfigError, InputError, SuiteError, first_line
 from lfm_deploy.storage.atomic import remove_leftovers
 from lfm_deploy.storage.folder_lock import lock_folder
+from lfm_deploy.storage.overlap import lies_in
 from training.data import DataSplit, load_folders
 from training.demonstration_data import make_demonstration_split
 from training.distributed import Share
@@ -67,6 +68,7 @@ def start_run(
         TrainingError, SavingError, InterruptedTrainingError: the run ended before its last epoch; see ``Loop.finish``.
     """
     run_folder, share = RunFolder(folder), share or Share()
+    _check_place_of_files(folder, data)
     _check_free(run_folder, overwrite)
     split = _load_data(recipe, data)
     source = {"path": None if data is None else str(data.resolve()), "sha256": split.sha256}
@@ -139,7 +141,7 @@ def _check_place(loop: Loop) -> None:
     """Refuse a state whose place in the run cannot be.
 
     Raises:
-        CheckpointError: it lies behind the last epoch or step, or its parts contradict each other.
+        CheckpointError: the place lies behind the last epoch or step, or its parts contradict each other.
     """
     run, done = loop.run, loop.stepper.steps_done
     fits = run.epoch * loop.steps + run.step == done and run.right <= run.step * loop.recipe.batch
@@ -165,6 +167,12 @@ def _load_data(recipe: TrainingRecipe, data: Path | None) -> DataSplit:
     return load_folders(data, recipe.classes, recipe.resize, recipe.augmentation())
 
 
+def _check_place_of_files(folder: Path, data: Path | None) -> None:
+    for split in ("train", "val"):
+        if data is not None and lies_in(folder, data / split):
+            raise InputError(f"{folder}: lies among the pictures of {data / split}; choose another --output")
+
+
 def _check_free(folder: RunFolder, overwrite: bool) -> None:
     if folder.state.exists() and not overwrite:
         raise InputError(f"{folder.path}: holds a run; go on with --resume {folder.path}, or choose another --output")
@@ -175,7 +183,7 @@ def _hold(folder: RunFolder, share: Share) -> Iterator[None]:
     """Be the only run in a folder, which is made and cleared of leftovers; the first of several processes holds it.
 
     Raises:
-        InputError: another process trains there, or the folder cannot be written.
+        InputError: the folder is held by another process, or cannot be written.
     """
 
     def refuse(owner: str) -> None:

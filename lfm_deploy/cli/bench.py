@@ -106,6 +106,10 @@ def command(
     from lfm_deploy.benchmark.benchmark import BenchSettings
     from lfm_deploy.benchmark.rounds import Effort
 
+    if pictures is not None:
+        from lfm_deploy.storage.overlap import refuse_input
+
+        refuse_input("--workdir", [workdir.path], [pictures])  # bench.png would be one of the pictures
     settings = BenchSettings(
         effort=Effort(seconds=seconds, rounds=rounds),
         threads=threads,

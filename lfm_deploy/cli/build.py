@@ -10,6 +10,7 @@ from lfm_deploy.cli.console import (
     Choice,
     json_option,
     make_console,
+    max_pixels_option,
     print_json,
     progress_bar,
     say,
@@ -88,6 +89,7 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
     help="With tensorrt-rtx: build from the graph as it was exported, not from the form whose kernels move less.",
 )
 @click.option("--images", type=FOLDER, help="With --int8: where the calibration pictures are now, if they moved.")
+@max_pixels_option
 @workdir_option
 @json_option
 def command(

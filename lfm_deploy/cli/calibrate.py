@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say, workdir_option
+from lfm_deploy.cli.console import (
+    FOLDER,
+    json_option,
+    make_console,
+    max_pixels_option,
+    print_json,
+    progress_bar,
+    say,
+    workdir_option,
+)
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -20,6 +29,7 @@ _LISTED = 5
     "--count", type=int, default=128, show_default=True, help="Number of pictures to take at most; at least 32."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random sample.")
+@max_pixels_option
 @workdir_option
 @json_option
 def command(images: Path, count: int, seed: int, workdir: Workdir, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lfm_deploy.errors import nearest
+from lfm_deploy.pictures.pixel_limit import MOST_PIXELS, limit_pixels
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -61,6 +62,22 @@ def size_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 compiled_option = click.option("--compiled", is_flag=True, help="Also run PyTorch with torch.compile.")
+
+
+def max_pixels_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--max-pixels``, which holds until the command ends."""
+    return click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        metavar="N",
+        default=MOST_PIXELS,
+        show_default=True,
+        expose_value=False,
+        callback=lambda context, _option, count: context.with_resource(limit_pixels(count)),
+        help="Pictures of more pixels are not decoded; they count as unreadable, with the reason.",
+    )(command)
+
+
 gpus_option = click.option("--gpus", metavar="LIST|all", help="GPUs that share every batch, such as 0,1.")
 
 

@@ -14,16 +14,19 @@ from lfm_deploy.cli.console import (
     FOLDER,
     json_option,
     make_console,
+    max_pixels_option,
     print_json,
     progress_bar,
     say,
     workdir_option,
 )
+from lfm_deploy.pictures.pixel_limit import MOST_PIXELS, most_pixels
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
     from lfm_deploy.contract import Contract
     from lfm_deploy.exploration.examples import Example
+    from lfm_deploy.exploration.specimens import Specimen
     from lfm_deploy.report.exploration_schema import ExplorationReport, JudgedCounts
 
 _AUTO = "auto"
@@ -50,6 +53,7 @@ _AUTO = "auto"
 @click.option(
     "--maps", type=click.IntRange(0, 200), default=12, show_default=True, help="Number of pictures to look at closely."
 )
+@max_pixels_option
 @workdir_option
 @json_option
 def command(
@@ -83,6 +87,7 @@ def command(
     read = read_checkpoint(path)
     contract = _read_contract(workdir, checkpoint)
     specimens = find_specimens(pictures, data, size=contract.size)
+    _refuse_among(output, pictures, specimens)
     sample = draw_sample(specimens, limit, seed)
     say(f"taking {path}, and {len(sample)} of {len(specimens)} pictures in {pictures}")
     with progress_bar() as update:
@@ -119,6 +124,22 @@ def check_output(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be used as a folder for what is drawn: {nearest} is a file; give --output")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"{folder}: cannot be used as a folder for what is drawn: no right to write into {nearest}")
+
+
+def _refuse_among(folder: Path, pictures: str, specimens: "list[Specimen]") -> None:
+    """Refuse to draw among the pictures: the next exploration would take the drawings for some of them.
+
+    Raises:
+        InputError: the folder for what is drawn lies in one of pictures.
+    """
+    from lfm_deploy.errors import InputError
+    from lfm_deploy.storage.overlap import lies_in
+
+    roots = {specimen.path.parent for specimen in specimens}
+    if any(specimen.label is None for specimen in specimens):
+        roots.add(Path(pictures))
+    if (root := next((root for root in sorted(roots) if lies_in(folder, root)), None)) is not None:
+        raise InputError(f"--output: {folder} lies in {root}, whose pictures are looked at; choose a folder beside it")
 
 
 def write_exploration(folder: Path, report: "ExplorationReport", examples: "list[Example]") -> list[Path]:
@@ -188,6 +209,8 @@ def _spell(options: dict[str, Any]) -> str:
 
     workdir = options["workdir"].path if options["checkpoint"] is None else None
     words = ["lfm-deploy", "explore", options["pictures"]]
+    if most_pixels() != MOST_PIXELS:
+        words += ["--max-pixels", str(most_pixels())]
     for name in ("data", "workdir", "checkpoint", "limit", "seed", "perplexity", "maps"):
         value = workdir if name == "workdir" else options[name]
         words += [] if value is None else [f"--{name}", str(value)]

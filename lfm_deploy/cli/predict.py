@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FILE, FOLDER, Choice, choose_device, gpus_option, say, say_left_out, workdir_option
+from lfm_deploy.cli.console import (
+    FILE,
+    FOLDER,
+    Choice,
+    choose_device,
+    gpus_option,
+    max_pixels_option,
+    say,
+    say_left_out,
+    workdir_option,
+)
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -60,6 +70,7 @@ _FORMATS = ("table", "csv", "jsonl")
     metavar="DIR",
     help="Folder for drawings of where each verdict came from, one PNG a picture.",
 )
+@max_pixels_option
 @click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be judged, with exit code 2.")
 @workdir_option
 def command(
@@ -98,9 +109,11 @@ def command(
     from engines.host import keep_freed_memory
     from lfm_deploy.pictures.left_out import LeftOut
     from lfm_deploy.pictures.sources import find_sources
+    from lfm_deploy.prediction.destinations import check_destinations
     from lfm_deploy.prediction.judges import open_judge
     from lfm_deploy.prediction.prediction import predict_groups, require_some
 
+    check_destinations(output, evidence, paths=paths, lists=lists, engine=engine, workdir=workdir, overwrite=overwrite)
     keep_freed_memory()
     left_out = LeftOut()
     sources = require_some(find_sources(paths, lists, left_out), [*paths, *lists])

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, size_option
+from lfm_deploy.cli.console import (
+    FOLDER,
+    json_option,
+    make_console,
+    max_pixels_option,
+    print_json,
+    progress_bar,
+    size_option,
+)
 
 if TYPE_CHECKING:
     from lfm_deploy.contract import SizePolicy
@@ -23,6 +31,7 @@ _LISTED = 5
     help="Folder of the published suites, to be read and checked.  [default: $LFM_DATA or ./data]",
 )
 @size_option
+@max_pixels_option
 @json_option
 def command(suites: tuple[str, ...], data: Path | None, size: "SizePolicy | None", as_json: bool) -> int:
     """Show the published test suites, or look at what is there.

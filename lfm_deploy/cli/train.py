@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FOLDER, json_option, make_console, print_json, progress_bar, say
+from lfm_deploy.cli.console import FOLDER, json_option, make_console, max_pixels_option, print_json, progress_bar, say
 
 if TYPE_CHECKING:
     from training.run import FinishedRun
@@ -36,6 +36,7 @@ _DEFAULT_OUTPUT = Path("run")
     show_default=True,
     help="Steps between two saves of the state; an epoch's end saves it as well.",
 )
+@max_pixels_option
 @click.option("--list", "list_only", is_flag=True, help="List the recipes that come with the program.")
 @json_option
 def command(

@@ -10,6 +10,7 @@ from lfm_deploy.cli.console import (
     compiled_option,
     json_option,
     make_console,
+    max_pixels_option,
     print_json,
     progress_bar,
     say,
@@ -43,6 +44,7 @@ _KEPT = "the scores so far are kept, and the same command goes on from there"
 @size_option
 @click.option("--device", default="cpu", show_default=True, help="For PyTorch and ONNX Runtime: cpu, cuda or cuda:N.")
 @compiled_option
+@max_pixels_option
 @click.option("--strict", is_flag=True, help="A picture that cannot be read is an error.")
 @click.option("--batch", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures at a time.")
 @click.option("--no-speed", is_flag=True, help="Measure no FPS.")
@@ -94,10 +96,12 @@ def command(
     from lfm_deploy.quantisation import Budget
     from lfm_deploy.report.document import make_report
     from lfm_deploy.report.terminal import print_report
+    from lfm_deploy.storage.overlap import refuse_input
     from lfm_deploy.suites import load_suites
     from lfm_deploy.verification.verify_options import VerifyOptions
 
     keep_freed_memory()
+    refuse_input("--workdir", [*workdir.reports, workdir.score_cache], [suite, *detectors])
     options = VerifyOptions(
         device=device,
         compiled=compiled,

@@ -18,6 +18,7 @@ from lfm_deploy.network.checkpoint_file import is_torch_file
 from lfm_deploy.network.origin import read_origin
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import write_atomically, write_together
+from lfm_deploy.storage.overlap import refuse_input
 from lfm_deploy.workdir import Workdir, check_origin
 
 # Built ahead of time where no GPU says otherwise: the generations most in use (A10/A6000, L4/RTX 40, RTX 50).
@@ -55,9 +56,12 @@ def export_into(
     Raises:
         CheckpointError: the file is not a checkpoint of LFM.
         BuildError, GateError: the graph is not what it must be; nothing is written.
+        InputError: a file of the workdir that would be written is the checkpoint itself.
     """
     source, content = read_checkpoint(checkpoint, ema=ema), None
+    refuse_input("--workdir", [workdir.graph(Precision.FP32)], [checkpoint])
     if source.taken or not is_torch_file(checkpoint):
+        refuse_input("--workdir", [workdir.checkpoint], [checkpoint])  # a plain one is replaced by its own bytes
         on_message(f"{checkpoint}: took {source.taken or 'its tensors'}")
         source, content = copy_as_own(source)
     graph = make_proved_graph(source, config)

@@ -11,6 +11,7 @@ from lfm_deploy.detectors.preparation import prepare_picture
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.pictures.decoding import DECODING_VERSION
 from lfm_deploy.pictures.images import ImageBatch, read_batches
+from lfm_deploy.pictures.pixel_limit import most_pixels
 from lfm_deploy.scoring.identities import Identity, identify_place
 from lfm_deploy.scoring.scorers import Reading, Scorer
 
@@ -42,6 +43,7 @@ def detector_reading(detector: "ForeignDetector", batch: int) -> Reading:
     values = {
         "detector": detector.contract.as_dict()["input"],
         "decoding": DECODING_VERSION,
+        "most_pixels": most_pixels(),
         "pillow": version("pillow"),
     }
     return Reading(values=values, read=read)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from lfm_deploy.detectors.detector_contract import InputContract
 from lfm_deploy.errors import ImageError
-from lfm_deploy.pictures.decoding import MOST_PIXELS, read_rgb
+from lfm_deploy.pictures.decoding import read_rgb
+from lfm_deploy.pictures.pixel_limit import describe_limit, most_pixels
 from lfm_deploy.pictures.resizing import resize_picture
 
 
@@ -76,8 +77,8 @@ def _check_size(width: int, height: int, contract: InputContract) -> None:
             f"{width}x{height} is smaller than the {contract.crop}x{contract.crop} that the detector judges"
         )
     new_width, new_height = _find_size(width, height, contract)
-    if new_width * new_height > MOST_PIXELS:
-        raise ImageError(f"{width}x{height} would become {new_width}x{new_height}, more than {MOST_PIXELS} pixels")
+    if new_width * new_height > most_pixels():
+        raise ImageError(f"{width}x{height} would become {new_width}x{new_height}, more than {describe_limit()}")
 
 
 def _find_size(width: int, height: int, contract: InputContract) -> tuple[int, int]:

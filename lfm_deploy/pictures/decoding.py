@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError, first_line
+from lfm_deploy.pictures.pixel_limit import check_pixels, describe_limit
 from lfm_deploy.pictures.png_texts import drop_texts
 from lfm_deploy.pictures.resizing import resize_picture
 
@@ -44,9 +45,6 @@ _FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GI
 
 # Counts the ways in which this project has turned files into pixels: a logit that was kept belongs to one of them.
 DECODING_VERSION = 2
-
-# Twice what Pillow warns above, which is where Pillow, and so the authors' code, refuses a decompression bomb.
-MOST_PIXELS = 2 * 89_478_485
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +124,8 @@ def read_rgb(content: Path | bytes, check_size: Callable[[int, int], None] = lam
         return read_rgb(drop_texts(content if isinstance(content, bytes) else content.read_bytes()), check_size)
     except FileNotFoundError:
         raise ImageError("no such file") from None
+    except Image.DecompressionBombError:  # Pillow's own limit, which is the same where none is set here
+        raise ImageError(f"it is more than {describe_limit()}") from None
     except UnidentifiedImageError:  # its text names an address in memory where the bytes came from a shard
         raise ImageError("cannot be read: not a picture of a known format") from None
     except OSError as error:  # of the system: its text would repeat the path
@@ -166,8 +166,7 @@ def _opened(content: Path | bytes) -> Path | io.BytesIO:
 
 def _check_before_decoding(picture: Image.Image) -> None:
     width, height = picture.size
-    if width * height > MOST_PIXELS:
-        raise ImageError(f"{width}x{height} pixels are more than {MOST_PIXELS}: taken for a decompression bomb")
+    check_pixels(width, height)
     if picture.mode.startswith(("I", "F")):
         # Pillow would clip the values to 0..255, which turns 16-bit pictures white.
         raise ImageError(f"mode {picture.mode} has more than 8 bits a channel; convert it to 8 bits first")

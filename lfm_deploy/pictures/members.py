@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import IMAGE_SUFFIXES, Source
 from lfm_deploy.pictures.left_out import LeftOut, kind_of_name
+from lfm_deploy.pictures.pixel_limit import most_pixels
 
-# The largest picture that is taken, in bytes: as many as the pixels that are taken have, and some for a header.
-MOST_BYTES = 512 << 20
+_BYTES_A_PIXEL, _HEADER_BYTES = 3, 1 << 20
 # What the libraries raise for a damaged archive; UnicodeDecodeError and other ValueErrors come from damaged headers.
 DAMAGE = (
     OSError,
@@ -54,16 +54,21 @@ def is_wanted(name: str, counts: LeftOut) -> bool:
     return False
 
 
+def most_bytes() -> int:
+    """The largest picture that is taken, in bytes: as many as the pixels that are taken have, and some for a header."""
+    return _BYTES_A_PIXEL * most_pixels() + _HEADER_BYTES
+
+
 def check_bytes(size: int) -> None:
     """Refuse a member that is too large for a picture.
 
     Raises:
         ImageError: the member is too large.
     """
-    if size > MOST_BYTES:
+    if size > most_bytes():
         raise ImageError(too_large(size))
 
 
 def too_large(size: int) -> str:
     """Why a member of so many bytes is not read."""
-    return f"{size} bytes are more than {MOST_BYTES}: not taken for a picture"
+    return f"{size} bytes are more than {most_bytes()}: not taken for a picture"

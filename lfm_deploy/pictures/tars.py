@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.left_out import LeftOut
-from lfm_deploy.pictures.members import DAMAGE, MOST_BYTES, check_bytes, failed_source, is_wanted, too_large
+from lfm_deploy.pictures.members import DAMAGE, check_bytes, failed_source, is_wanted, most_bytes, too_large
 
 _CHUNK_BYTES = 1 << 20
 _BLOCK = 512
@@ -133,7 +133,7 @@ def walk_compressed_tar(path: Path, opener: Opener, counts: LeftOut) -> Iterator
                 yield Source(name, partial(_read_from_stream, path, opener, member.linkname))
             elif not member.isreg():
                 yield failed_source(name, "a link inside a shard, which is not read")
-            elif member.size > MOST_BYTES:
+            elif member.size > most_bytes():
                 yield failed_source(name, too_large(member.size))
             else:
                 opened = archive.extractfile(member)

@@ -15,6 +15,7 @@ from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, OtherGpuError, UnavailableError
 from lfm_deploy.machine import identify_processor
+from lfm_deploy.pictures.pixel_limit import most_pixels
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.version import __version__
@@ -100,6 +101,7 @@ def describe_run(judge: Judge) -> dict[str, Any]:
         "contract": judge.engine.contract.as_dict(),
         "threshold": judge.threshold,
         "batch": judge.batch,
+        "max_pixels": most_pixels(),
         "lfm-deploy": __version__,
         "libraries": {name: found for name in _LIBRARIES if (found := installed_version(name)) is not None},
         "processor": identify_processor(),

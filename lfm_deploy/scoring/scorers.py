@@ -15,6 +15,7 @@ from lfm_deploy.errors import OtherGpuError, UnavailableError
 from lfm_deploy.pictures.decoding import DECODING_VERSION
 from lfm_deploy.pictures.fingerprints import Fingerprint
 from lfm_deploy.pictures.images import ImageBatch, read_batches
+from lfm_deploy.pictures.pixel_limit import most_pixels
 from lfm_deploy.progress import Progress
 from lfm_deploy.scoring.score_cache import ScoreCache, scorer_key
 
@@ -158,6 +159,7 @@ def published_reading(size: SizePolicy, batch: int) -> Reading:
     values = {
         "contract": Contract(size=size).as_dict(),
         "decoding": DECODING_VERSION,
+        "most_pixels": most_pixels(),
         "pillow": version("pillow"),
     }
     return Reading(values=values, read=read)

@@ -14,7 +14,8 @@ import PIL
 from PIL import Image, ImageFilter, features
 
 from lfm_deploy.errors import ImageError
-from lfm_deploy.pictures.decoding import MOST_PIXELS, read_rgb
+from lfm_deploy.pictures.decoding import read_rgb
+from lfm_deploy.pictures.pixel_limit import describe_limit, most_pixels
 from lfm_deploy.pictures.resizing import resize_picture
 
 _JPEG: dict[str, Any] = {"format": "JPEG", "subsampling": "4:2:0"}
@@ -171,8 +172,8 @@ def _scale(picture: Image.Image, factor: float, resample: Image.Resampling) -> I
         raise ImageError(f"{width}x{height} is too thin to be shown at another size")
     # NPR takes even sides alone, which matters where the contract has pictures as they are.
     new_width, new_height = (max(2, 2 * round(side * factor / 2)) for side in picture.size)
-    if new_width * new_height > MOST_PIXELS:
-        raise ImageError(f"{width}x{height} times {factor:g} is more than {MOST_PIXELS} pixels")
+    if new_width * new_height > most_pixels():
+        raise ImageError(f"{width}x{height} times {factor:g} is more than {describe_limit()}")
     return resize_picture(picture, new_width, new_height, resample)
 
 
