@@ -4,9 +4,14 @@ A message says what is wrong, where, and what to do next, on one line. The comma
 exits with ``exit_code``; nothing else in the project calls ``sys.exit``.
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
+# What the user named: a path that is missing, of another kind, or not theirs to use. The rest is the machine's.
+_USERS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS}
+)
 _OF_MEMORY = ("alloc", "out of memory", "not enough memory", "insufficient memory", "cannot allocate")
 
 
@@ -103,6 +108,26 @@ class SuiteError(InputError):
 
 class MetricError(InputError):
     """A metric is undefined for the given scores."""
+
+
+def exit_code_of(error: OSError) -> int:
+    """The exit code for an error of the system: 2 for what the user named, 1 for a full disk and the like."""
+    return InputError.exit_code if error.errno in _USERS else DeployError.exit_code
+
+
+class WriteError(DeployError):
+    """A file or folder cannot be written. Exit code 2 where the place is at fault, 1 for a full disk and the like."""
+
+    def __init__(self, where: object, error: OSError, remedy: str) -> None:
+        """Say it in one line.
+
+        Args:
+            where: path of the file or folder.
+            error: error of the system.
+            remedy: advice for the message.
+        """
+        super().__init__(f"{where}: cannot be written: {error.strerror or error}; {remedy}")
+        self.exit_code = exit_code_of(error)
 
 
 class UnavailableError(DeployError):

@@ -149,7 +149,7 @@ class Workdir:
             on_wait: function that is given a line of text when another process holds the workdir.
 
         Raises:
-            InputError: the folder cannot be made, or not be written.
+            WriteError: the folder cannot be made, or not be written.
         """
 
         def wait(owner: str) -> None:

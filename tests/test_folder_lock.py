@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lfm_deploy.errors import InputError
+from lfm_deploy.errors import WriteError
 from lfm_deploy.storage.folder_lock import lock_folder
 
 HOLD = """
@@ -40,7 +40,7 @@ def test_a_second_writer_that_does_not_wait_is_told_who_holds_the_folder(tmp_pat
 def test_what_is_no_folder(tmp_path, place):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(InputError, match=r"cannot be written: .*; choose another folder"),
+        pytest.raises(WriteError, match=r"cannot be written: .*; choose another folder"),
         lock_folder(tmp_path / place, refuse),
     ):
         pass

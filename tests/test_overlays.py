@@ -9,7 +9,7 @@ from engines.loading import load_engine
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.deployment.deployment import export_into
-from lfm_deploy.errors import ArtifactError, InputError
+from lfm_deploy.errors import ArtifactError, WriteError
 from lfm_deploy.network.checkpoint import read_checkpoint, write_checkpoint
 from lfm_deploy.network.evidence import draw_evidence, evidence_contributions, evidence_map
 from lfm_deploy.pictures.photographs import sample_tiles
@@ -85,7 +85,7 @@ def test_without_its_checkpoint_there_is_no_evidence(small_workdir, small_checkp
 def test_a_folder_that_cannot_be_made(small_workdir, tmp_path):
     (tmp_path / "file").touch()
     graph = small_workdir.graph(Precision.FP32)
-    with pytest.raises(InputError, match="cannot be used as a folder for evidence"):
+    with pytest.raises(WriteError, match=r"cannot be written.*--evidence"):
         OverlayWriter(tmp_path / "file", small_workdir, load_engine(graph), graph)
 
 

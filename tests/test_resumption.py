@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from lfm_deploy.errors import InputError
+from lfm_deploy.errors import InputError, WriteError
 from lfm_deploy.pictures.sources import file_source
 from lfm_deploy.prediction.resumption import ResumableFile, progress_path
 
@@ -50,7 +50,7 @@ def test_a_run_that_nothing_interrupts(output):
 @pytest.mark.parametrize("stop_after", range(11))
 def test_an_interrupted_run_is_completed(output, stop_after, commit_seconds):
     run(output, stop_after=stop_after, commit_seconds=commit_seconds)
-    progress_path(output).with_name(progress_path(output).name + ".tmp").write_text("half")
+    output.with_name(".lfm-tmp-rows.csv.progress.json-abc").write_text("half")
     run(output, commit_seconds=commit_seconds)
     assert output.read_bytes() == WHOLE
     assert [path.name for path in output.parent.iterdir()] == ["rows.csv"]
@@ -63,9 +63,9 @@ def test_whatever_a_dying_run_left_behind_its_last_block_is_cut(output, seed):
     for _ in range(3):
         with output.open("ab") as file:
             file.write(WHOLE[: random_.randrange(30)])
-        progress_path(output).with_name(progress_path(output).name + ".tmp").write_text("half")
+        output.with_name(".lfm-tmp-rows.csv.progress.json-abc").write_text("half")
         run(output, stop_after=random_.randrange(3))
-    progress_path(output).with_name(progress_path(output).name + ".tmp").write_text("half")
+    output.with_name(".lfm-tmp-rows.csv.progress.json-abc").write_text("half")
     run(output, commit_seconds=100.0)
     assert output.read_bytes() == WHOLE
     assert [path.name for path in output.parent.iterdir()] == ["rows.csv"]
@@ -185,10 +185,10 @@ def test_two_runs_cannot_write_one_file(output):
 
 
 def test_what_cannot_be_written(tmp_path):
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(WriteError, match="Is a directory"):
         ResumableFile(tmp_path, SETTINGS)
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         ResumableFile(tmp_path / "file" / "x.csv", SETTINGS)
     with pytest.raises(InputError, match="not a file that can be continued"):
         ResumableFile(type(tmp_path)("/dev/null"), SETTINGS)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.errors import ArtifactError, InputError
+from lfm_deploy.errors import ArtifactError, WriteError
 from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.workdir import Workdir, check_origin
 
@@ -98,7 +98,7 @@ def test_names(tmp_path):
 
 def test_a_workdir_that_is_a_file(tmp_path):
     (tmp_path / "deploy").touch()
-    with pytest.raises(InputError, match="cannot be written"), Workdir(tmp_path / "deploy").lock(print):
+    with pytest.raises(WriteError, match="cannot be written"), Workdir(tmp_path / "deploy").lock(print):
         pass
 
 

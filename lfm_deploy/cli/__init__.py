@@ -13,7 +13,9 @@ from lfm_deploy.cli.streams import (
     describe_system_error,
     discard_results,
     flush_results,
+    letting_messages_go,
     open_missing_streams,
+    say,
     show_warnings_in_one_line,
 )
 from lfm_deploy.errors import DeployError, InputError, is_out_of_memory, nearest
@@ -86,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     let_imports_finish()
     if not open_missing_streams():
-        click.echo("Error: standard output is closed, so there is nowhere to print the result; open it", err=True)
+        say("Error: standard output is closed, so there is nowhere to print the result; open it")
         sys.exit(InputError.exit_code)
     sys.exit(run(arguments))
 
@@ -101,15 +103,17 @@ def run(arguments: list[str] | None = None) -> int:
             code: Any = commands.main(arguments, prog_name="lfm-deploy", standalone_mode=False)
             flush_results()
     except DeployError as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}")
         return error.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.NoSuchOption as error:
-        _name_nearest_option(error, sys.argv[1:] if arguments is None else arguments).show()
+        with letting_messages_go():
+            _name_nearest_option(error, sys.argv[1:] if arguments is None else arguments).show()
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        with letting_messages_go():
+            error.show()
         return error.exit_code
     except (BrokenPipeError, SystemExit) as stop:
         # click exits where a pipe broke, after wrapping the stream; an exit that anything else asked for is passed on.
@@ -119,16 +123,16 @@ def run(arguments: list[str] | None = None) -> int:
         return READ_ENOUGH
     except OSError as error:
         line, system_code = describe_system_error(error)
-        click.echo(f"Error: {line}", err=True)
+        say(f"Error: {line}")
         discard_results()
         return system_code
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        click.echo("Error: not enough memory; use smaller batches (--batch), or a machine with more of it", err=True)
+        say("Error: not enough memory; use smaller batches (--batch), or a machine with more of it")
         return DeployError.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; nothing half-written was left.", err=True)
+        say("Interrupted; nothing half-written was left.")
         return _INTERRUPTED
     return code if isinstance(code, int) else 0
 

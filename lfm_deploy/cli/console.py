@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lfm_deploy.cli.streams import say as say  # it is part of what all commands share
 from lfm_deploy.errors import nearest
 from lfm_deploy.pictures.pixel_limit import MOST_PIXELS, limit_pixels
 from lfm_deploy.workdir import Workdir
@@ -94,11 +95,6 @@ def choose_device(device: str | None, gpus: str | None) -> str | None:
     from engines.several import name_devices
 
     return name_devices(gpus)
-
-
-def say(message: str) -> None:
-    """A message for people, on stderr."""
-    click.echo(message, err=True)
 
 
 def say_left_out(left_out: "LeftOut", where: str = "") -> None:

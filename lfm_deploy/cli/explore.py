@@ -146,9 +146,9 @@ def write_exploration(folder: Path, report: "ExplorationReport", examples: "list
     """Draw everything, then write all files together.
 
     Raises:
-        DeployError: a file cannot be written; the files of an earlier run stay as they were.
+        WriteError: a file cannot be written; the files of an earlier run stay as they were.
     """
-    from lfm_deploy.errors import DeployError
+    from lfm_deploy.errors import WriteError
     from lfm_deploy.report.exploration_page import make_exploration_page
     from lfm_deploy.report.feature_plots import plot_embedding, plot_examples
     from lfm_deploy.storage.atomic import finish_commits, write_together
@@ -168,7 +168,7 @@ def write_exploration(folder: Path, report: "ExplorationReport", examples: "list
         if not examples:
             evidence.unlink(missing_ok=True)  # an earlier run's, which would belong to other pictures
     except OSError as error:
-        raise DeployError(f"{folder}: cannot be written: {error.strerror}; nothing in it was changed") from None
+        raise WriteError(folder, error, "nothing in it was changed; give another --output") from None
     return list(contents)
 
 

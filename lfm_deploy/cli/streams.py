@@ -1,22 +1,17 @@
 """Standard streams that are closed, full or no longer read: one line and the right exit code, never a traceback."""
 
-import errno
 import os
 import sys
 import warnings
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 import click
 
-from lfm_deploy.errors import DeployWarning
+from lfm_deploy.errors import DeployWarning, exit_code_of
 
 READ_ENOUGH = 0  # a reader that has what it wanted, such as `| head`, is no failure
-_BAD_INPUT = 2
-# What the user named: a path that is missing, of another kind, or not theirs to use. The rest is the machine's.
-_USERS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS}
-)
 
 
 def open_missing_streams() -> bool:
@@ -34,7 +29,7 @@ def show_warnings_in_one_line() -> None:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if issubclass(category, DeployWarning):
-            click.echo(f"Warning: {message}", err=True)
+            say(f"Warning: {message}")
         else:
             show_others(message, category, *place, **options)
 
@@ -53,17 +48,47 @@ def flush_results() -> None:
 
 def discard_results() -> None:
     """Let what could not be written go, so that Python does not fail on it once more when it ends."""
+    _discard(sys.stdout)
+
+
+def say(message: str) -> None:
+    """A message for people, on stderr. Where nobody can read it, the work goes on: it is not the result."""
+    with letting_messages_go():
+        click.echo(message, err=True)
+
+
+@contextmanager
+def letting_messages_go() -> Iterator[None]:
+    """Go on where stderr is full, or no longer read; what is said later is lost as well."""
+    try:
+        yield
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def describe_system_error(error: OSError) -> tuple[str, int]:
     """One line on an error of the system that no command expected, and its exit code.
 
     Returns:
-        The line names the file, where there is one. The code is 2 for what the user named, 1 for a full disk and the
-        like.
+        The line names the file, or standard output, where that is known. The code is 2 for what the user named, 1 for
+        a full disk and the like.
     """
-    where = f"{error.filename}: " if error.filename else ""
+    where = error.filename or ("standard output" if _is_stuck() else "")
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{where}{reason}; nothing half-written was left", _BAD_INPUT if error.errno in _USERS else 1
+    return f"{f'{where}: ' if where else ''}{reason}; nothing half-written was left", exit_code_of(error)
+
+
+def _is_stuck() -> bool:
+    """Whether standard output holds what it could not write."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return True
+    return False

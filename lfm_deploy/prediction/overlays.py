@@ -12,7 +12,7 @@ from PIL import Image
 from engines.engine import Engine
 from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
 from lfm_deploy.config import ModelConfig, check_explainable
-from lfm_deploy.errors import ArtifactError, InputError
+from lfm_deploy.errors import ArtifactError, WriteError
 from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.network.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
 from lfm_deploy.prediction.rows import Prediction
@@ -47,7 +47,7 @@ class OverlayWriter:
         Raises:
             ArtifactError: the checkpoint is missing, or not the one that the engine was made from.
             ConfigError: the network gives no evidence.
-            InputError: the folder cannot be made.
+            WriteError: the folder cannot be made.
         """
         sha256, explains = _described(path)
         checkpoint = _read_origin(workdir, path, sha256)
@@ -64,7 +64,7 @@ class OverlayWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{folder}: cannot be used as a folder for evidence: {error.strerror}") from None
+            raise WriteError(folder, error, "choose another folder with --evidence") from None
 
     def write(self, rows: Sequence[Prediction], images: NDArray[np.uint8]) -> None:
         """Draw one overlay a row.

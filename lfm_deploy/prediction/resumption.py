@@ -12,18 +12,19 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lfm_deploy.errors import InputError
+from lfm_deploy.errors import InputError, WriteError
 from lfm_deploy.pictures.decoding import Source
+from lfm_deploy.storage.atomic import remove_leftovers, write_atomically
 from lfm_deploy.storage.values import Count, Reader, Sha256
 
 _FORMAT = "lfm-deploy progress 1"
 _COMMIT_SECONDS = 1.0
+_ROOM = "make room, then the same command continues it"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -72,7 +73,8 @@ class ResumableFile:
             overwrite: whether to begin anew, whatever is there.
 
         Raises:
-            InputError: the file is complete, was begun with other settings, or changed since; or it cannot be written.
+            InputError: the file is complete, was begun with other settings, or changed since.
+            WriteError: the file cannot be written.
         """
         self._path, self._settings = path, json.loads(json.dumps(settings))
         self._handle = _open_locked(path)
@@ -82,6 +84,7 @@ class ResumableFile:
         self.commit_seconds = _COMMIT_SECONDS
         self._committed_at = 0.0
         try:
+            remove_leftovers(path.parent)
             progress = None if overwrite else self._read_progress()
             self.resumed = progress is not None
             self._is_whole = not self.resumed  # a wrong list must not be written down: see skip
@@ -141,7 +144,6 @@ class ResumableFile:
     def finish(self) -> None:
         """All rows are there: make them safe and remove the progress."""
         os.fsync(self._handle)
-        _temporary(progress_path(self._path)).unlink(missing_ok=True)
         progress_path(self._path).unlink(missing_ok=True)
         self.abandon()
 
@@ -158,7 +160,7 @@ class ResumableFile:
             try:
                 view = view[os.write(self._handle, view) :]
             except OSError as error:
-                raise InputError(f"{self._path}: cannot be written: {error.strerror}") from None
+                raise WriteError(self._path, error, _ROOM) from None
 
     def _commit(self) -> None:
         os.fsync(self._handle)
@@ -170,23 +172,11 @@ class ResumableFile:
             list_sha256=self._list.hexdigest(),
             content_sha256=self._content.hexdigest(),
         )
-        # The lock on the output file makes this name ours; a file that a killed run left is overwritten.
-        temporary = _temporary(path)
         try:
-            with temporary.open("w") as file:
+            with write_atomically(path) as temporary, temporary.open("w") as file:
                 json.dump({"format": _FORMAT} | asdict(progress), file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            raise WriteError(path, error, _ROOM) from None
         self._committed_at = time.monotonic()
 
     def _read_progress(self) -> _Progress | None:
@@ -229,16 +219,12 @@ class ResumableFile:
             )
 
 
-def _temporary(progress: Path) -> Path:
-    return progress.with_name(f"{progress.name}.tmp")
-
-
 def _open_locked(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise WriteError(path, error, "choose another --output") from None
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise InputError(f"{path}: not a file that can be continued; leave --output out and redirect stdout")

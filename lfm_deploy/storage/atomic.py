@@ -39,7 +39,7 @@ def sha256_of_bytes(content: bytes) -> str:
 def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path; what is written there becomes ``path`` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary_beside(path) as temporary:
+    with _named(path), _temporary_beside(path) as temporary:
         try:
             yield temporary
             _flush(temporary)
@@ -57,7 +57,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     folder = next(iter(contents)).parent
     folder.mkdir(parents=True, exist_ok=True)
     prepared: dict[str, str] = {}
-    with ExitStack() as locks:
+    with _named(folder), ExitStack() as locks:
         try:
             journal = locks.enter_context(_temporary_beside(folder / "journal"))
             prepared[journal.name] = ""
@@ -79,14 +79,24 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         follow_journal(committed)
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of the system name a file of the user's instead of none or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or TEMPORARY in str(error.filename)):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
 def finish_commits(folder: Path) -> None:
     """Finish what ``write_together`` had committed when its process died; a damaged journal is put aside.
 
     Safe beside a process that is committing now: both rename the same prepared files to the same places.
 
     Raises:
-        InputError: there is no right to write into the folder.
-        DeployError: the folder takes no rename.
+        WriteError: the folder takes no rename.
     """
     for journal in sorted(folder.glob(f"{JOURNAL}*")):
         follow_journal(journal)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lfm_deploy.errors import InputError
+from lfm_deploy.errors import InputError, WriteError
 
 
 @contextmanager
@@ -18,13 +18,14 @@ def lock_folder(folder: Path, on_busy: Callable[[str], None]) -> Iterator[None]:
         on_busy: function that is given the number of the process that holds it; it may raise, or return to wait.
 
     Raises:
-        InputError: the folder cannot be made, written or locked.
+        InputError: the folder cannot be locked.
+        WriteError: the folder cannot be made, or not be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
+        raise WriteError(folder, error, "choose another folder") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

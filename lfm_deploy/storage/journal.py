@@ -13,7 +13,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from lfm_deploy.errors import DeployError, DeployWarning, InputError
+from lfm_deploy.errors import DeployWarning, WriteError
 
 TEMPORARY = ".lfm-tmp-"
 JOURNAL = ".lfm-commit-"
@@ -22,7 +22,6 @@ _OURS = (TEMPORARY, JOURNAL, _ASIDE)
 _MOST_BYTES = 1 << 20
 # What no retry would mend: the journal names what cannot be.
 _IMPOSSIBLE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTEMPTY, errno.EEXIST})
-_NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class _DamagedError(Exception):
@@ -43,8 +42,7 @@ def follow_journal(journal: Path) -> None:
     """Do the renames of a journal as far as they have not been done, and remove it; put a damaged one aside.
 
     Raises:
-        InputError: there is no right to write into the folder.
-        DeployError: the folder takes no rename.
+        WriteError: the folder takes no rename.
     """
     try:
         renames = _read(journal)
@@ -62,11 +60,8 @@ def follow_journal(journal: Path) -> None:
         if error.errno in _IMPOSSIBLE:
             _put_aside(journal, f"{error.strerror}: {error.filename2 or error.filename}")
             return
-        kind = InputError if error.errno in _NO_RIGHT else DeployError
-        raise kind(
-            f"{journal.parent}: files that an earlier command had made wait to be put in their places, which fails: "
-            f"{error.strerror}; make the folder writable, or remove {journal.name}"
-        ) from None
+        remedy = f"make it writable, as files of an earlier command wait to be put in their places by {journal.name}"
+        raise WriteError(journal.parent, error, remedy) from None
     _flush_folder(journal.parent)
     with suppress(FileNotFoundError):
         journal.unlink()

@@ -15,7 +15,7 @@ def refuse_input(option: str, written: Iterable[Path], read: Iterable[Path | str
         read: paths of files or folders that are read.
 
     Raises:
-        InputError: one of them is.
+        InputError: a file would be both written and read.
     """
     targets = list(written)
     for source in map(Path, read):
