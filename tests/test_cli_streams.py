@@ -1,6 +1,7 @@
 """Streams of the command line that are closed, full or no longer read, and errors of the system."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def shell(line):
 def test_a_full_disk_is_one_line(arguments):
     code, said = shell(f"$L {arguments} > /dev/full")
     assert code == 1
-    assert said == "Error: No space left on device; nothing half-written was left\n"
+    assert said == "Error: standard output: No space left on device; nothing half-written was left\n"
 
 
 @pytest.mark.parametrize("arguments", ["suites", "suites --json"])
@@ -92,3 +93,34 @@ def test_what_no_command_expected_is_one_line(monkeypatch, capfd, raised, code, 
     error = capfd.readouterr().err
     assert error.startswith(said)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("coding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("arguments", ["suites", "suites --json", "--help"])
+def test_a_terminal_of_few_signs_gets_them_spelled(coding, arguments):
+    line = f"LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING={coding} $L {arguments} > /dev/null"
+    assert shell(line) == (0, "")
+
+
+def test_json_stays_json_on_a_terminal_of_few_signs(tmp_path):
+    folder = tmp_path / "Bärenfotos\N{BEAR FACE}" / "0_real"
+    for path in (folder, folder.with_name("1_fake")):
+        path.mkdir(parents=True)
+        (path / "a.png").write_bytes(b"broken")
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"broken")
+    for coding in ("ascii", "latin-1", "utf-8"):
+        environment = ENVIRONMENT | {"PYTHONIOENCODING": coding}
+        done = subprocess.run(
+            [*COMMAND, "suites", folder.parent, "--json"], env=environment, capture_output=True, check=False
+        )
+        assert b"Traceback" not in done.stderr
+        assert json.loads(done.stdout)[0]["suite"] == "Bärenfotos\N{BEAR FACE}", done.stdout
+
+
+@pytest.mark.parametrize("where", ["2> /dev/full", "2> >(true)", "2>&-"])
+def test_messages_that_nobody_can_read_change_no_result(where, tmp_path):
+    """Everything before the rows goes to stderr: a message that fails must not keep them away."""
+    (tmp_path / "a.png").write_bytes(b"broken")
+    code, _ = shell(f"set -o pipefail; $L suites {tmp_path}/missing {where}")
+    assert code == 2
+    assert shell(f"$L suites --json {where} | head -c 100 > /dev/null")[0] == 0

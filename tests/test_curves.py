@@ -1,3 +1,4 @@
+import resource
 import struct
 
 import pytest
@@ -24,7 +25,7 @@ def test_event_files_hold_the_epochs(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for first in (1, 3):  # a run that was killed in its third epoch, and gone on with
-        with EventWriter(tmp_path, first) as events:
+        with EventWriter(tmp_path, first, pytest.fail) as events:
             assert events.is_open
             for entry in HISTORY[first - 1 :]:
                 events.write(entry)
@@ -38,8 +39,32 @@ def test_event_files_hold_the_epochs(tmp_path):
 def test_without_tensorboard_nothing_is_written(tmp_path, monkeypatch):
     import sys
 
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with EventWriter(tmp_path / "events", 1) as events:
+    messages = []
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    with EventWriter(tmp_path / "events", 1, messages.append) as events:
         assert not events.is_open
         events.write(HISTORY[0])
     assert not (tmp_path / "events").exists()
+    assert messages == ["no event files: TensorBoard is missing; pip install 'lfm-deploy[train]'"]
+
+
+def test_a_full_disk_is_one_line_and_no_end_of_training(tmp_path):
+    messages = []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with EventWriter(tmp_path, 1, messages.append) as events:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            for entry in HISTORY:
+                events.write(entry)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not events.is_open
+    assert messages == [f"no more event files: {tmp_path}: File too large"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    messages = []
+    with EventWriter(tmp_path / "file" / "events", 1, messages.append) as events:
+        assert not events.is_open
+    assert messages == [f"no more event files: {tmp_path / 'file' / 'events'}: Not a directory"]

@@ -1,6 +1,10 @@
 """How a training went: a picture of its curves, and event files for TensorBoard."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +17,7 @@ _SCALARS = {
     "acc": "validation/ACC",
     "ap": "validation/AP",
 }
+_COUNT = itertools.count()  # of the files of one process, which may be made within a second
 _LOSS, _TRAINING, _ACC, _AP = "#6b7785", "#9fb8d0", "#3b82c4", "#d6604d"
 
 
@@ -52,33 +57,75 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) ->
 
 
 class EventWriter:
-    """Event files for TensorBoard, where it is installed; without it nothing is written."""
+    """Event files for TensorBoard, where it is installed; without it nothing is written.
 
-    def __init__(self, folder: Path, first_epoch: int) -> None:
-        """Open the folder; events of this epoch (from 1) and later ones, left by a run that was killed, are hidden."""
-        self._writer: Any = None
+    Records are written here and now: TensorBoard's own writer does so in a thread, which dies with a traceback of its
+    own where the disk is full.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int, on_message: Callable[[str], None]) -> None:
+        """Open a file; events of this epoch (from 1) and later ones, left by a run that was killed, are hidden.
+
+        Args:
+            folder: path of the folder for event files, which is made.
+            first_epoch: first epoch that is to come, from 1.
+            on_message: function that is given a line of text where nothing is written, or no more.
+        """
+        self._file: Any = None
+        self._folder, self._on_message = folder, on_message
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            from tensorboard.compat.proto.event_pb2 import SessionLog
         except ImportError:
+            on_message("no event files: TensorBoard is missing; pip install 'lfm-deploy[train]'")
             return
-        self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
+        name = f"events.out.tfevents.{int(time.time()):010}.{socket.gethostname()}.{os.getpid()}.{next(_COUNT)}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / name).open("wb", buffering=0)
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._add(file_version="brain.Event:2")
+        self._add(step=first_epoch, session_log=SessionLog(status=SessionLog.START))
 
     @property
     def is_open(self) -> bool:
-        """Whether TensorBoard is installed."""
-        return self._writer is not None
+        """Whether events are written."""
+        return self._file is not None
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """The figures of one epoch."""
-        if self._writer is None:
+        """The figures of one epoch, from its entry of ``history.json``."""
+        if self._file is None:
             return
-        for key, heading in _SCALARS.items():
-            self._writer.add_scalar(heading, entry[key], entry["epoch"])
-        self._writer.flush()
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=heading, simple_value=entry[key]) for key, heading in _SCALARS.items()]
+        self._add(step=entry["epoch"], summary=Summary(value=values))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _add(self, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        if self._file is None:
+            return
+        try:
+            RecordWriter(self._file).write(Event(wall_time=time.time(), **content).SerializeToString())
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Training itself is worth more than its curves."""
+        self._on_message(f"no more event files: {self._folder}: {error.strerror}")
+        self.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self.close()

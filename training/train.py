@@ -96,9 +96,8 @@ class Loop:
                 pool = stack.enter_context(ThreadPoolExecutor(self.conduct.workers))
             events = None
             if self.share.leads:
-                events = stack.enter_context(EventWriter(self.folder.events, self.run.epoch + 1))
-                if not events.is_open:
-                    self.conduct.on_message("no event files: TensorBoard is missing; pip install 'lfm-deploy[train]'")
+                first = self.run.epoch + 1
+                events = stack.enter_context(EventWriter(self.folder.events, first, self.conduct.on_message))
             while self.run.epoch < self.recipe.epochs:
                 self._train_epoch(pool)
                 entry = self.run.history[-1]

@@ -15,6 +15,7 @@ from lfm_deploy.cli.streams import (
     flush_results,
     letting_messages_go,
     open_missing_streams,
+    prepare_streams,
     say,
     show_warnings_in_one_line,
 )
@@ -90,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not open_missing_streams():
         say("Error: standard output is closed, so there is nowhere to print the result; open it")
         sys.exit(InputError.exit_code)
+    prepare_streams()
     sys.exit(run(arguments))
 
 

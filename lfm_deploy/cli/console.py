@@ -105,7 +105,12 @@ def say_left_out(left_out: "LeftOut", where: str = "") -> None:
 
 def print_json(result: Any) -> None:
     """A result as JSON, on stdout."""
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):  # a name of other bytes, or a terminal of few signs: JSON spells them
+        text = json.dumps(result, indent=2, allow_nan=False)
+    click.echo(text)
 
 
 def make_console(*, to_stderr: bool = False) -> Any:

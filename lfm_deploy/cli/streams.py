@@ -1,5 +1,7 @@
 """Standard streams that are closed, full or no longer read: one line and the right exit code, never a traceback."""
 
+import codecs
+import io
 import os
 import sys
 import warnings
@@ -21,6 +23,46 @@ def open_missing_streams() -> bool:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  # for the whole process
     return has_stdout
+
+
+def prepare_streams() -> None:
+    """Let every text be printed, whatever the terminal can show and whatever bytes a file's name has.
+
+    In UTF-8 names keep their bytes; elsewhere a sign that there is none for is spelled by its number, as Python does on
+    stderr by itself.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape" if _is_utf8(stream) else "backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        stream = sys.stdout
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_StandardOutput(stream.fileno(), "wb", closefd=False)),
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+
+
+class _StandardOutput(io.FileIO):
+    """Standard output, whose errors say that they are its own."""
+
+    def write(self, content: Any) -> int:
+        """Write, as ``FileIO.write`` does."""
+        try:
+            return super().write(content)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _is_utf8(stream: Any) -> bool:
+    """Whether a stream takes every text."""
+    try:
+        return codecs.lookup(stream.encoding).name == "utf-8"
+    except (AttributeError, LookupError, TypeError):
+        return False
 
 
 def show_warnings_in_one_line() -> None:
@@ -80,15 +122,6 @@ def describe_system_error(error: OSError) -> tuple[str, int]:
         The line names the file, or standard output, where that is known. The code is 2 for what the user named, 1 for
         a full disk and the like.
     """
-    where = error.filename or ("standard output" if _is_stuck() else "")
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{f'{where}: ' if where else ''}{reason}; nothing half-written was left", exit_code_of(error)
-
-
-def _is_stuck() -> bool:
-    """Whether standard output holds what it could not write."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        return True
-    return False
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{reason}; nothing half-written was left", exit_code_of(error)

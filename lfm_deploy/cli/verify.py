@@ -119,6 +119,9 @@ def command(
     say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")
     for one in suites:
         say_left_out(one.left_out, one.name)
+    if workdir.path.is_dir():
+        with workdir.lock(say):  # a folder that cannot be written is said before the cache stumbles over it
+            pass
     found = _verify_unless_interrupted(workdir, suites, options)
     if found is None:
         return _INTERRUPTED
