@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from lfm_deploy.artifacts import EngineInfo
-from lfm_deploy.errors import UnavailableError
+from lfm_deploy.errors import UnavailableError, missing_library
 from lfm_deploy.interrupts import hold_interrupts
 
 _MODULES = {
@@ -87,8 +87,7 @@ def load_library(name: str) -> Library:
         with hold_interrupts():  # in the midst of an import it becomes an ImportError, or a crash
             module = importlib.import_module(_MODULES[name])
     except ImportError as error:
-        reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
-        raise UnavailableError(f"{name}: not run: it {reason}; {install}") from None
+        raise missing_library(error, name, f"pip install lfm-deploy[{_EXTRAS[name]}]") from None
     version = getattr(module, "__version__", None)
     if version is None or not hasattr(module, "Runtime" if name in RUNTIMES else "Builder"):
         # A folder of type stubs imports as an empty module.

@@ -13,7 +13,14 @@ from engines.streams import Runner, StreamPool
 from lfm_deploy.artifacts import InputForm, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
-from lfm_deploy.errors import ArtifactError, ConfigError, UnavailableError
+from lfm_deploy.errors import (
+    ArtifactError,
+    ConfigError,
+    UnavailableError,
+    first_line,
+    is_out_of_memory,
+    missing_library,
+)
 from lfm_deploy.interrupts import keep_signal_stack
 
 _LARGEST_BATCH = 65535
@@ -92,10 +99,8 @@ def load_core() -> Any:
     """
     try:
         import openvino
-    except ImportError:
-        raise UnavailableError(
-            "OpenVINO: not run: it is not installed; run 'pip install lfm-deploy[openvino]'"
-        ) from None
+    except ImportError as error:
+        raise missing_library(error, "OpenVINO", "pip install lfm-deploy[openvino]") from None
     return openvino.Core()
 
 
@@ -124,6 +129,8 @@ def _compile(path: Path, *, streams: int, threads: int, arithmetic: str) -> Any:
         with keep_signal_stack():
             return core.compile_model(core.read_model(path), "CPU", settings)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise MemoryError(first_line(error)) from None
         reason = str(error).strip().splitlines()[-1]
         raise ArtifactError(
             f"{path}: OpenVINO cannot load it ({reason}); make it again with 'lfm-deploy export'"

@@ -22,7 +22,7 @@ from engines.streams import Runner, StreamPool
 from lfm_deploy.artifacts import InputForm, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
-from lfm_deploy.errors import ArtifactError, UnavailableError, first_line
+from lfm_deploy.errors import ArtifactError, UnavailableError, first_line, is_out_of_memory, missing_library
 from lfm_deploy.network.evidence import Evidence
 from lfm_deploy.quantisation import Recipe
 
@@ -199,6 +199,8 @@ def open_session(
     try:
         session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
     except Exception as error:  # onnxruntime's own classes are private to its binding
+        if is_out_of_memory(error):
+            raise MemoryError(first_line(error)) from None
         if kind == "cuda":
             raise UnavailableError(f"ONNX Runtime on {device}: not run: {first_line(error)}") from None
         raise ArtifactError(f"{name}: ONNX Runtime cannot load it ({first_line(error)}); {remedy}") from None
@@ -214,10 +216,8 @@ def _import_with(provider: str, device: str) -> Any:
     """ONNX Runtime, after making sure that it has a provider."""
     try:
         import onnxruntime
-    except ImportError:
-        raise UnavailableError(
-            "ONNX Runtime: not run: it is not installed; run 'pip install lfm-deploy[cpu]' (or [gpu])"
-        ) from None
+    except ImportError as error:
+        raise missing_library(error, "ONNX Runtime", "pip install lfm-deploy[cpu]") from None
     # What it prints by itself would stand in the user's terminal; errors come back as exceptions.
     onnxruntime.set_default_logger_severity(4)
     if provider not in onnxruntime.get_available_providers():

@@ -16,7 +16,7 @@ from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
-from lfm_deploy.errors import GateError, UnavailableError
+from lfm_deploy.errors import GateError, first_line, is_out_of_memory, missing_library
 from lfm_deploy.network.checkpoint import Checkpoint
 from lfm_deploy.network.evidence import evidence_contributions
 from lfm_deploy.network.model import LFM, normalise
@@ -91,11 +91,14 @@ def _open(model: onnx.ModelProto) -> Any:
     """An ONNX Runtime session on the CPU."""
     try:
         import onnxruntime
-    except ImportError:
-        raise UnavailableError(
-            "an export is proved in ONNX Runtime, which is not installed; run 'pip install lfm-deploy[cpu]' (or [gpu])"
-        ) from None
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except ImportError as error:
+        raise missing_library(error, "the proof in ONNX Runtime", "pip install lfm-deploy[cpu]") from None
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryError(first_line(error)) from None
+        raise
 
 
 def _run_published(network: LFM, tiles: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

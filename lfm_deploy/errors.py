@@ -12,7 +12,24 @@ from difflib import SequenceMatcher, get_close_matches
 _USERS = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS}
 )
-_OF_MEMORY = ("alloc", "out of memory", "not enough memory", "insufficient memory", "cannot allocate")
+# How libraries say that memory, or address space for a library or a thread, is used up.
+_OF_MEMORY = (
+    "bad_alloc",
+    "bad alloc",
+    "failed to allocate",
+    "cannot allocate",
+    "can't allocate",
+    "could not allocate",
+    "unable to allocate",
+    "tried to allocate",
+    "out of memory",
+    "not enough memory",
+    "insufficient memory",
+    "failed to map segment",
+    "can't start new thread",
+    "pthread_create",
+    "resource temporarily unavailable",
+)
 
 
 def first_line(error: Exception) -> str:
@@ -134,3 +151,20 @@ class UnavailableError(DeployError):
     """What was asked for cannot run on this machine: no GPU, or a library is missing. Exit code 3."""
 
     exit_code = 3
+
+
+def missing_library(error: ImportError, name: str, remedy: str) -> UnavailableError:
+    """The error that says why a library is not there: not installed, or one that cannot be loaded.
+
+    Args:
+        error: error of the import.
+        name: name of the library, for people.
+        remedy: command that installs it.
+
+    Raises:
+        MemoryError: the library is there, and there is no memory for it.
+    """
+    if is_out_of_memory(error):
+        raise MemoryError(first_line(error))
+    reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({first_line(error)})"
+    return UnavailableError(f"{name}: not run: it {reason}; run '{remedy}'")

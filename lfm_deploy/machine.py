@@ -4,9 +4,12 @@ import csv
 import os
 import platform
 import re
+import resource
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from lfm_deploy.errors import UnavailableError
 
 # The instruction sets that decide how fast matrix products are, by the names of /proc/cpuinfo (x86, then Arm).
 _INSTRUCTION_SETS = (
@@ -136,3 +139,21 @@ def _text(path: str) -> str:
         return Path(path).read_text(errors="replace")
     except OSError:
         return ""
+
+
+def require_address_space(least: int, what: str) -> None:
+    """Make sure, before a library is loaded, that ``ulimit -v`` leaves enough for it.
+
+    Args:
+        least: number of bytes of address space that are needed.
+        what: name of the library, for the message.
+
+    Raises:
+        UnavailableError: the limit is lower.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < least:
+        raise UnavailableError(
+            f"not enough memory: the limit on address space is {limit >> 20} MiB, and {what} is loaded with "
+            f"{least >> 20} or more; raise it (ulimit -v)"
+        )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfm_deploy.errors import UnavailableError
+from lfm_deploy.errors import UnavailableError, missing_library
 from lfm_deploy.pictures.photographs import load_photographs
 
 # Split by photograph, so that no tile of a test photograph was ever trained on; the two views of one motorcycle stay on
@@ -41,10 +41,8 @@ def load_named(name: str) -> NDArray[np.uint8]:
         return load_photographs()[_SCIKIT_LEARN[name]]
     try:
         import skimage
-    except ImportError:
-        raise UnavailableError(
-            "the demo needs the photographs of scikit-image, which is not installed; run 'pip install lfm-deploy[demo]'"
-        ) from None
+    except ImportError as error:
+        raise missing_library(error, "the photographs of scikit-image", "pip install lfm-deploy[demo]") from None
     path = Path(skimage.__file__).parent / "data" / name
     if not path.is_file():
         raise UnavailableError(

@@ -39,6 +39,9 @@ _COMMANDS = {
     "inspect": "Say what a file or a workdir is, what made it, and whether it can run here.",
 }
 _INTERRUPTED = 130
+_WITHOUT_PYTORCH = frozenset({"predict", "suites"})
+# Its libraries take 700 MB; where they fit in barely, loading them may abort, and starting a thread may wait for ever.
+_LEAST_BYTES = 1 << 30
 
 
 class _LazyGroup(click.Group):
@@ -52,6 +55,10 @@ class _LazyGroup(click.Group):
         """Import one command."""
         if cmd_name not in _COMMANDS:
             return None
+        if cmd_name not in _WITHOUT_PYTORCH:
+            from lfm_deploy.machine import require_address_space
+
+            require_address_space(_LEAST_BYTES, "PyTorch")
         command = importlib.import_module(f"lfm_deploy.cli.{cmd_name}").command
         return command if isinstance(command, click.Command) else None
 
@@ -128,7 +135,7 @@ def run(arguments: list[str] | None = None) -> int:
         say(f"Error: {line}")
         discard_results()
         return system_code
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not is_out_of_memory(error):
             raise
         say("Error: not enough memory; use smaller batches (--batch), or a machine with more of it")

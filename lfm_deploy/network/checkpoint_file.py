@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from lfm_deploy.artifacts import CHECKPOINT_SUFFIXES
-from lfm_deploy.errors import CheckpointError, first_line
+from lfm_deploy.errors import CheckpointError, first_line, is_out_of_memory
 
 _HEADER_BYTES = 8  # of safetensors: the length of the JSON that follows
 _MOST_HEADER = 100 << 20
@@ -49,6 +49,8 @@ def load_tensors(path: Path) -> object:
     except MemoryError:
         raise
     except Exception as error:  # torch.load lets many kinds escape from a damaged file
+        if is_out_of_memory(error):
+            raise MemoryError(first_line(error)) from None
         if head.startswith(b"PK") and not isinstance(error, pickle.UnpicklingError):
             raise _damaged(path, first_line(error).partition(". ")[0]) from None
         if head.startswith((b"PK", b"\x80")):
