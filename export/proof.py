@@ -16,7 +16,7 @@ from export.graph import ExportConfig
 from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
-from lfm_deploy.errors import GateError, first_line, is_out_of_memory, missing_library
+from lfm_deploy.errors import BuildError, GateError, first_line, is_out_of_memory, missing_library
 from lfm_deploy.network.checkpoint import Checkpoint
 from lfm_deploy.network.evidence import evidence_contributions
 from lfm_deploy.network.model import LFM, normalise
@@ -112,7 +112,12 @@ def _run_published(network: LFM, tiles: NDArray[np.uint8]) -> tuple[NDArray[np.f
 
 def _run(session: Any, tiles: NDArray[np.uint8], batch: int, form: InputForm) -> list[NDArray[Any]]:
     images = tiles if form is InputForm.UINT8 else normalise(torch.from_numpy(tiles)).numpy()
-    parts = [session.run(None, {"image": images[start : start + batch]}) for start in range(0, len(images), batch)]
+    try:
+        parts = [session.run(None, {"image": images[start : start + batch]}) for start in range(0, len(images), batch)]
+    except Exception as error:  # onnxruntime's own classes are private to its binding
+        if is_out_of_memory(error):
+            raise MemoryError(first_line(error)) from None
+        raise BuildError(f"the exported graph fails when it runs ({first_line(error)}); nothing was written") from None
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 

@@ -10,7 +10,17 @@ from difflib import SequenceMatcher, get_close_matches
 
 # What the user named: a path that is missing, of another kind, or not theirs to use. The rest is the machine's.
 _USERS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS}
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EEXIST,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EROFS,
+    }
 )
 # How libraries say that memory, or address space for a library or a thread, is used up.
 _OF_MEMORY = (

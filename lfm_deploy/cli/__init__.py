@@ -135,7 +135,7 @@ def run(arguments: list[str] | None = None) -> int:
         say(f"Error: {line}")
         discard_results()
         return system_code
-    except (MemoryError, RuntimeError, ImportError) as error:
+    except Exception as error:  # libraries say in many ways that memory is used up
         if not is_out_of_memory(error):
             raise
         say("Error: not enough memory; use smaller batches (--batch), or a machine with more of it")
