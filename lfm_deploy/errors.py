@@ -12,13 +12,13 @@ from difflib import SequenceMatcher, get_close_matches
 _USERS = frozenset(
     {
         errno.EACCES,
-        errno.EPERM,
         errno.EEXIST,
-        errno.ENOENT,
-        errno.ENOTDIR,
         errno.EISDIR,
         errno.ELOOP,
         errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
         errno.EROFS,
     }
 )
