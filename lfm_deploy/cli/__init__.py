@@ -135,14 +135,14 @@ def run(arguments: list[str] | None = None) -> int:
         say(f"Error: {line}")
         discard_results()
         return system_code
+    except (KeyboardInterrupt, click.Abort):  # the latter is a RuntimeError
+        say("Interrupted; nothing half-written was left.")
+        return _INTERRUPTED
     except Exception as error:  # libraries say in many ways that memory is used up
         if not is_out_of_memory(error):
             raise
         say("Error: not enough memory; use smaller batches (--batch), or a machine with more of it")
         return DeployError.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        say("Interrupted; nothing half-written was left.")
-        return _INTERRUPTED
     return code if isinstance(code, int) else 0
 
 
