@@ -232,7 +232,9 @@ def test_no_space_left_keeps_the_earlier_run(made, tmp_path, monkeypatch):
 def test_names_that_are_no_utf8_do_no_harm(explore_small, tmp_path):
     import os
 
+    odd = tmp_path / "odd"
+    odd.mkdir()
     for index, tile in enumerate(sample_tiles(64, 64, 10)):
-        Image.fromarray(tile).save(os.fsencode(tmp_path) + b"/\xff%d.png" % index, format="PNG")
-    assert explore_small("--maps", "2", pictures=tmp_path) == 0
+        Image.fromarray(tile).save(os.fsencode(odd) + b"/\xff%d.png" % index, format="PNG")
+    assert explore_small("--maps", "2", pictures=odd) == 0
     assert "\ufffd0.png" in (tmp_path / "out" / "explore.html").read_text()
