@@ -248,3 +248,12 @@ def test_a_member_without_a_name_is_counted(tmp_path):
     left_out = LeftOut()
     assert [source.name for source in walk_shard(path, left_out)] == [f"{path}/b.png"]
     assert left_out == {"member without a name": 1}
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.tar", bytes(10240)), ("x.zip", b"PK\5\6" + bytes(18))])
+def test_a_shard_that_holds_nothing_says_so(tmp_path, name, content):
+    """Of a whole shard, not a word was said."""
+    (tmp_path / name).write_bytes(content)
+    (source,) = walk_shard(tmp_path / name)
+    with pytest.raises(ImageError, match="holds no file"):
+        source.load()

@@ -91,8 +91,13 @@ def say_left_out(left_out: "LeftOut", where: str = "") -> None:
 
 
 def print_json(result: Any) -> None:
-    """A result as JSON, on stdout."""
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    """A result as JSON, on stdout; where a name of a file is no UTF-8, its bytes are escaped as in JSON lines."""
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(result, indent=2, allow_nan=False)
+    click.echo(text)
 
 
 def make_console(*, to_stderr: bool = False) -> Any:

@@ -26,9 +26,18 @@ def walk_shard(path: Path, left_out: LeftOut | None = None) -> Iterator[Source]:
 
     Its first bytes say what it is, since names often don't. Names inside are names alone: nothing is written, so that
     ``../`` in them is harmless. A shard that is encrypted, damaged or cut short gives what stands before that, then one
-    source whose error says so.
+    source whose error says so; one that holds nothing at all gives that source alone.
     """
     counts = LeftOut() if left_out is None else left_out
+    before, found = counts.total(), False
+    for source in _walk_members(path, counts):
+        found = True
+        yield source
+    if not found and counts.total() == before:
+        yield failed_source(str(path), "holds no file")
+
+
+def _walk_members(path: Path, counts: LeftOut) -> Iterator[Source]:
     try:
         with path.open("rb") as file:
             head = file.read(8)
