@@ -16,8 +16,8 @@ PINS = {
     canonicalize_name(name): version
     for name, version in re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 }
-# Not installed by `make setup`: their libraries lie on another index, or have to be compiled with CUDA.
-ELSEWHERE = {"onnxruntime-gpu", "tensorrt", "pycuda"}
+# Not installed by `make setup`: on another index, for `make lean` alone, or to be compiled with CUDA.
+ELSEWHERE = {"onnxruntime-gpu", "tensorrt", "tensorrt-lean-cu13", "pycuda"}
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
@@ -39,7 +39,7 @@ def test_the_script_tries_every_extra_that_installs_here():
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import lowest
 
-    assert set(lowest._EXTRAS) == set(EXTRAS) - {"gpu", "pycuda"}
+    assert set(lowest._EXTRAS) == set(EXTRAS) - {"gpu", "lean", "pycuda"}
     assert {canonicalize_name(name) for name, _ in lowest.read_bounds()} == {
         canonicalize_name(one.name) for one in REQUIREMENTS if one.name not in ELSEWHERE
     }
