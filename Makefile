@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUBS_VERSION := 10.13.0.35.1
 LEAN_VERSIONS := 10.16.1.11 11.0.0.114 11.4.0.106
+UV_VERSION := 0.13.9
 
-.PHONY: demo test check fmt setup clean gpu lean
+.PHONY: demo test check fmt setup clean gpu lean fuzz lowest
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -30,6 +31,16 @@ fmt: setup
 GPU_PYTHON ?= python3
 gpu:
 	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py $(GPU_OPTIONS)
+
+# Ten thousand damaged and odd files; for example make fuzz FUZZ_OPTIONS="--seed 1 --kinds tar,zip"
+fuzz: setup
+	$(BIN)/python benchmarks/fuzz.py $(FUZZ_OPTIONS)
+
+# The lowest versions that pyproject.toml allows: an environment of 2.5 GB, the commands and the tests in it.
+lowest: setup
+	test -x .lowest/tool/bin/uv || { $(PYTHON) -m venv .lowest/tool && \
+	  .lowest/tool/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	$(BIN)/python benchmarks/lowest.py .lowest $(LOWEST_OPTIONS)
 
 setup: $(VENV)/.ready .stubs/.ready
 
@@ -60,4 +71,4 @@ lean: $(LEAN_VERSIONS:%=.lean/%/.ready)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .stubs .lean .mypy_cache .ruff_cache .pytest_cache dist build
+	rm -rf $(VENV) .stubs .lean .lowest .mypy_cache .ruff_cache .pytest_cache dist build

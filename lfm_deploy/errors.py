@@ -40,6 +40,8 @@ _OF_MEMORY = (
     "pthread_create",
     "resource temporarily unavailable",
 )
+# The longest path has 4,096 letters. What to do next stands at the end.
+_LONGEST, _END = 5000, 300
 
 
 def first_line(error: Exception) -> str:
@@ -81,6 +83,11 @@ class DeployError(Exception):
     """A step failed. Exit code 1."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message on one line that fits on a screen, whatever a damaged file put into it."""
+        text = " ".join(super().__str__().splitlines())
+        return text if len(text) <= _LONGEST else f"{text[:-_END][: _LONGEST - _END]} ... {text[-_END:]}"
 
 
 class GateError(DeployError):

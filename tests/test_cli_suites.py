@@ -107,3 +107,11 @@ def test_a_folder_that_cannot_be_listed_is_an_error(call, mine, monkeypatch):
     code, _, err = call(mine)
     assert code == 2
     assert "closed: cannot be listed: Permission denied; make it readable, or move it away" in err
+
+
+def test_a_name_that_is_no_utf8_is_printed_as_json_escaped(call, mine):
+    name = os.fsdecode(b"bad\xff.png")
+    (mine / "0_real" / name).write_bytes(b"no picture")
+    code, out, _ = call("mine", "--json")
+    assert code == 1
+    assert json.loads(out)[0]["sets"][0]["unreadable"][0]["path"] == f"mine/0_real/{name}"

@@ -1,6 +1,6 @@
 import pytest
 
-from lfm_deploy.errors import first_line, nearest
+from lfm_deploy.errors import DeployError, first_line, nearest
 
 
 def test_first_line_of_what_an_error_says():
@@ -24,3 +24,12 @@ def test_an_error_that_says_nothing_is_called_by_its_class():
 )
 def test_nearest_names_what_was_probably_meant(name, known, expected):
     assert nearest(name, known) == expected
+
+
+def test_a_message_is_one_line_that_fits_on_a_screen_and_keeps_what_to_do_next():
+    """Damaged files put values of 100,000 letters into messages that quote them."""
+    shown = str(DeployError(f"a.json: k is {'x' * 100_000}\nsecond; run 'lfm-deploy build' again"))
+    assert len(shown) < 5100
+    assert "\n" not in shown
+    assert shown.startswith("a.json: k is xxx")
+    assert shown.endswith("x second; run 'lfm-deploy build' again")

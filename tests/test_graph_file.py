@@ -50,3 +50,13 @@ def test_a_graph_without_a_seal_is_refused(small_graph, tmp_path):
     onnx.save(model, tmp_path / "x.onnx")
     with pytest.raises(ArtifactError, match="no check sum"):
         read_graph_info(tmp_path / "x.onnx")
+
+
+def test_metadata_that_is_no_utf8_is_damage(small_graph, tmp_path):
+    """protobuf gives bytes for it, which readers of text stumbled over."""
+    content = small_graph.read_bytes()
+    path = tmp_path / "lfm.onnx"
+    path.write_bytes(content.replace(b'{"checkpoint_sha256"', b'{"checkpoint_sha\xff\xfe\xfd"', 1))
+    assert path.read_bytes() != content
+    with pytest.raises(ArtifactError, match="damaged or not an ONNX file"):
+        read_graph_info(path)

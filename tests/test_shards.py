@@ -248,3 +248,29 @@ def test_a_member_without_a_name_is_counted(tmp_path):
     left_out = LeftOut()
     assert [source.name for source in walk_shard(path, left_out)] == [f"{path}/b.png"]
     assert left_out == {"member without a name": 1}
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.tar", bytes(10240)), ("x.zip", b"PK\5\6" + bytes(18))])
+def test_a_shard_that_holds_nothing_says_so(tmp_path, name, content):
+    """Of a whole shard, not a word was said."""
+    (tmp_path / name).write_bytes(content)
+    (source,) = walk_shard(tmp_path / name)
+    with pytest.raises(ImageError, match="holds no file"):
+        source.load()
+
+
+def test_a_directory_that_hides_members_is_said(tmp_path):
+    """An entry whose comment swallows those behind it: zipfile reads on as if they had never been there."""
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("0.png", "1.png", "2.png"):
+            archive.writestr(name, b"x")
+    assert len(list(walk_shard(path))) == 3
+    content = bytearray(path.read_bytes())
+    entry = [at for at in range(len(content)) if content.startswith(b"PK\1\2", at)][1]
+    content[entry + 32 : entry + 34] = b"\xff\xff"
+    path.write_bytes(content)
+    *members, last = walk_shard(path)
+    assert [source.load() for source in members] == [b"x", b"x"]
+    with pytest.raises(ImageError, match="its end promises 3 members, its directory has 2"):
+        last.load()

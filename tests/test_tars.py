@@ -61,6 +61,22 @@ def test_a_damaged_header_is_said_and_not_taken_for_the_end(tmp_path, packed, by
 
 
 @pytest.mark.parametrize("packed", PACKERS)
+def test_a_size_below_zero_costs_the_members_behind_it_alone(tmp_path, packed):
+    """It led backwards, and ended the whole command: other shards and pictures had no verdict."""
+    path = write_tar(tmp_path / "x.tar")
+    with tarfile.open(path) as archive:
+        offset = archive.getmembers()[2].offset
+    content = bytearray(path.read_bytes())
+    content[offset + 124 : offset + 136] = b"-0000000001\0"
+    content[offset + 148 : offset + 156] = b" " * 8
+    content[offset + 148 : offset + 156] = b"%06o\0 " % sum(content[offset : offset + 512])
+    path.write_bytes(PACKERS[packed](bytes(content)))
+    found = answers(path)
+    assert found.pop(str(path)) == f"damaged or cut short: a damaged header at byte {offset}: a member of -1 bytes"
+    assert found == {name: PICTURES[name] for name in ("0.png", "1.png")}
+
+
+@pytest.mark.parametrize("packed", PACKERS)
 def test_what_stands_behind_the_end_mark_is_said(tmp_path, packed):
     """As ``cat a.tar b.tar`` makes it."""
     first, second = write_tar(tmp_path / "a.tar"), write_tar(tmp_path / "b.tar", {"late.png": b"late"})

@@ -169,4 +169,4 @@ def test_sizes_are_whole_numbers(small_checkpoint, tmp_path, key, value):
     content = torch.load(small_checkpoint, weights_only=True)
     content["config"][key] = value
     torch.save(content, tmp_path / "x.pth")
-    refused(tmp_path / "x.pth", "bad header", f"{key} must be whole numbers")
+    refused(tmp_path / "x.pth", "bad header", f"config.{key} is ", "expected a whole number")

@@ -17,6 +17,10 @@ from lfm_deploy.workdir import Workdir
 if TYPE_CHECKING:
     from lfm_deploy.pictures.left_out import LeftOut
 
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # generic since click 8.2
+
 # A terminal tells its width; a file or a pipe gets lines as wide as tables need.
 _FILE_WIDTH = 160
 
@@ -24,7 +28,7 @@ FILE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path)
 
 
-class Choice(click.Choice[str]):
+class Choice(_Choice):
     """One of some words; a mistyped one is told the nearest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:

@@ -14,6 +14,8 @@ from lfm_deploy.pictures.tars import find_opener, walk_compressed_tar, walk_tar
 SHARD_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 
 _ENCRYPTED = 1  # the bit of a member's flags
+_END_BYTES = 22  # of the record at the end of a zip, without its comment
+_COUNTED_ELSEWHERE = 0xFFFF  # more members than its field takes
 
 
 def is_shard(path: Path) -> bool:
@@ -26,9 +28,18 @@ def walk_shard(path: Path, left_out: LeftOut | None = None) -> Iterator[Source]:
 
     Its first bytes say what it is, since names often don't. Names inside are names alone: nothing is written, so that
     ``../`` in them is harmless. A shard that is encrypted, damaged or cut short gives what stands before that, then one
-    source whose error says so.
+    source whose error says so; one that holds nothing at all gives that source alone.
     """
     counts = LeftOut() if left_out is None else left_out
+    before, found = counts.total(), False
+    for source in _walk_members(path, counts):
+        found = True
+        yield source
+    if not found and counts.total() == before:
+        yield failed_source(str(path), "holds no file")
+
+
+def _walk_members(path: Path, counts: LeftOut) -> Iterator[Source]:
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -63,6 +74,18 @@ def _walk_zip(path: Path, counts: LeftOut) -> Iterator[Source]:
         if member.flag_bits & _ENCRYPTED:
             raise ImageError("encrypted; decrypt it first")
         yield Source(f"{path}/{member.filename}", _ZipMember(archive, member, lock))
+    promised, there = _count_promised(archive, path), len(archive.infolist())
+    if promised not in (_COUNTED_ELSEWHERE, there & _COUNTED_ELSEWHERE):
+        yield failed_source(str(path), f"damaged: its end promises {promised} members, its directory has {there}")
+
+
+def _count_promised(archive: zipfile.ZipFile, path: Path) -> int:
+    """How many members the end of a zip names; ``zipfile`` passes over what a damaged entry of its directory hides."""
+    end = path.stat().st_size - _END_BYTES - len(archive.comment)
+    with path.open("rb") as file:
+        file.seek(max(end, 0))
+        record = file.read(_END_BYTES)
+    return int.from_bytes(record[10:12], "little") if record.startswith(b"PK\5\6") else _COUNTED_ELSEWHERE
 
 
 class _ZipMember:

@@ -65,14 +65,18 @@ class _CheckedHeader(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> "_CheckedHeader":  # its name in the library
+        start = tarfile.offset
         try:
-            return super().fromtarfile(tarfile)
+            header = super().fromtarfile(tarfile)
         except HeaderError as error:
             if type(error).__name__ == "EOFHeaderError":  # the end mark
                 raise
             what = {"EmptyHeaderError": "it has no end mark", "TruncatedHeaderError": "it ends inside a header"}
             reason = what.get(type(error).__name__, f"a damaged header at byte {tarfile.offset}")
             raise ReadError(reason) from None
+        if header.size < 0:  # which would lead backwards
+            raise ReadError(f"a damaged header at byte {start}: a member of {header.size} bytes")
+        return header
 
 
 def _look_behind(path: Path, file: BinaryIO, offset: int) -> Iterator[Source]:
@@ -120,7 +124,10 @@ class _TarMember:
 
     def __call__(self) -> bytes:
         check_bytes(self._size)
-        return self._data.read(self._offset, self._size)
+        try:
+            return self._data.read(self._offset, self._size)
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}") from None
 
 
 def walk_compressed_tar(path: Path, opener: Opener, counts: LeftOut) -> Iterator[Source]:

@@ -58,10 +58,16 @@ def read_metadata(content: bytes) -> dict[str, str]:
 
     Raises:
         DecodeError: the file is not a whole ONNX model.
+        ValueError: a text in it is no UTF-8.
     """
     message = _metadata_class()()
     message.ParseFromString(content)
-    return {entry.key: entry.value for entry in message.metadata_props}
+    # protobuf leaves a text that is no UTF-8 as bytes.
+    return {_text(entry.key): _text(entry.value) for entry in message.metadata_props}
+
+
+def _text(found: str | bytes) -> str:
+    return found.decode() if isinstance(found, bytes) else found
 
 
 @cache

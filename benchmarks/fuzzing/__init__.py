@@ -1,0 +1,1 @@
+"""Damaged and odd files for every reader of the product, and what is right to do with each."""
