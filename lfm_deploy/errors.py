@@ -97,3 +97,7 @@ class UnavailableError(DeployError):
     """What was asked for cannot run on this machine: no GPU, or a library is missing. Exit code 3."""
 
     exit_code = 3
+
+
+class DecoderError(UnavailableError):
+    """Pictures are decoded or resized to other pixels on this machine than the contract's."""

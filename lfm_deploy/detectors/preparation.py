@@ -13,7 +13,8 @@ from PIL import Image
 
 from lfm_deploy.detectors.detector_contract import InputContract
 from lfm_deploy.errors import ImageError
-from lfm_deploy.pictures.decoding import MOST_PIXELS, read_rgb
+from lfm_deploy.pictures.decoding import read_rgb
+from lfm_deploy.pictures.opening import MOST_PIXELS
 from lfm_deploy.pictures.resizing import resize_picture
 
 

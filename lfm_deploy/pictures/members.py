@@ -8,8 +8,9 @@ import zlib
 from pathlib import PurePosixPath
 
 from lfm_deploy.errors import ImageError
-from lfm_deploy.pictures.decoding import IMAGE_SUFFIXES, Source
+from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.left_out import LeftOut, kind_of_name
+from lfm_deploy.pictures.opening import IMAGE_SUFFIXES
 
 # The largest picture that is taken, in bytes: as many as the pixels that are taken have, and some for a header.
 MOST_BYTES = 512 << 20

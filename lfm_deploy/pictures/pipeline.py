@@ -23,6 +23,7 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import Source, decode_picture
+from lfm_deploy.pictures.jpegs import JpegDecoder
 
 # At native size a group ends where its pictures have more pixels than this many for each that it may hold.
 _PIXELS_A_PICTURE = 512 * 512
@@ -60,6 +61,7 @@ def read_groups(
     workers: int | None = None,
     start: int = 0,
     decode: Decoder | None = None,
+    jpeg: JpegDecoder | None = None,
 ) -> Iterator[PictureGroup]:
     """Decode pictures in order. One that cannot be judged never stops or reorders the rest.
 
@@ -74,14 +76,15 @@ def read_groups(
             cores, as long as its idle threads sleep (``load_engine(..., spin=False)``).
         start: index in the whole list of the first picture.
         decode: function that decodes pictures for another detector than LFM, at this size; None is ``decode_picture``.
+        jpeg: decoder of JPEG files for ``decode_picture``; None leaves them to Pillow.
     """
-    decode = decode or _lfm_decoder(size, config or ModelConfig())
+    decode = decode or _lfm_decoder(size, config or ModelConfig(), jpeg)
     with _Feed(sources, size, decode, batch, workers or len(os.sched_getaffinity(0))) as feed:
         yield from _grouped(feed, size, batch, start)
 
 
-def _lfm_decoder(size: SizePolicy, config: ModelConfig) -> Decoder:
-    return lambda content, slot: decode_picture(content, size, config, slot)
+def _lfm_decoder(size: SizePolicy, config: ModelConfig, jpeg: JpegDecoder | None) -> Decoder:
+    return lambda content, slot: decode_picture(content, size, config, slot, jpeg)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ import PIL
 from PIL import Image, ImageFilter, features
 
 from lfm_deploy.errors import ImageError
-from lfm_deploy.pictures.decoding import MOST_PIXELS, read_rgb
+from lfm_deploy.pictures.decoding import read_rgb
+from lfm_deploy.pictures.opening import MOST_PIXELS
 from lfm_deploy.pictures.resizing import resize_picture
 
 _JPEG: dict[str, Any] = {"format": "JPEG", "subsampling": "4:2:0"}
