@@ -22,6 +22,7 @@ from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.errors import BuildError, ConfigError
 from lfm_deploy.network.checkpoint import Checkpoint
 from lfm_deploy.network.model import check_size
+from lfm_deploy.pictures.self_test import describe_pillow
 from lfm_deploy.version import __version__
 
 # 19 is the first opset with float16 scales in Q/DQ; 20 is the newest that TensorRT 10.12 reads in full.
@@ -90,8 +91,9 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of everything that shapes a graph."""
-    return {"lfm-deploy": __version__} | {name: version(name) for name in ("torch", "onnx", "onnxscript")}
+    """Versions of everything that shapes a graph, and of what decodes the pictures that it is proved with."""
+    made = {name: version(name) for name in ("torch", "onnx", "onnxscript")}
+    return {"lfm-deploy": __version__} | made | describe_pillow()
 
 
 def check_graph(model: onnx.ModelProto, precision: Precision, config: ModelConfig) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfm_deploy.pictures.baseline_jpegs import is_whole_baseline
+from lfm_deploy.pictures.baseline_jpegs import find_whole_baseline
 from lfm_deploy.pictures.photographs import sample_tiles
 
 
@@ -31,19 +31,19 @@ def saved(size=(97, 63), mode="RGB", **options):
     ],
 )
 def test_whole_files_are_whole(options, size):
-    assert is_whole_baseline(saved(size, **options))
+    assert find_whole_baseline(saved(size, **options)) == size
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"mode": "CMYK"}])
 def test_other_kinds_are_left_to_others(options):
-    assert not is_whole_baseline(saved(**options))
+    assert not find_whole_baseline(saved(**options))
 
 
 def test_every_cut_is_noticed():
     content = saved(restart_marker_blocks=2)
-    assert not any(is_whole_baseline(content[:end]) for end in range(len(content)))
-    assert not any(is_whole_baseline(content[:end] + b"\xff\xd9") for end in range(300))
-    assert not is_whole_baseline(content + b"\n")
+    assert not any(find_whole_baseline(content[:end]) for end in range(len(content)))
+    assert not any(find_whole_baseline(content[:end] + b"\xff\xd9") for end in range(300))
+    assert not find_whole_baseline(content + b"\n")
 
 
 def test_markers_that_appear_or_vanish_are_noticed():
@@ -52,13 +52,13 @@ def test_markers_that_appear_or_vanish_are_noticed():
     places = [at for at in range(scan, len(content) - 2) if content[at] == 0xFF and content[at + 1] != 0]
     assert places
     for at in places:
-        assert not is_whole_baseline(content[:at] + content[at + 2 :])  # vanished
+        assert not find_whole_baseline(content[:at] + content[at + 2 :])  # vanished
         changed = bytearray(content)
         changed[at + 1] ^= 1
-        assert not is_whole_baseline(bytes(changed))  # out of order
+        assert not find_whole_baseline(bytes(changed))  # out of order
     for at in np.random.default_rng(0).integers(scan, len(content) - 4, 100):
-        assert not is_whole_baseline(content[:at] + b"\xff\xd3" + content[at:])
-        assert not is_whole_baseline(content[:at] + b"\xff\xc4" + content[at:])
+        assert not find_whole_baseline(content[:at] + b"\xff\xd3" + content[at:])
+        assert not find_whole_baseline(content[:at] + b"\xff\xc4" + content[at:])
 
 
 def test_nothing_is_too_odd_to_ask():
@@ -68,6 +68,6 @@ def test_nothing_is_too_odd_to_ask():
         content = bytearray(whole)
         for place in rng.integers(2, 640, 3):
             content[place] = rng.integers(256)
-        is_whole_baseline(bytes(content))
+        find_whole_baseline(bytes(content))
     for content in (b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xda\0\2\xff\xd9", b"\x89PNG"):
-        assert not is_whole_baseline(content)
+        assert not find_whole_baseline(content)

@@ -77,10 +77,8 @@ def assert_same(content, size, jpeg):
 @pytest.mark.parametrize("subsampling", ["444", "422", "420", "440", "411", "Gray"])
 @pytest.mark.parametrize("name", OTHERS)
 def test_pixels_of_every_subsampling_are_pillows(name, subsampling, size):
-    if subsampling == "Gray":
-        content = saved(photograph(*size).convert("L"))
-    else:
-        content = sampled(*size, subsampling)
+    grey = subsampling == "Gray"
+    content = saved(photograph(*size).convert("L")) if grey else sampled(*size, subsampling)
     for side in (256, 32, "native"):
         assert_same(content, side, opened(name))
 

@@ -25,29 +25,35 @@ class _Header:
         units: number of coded units (MCUs) in the picture; 0 before the frame was read.
         interval: number of them between restart markers; 0 for no markers.
         channels: number of channels.
+        size: width and height of the picture in pixels.
     """
 
     units: int = 0
     interval: int = 0
     channels: int = 0
+    size: tuple[int, int] = (0, 0)
 
 
-def is_whole_baseline(content: bytes) -> bool:
-    """Whether a file is baseline JPEG of one or three channels, in one scan, with all markers in their places.
+def find_whole_baseline(content: bytes) -> tuple[int, int] | None:
+    """Width and height of a baseline JPEG of one or three channels, in one scan, with all markers in their places.
 
     Args:
         content: bytes of the file; what stands behind its end makes it another file, too.
+
+    Returns:
+        None where the file is anything else.
     """
     if not (content.startswith(_START) and content.endswith(_END)):
-        return False
+        return None
+    header = _Header()
     try:
-        return _is_whole(content)
+        return header.size if _is_whole(content, header) else None
     except (struct.error, IndexError, ZeroDivisionError):  # the header runs over the end, or has no sampling
-        return False
+        return None
 
 
-def _is_whole(content: bytes) -> bool:
-    header, place = _Header(), len(_START)
+def _is_whole(content: bytes, header: _Header) -> bool:
+    place = len(_START)
     while True:
         mark, kind, length = struct.unpack_from(">BBH", content, place)
         body = place + 4
@@ -73,7 +79,7 @@ def _read_frame(content: bytes, body: int, length: int, header: _Header) -> bool
     # A single channel is coded block by block, whatever its sampling says.
     across, down = (1, 1) if channels == 1 else (max(x for x, _ in factors), max(y for _, y in factors))
     header.units = -(-width // (8 * across)) * -(-height // (8 * down))
-    header.channels = channels
+    header.channels, header.size = channels, (width, height)
     return all(x and y for x, y in factors)
 
 

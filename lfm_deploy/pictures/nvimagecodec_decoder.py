@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import UnavailableError
-from lfm_deploy.pictures.baseline_jpegs import is_whole_baseline
+from lfm_deploy.pictures.baseline_jpegs import find_whole_baseline
 
 _OPTIONS = ":fancy_upsampling=1"  # smooth chroma, whatever the default of a version is
 _VERBOSITY = "PYNVIMGCODEC_VERBOSITY"
@@ -89,7 +89,7 @@ class NvImageCodecDecoder:
         streams: dict[int, Any] = {}
         for index, content in enumerate(contents):
             # Of damage, hardware promises to notice nothing, and the CPU backend hands it to a second library.
-            if is_whole_baseline(content):
+            if find_whole_baseline(content) is not None:
                 try:
                     streams[index] = self._library.CodeStream(content)
                 except RuntimeError:

@@ -30,7 +30,22 @@ _PIXELS_A_PICTURE = 512 * 512
 # Groups that are being decoded while the caller works on another.
 _GROUPS_AHEAD = 2
 
-Decoder = Callable[[Path | bytes, NDArray[np.uint8] | None], NDArray[np.uint8]]
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A picture that is decoded later, on a card.
+
+    Attributes:
+        content: bytes of the file.
+        shape: shape of its pixels, ``(H, W, 3)``.
+    """
+
+    content: bytes
+    shape: tuple[int, int, int]
+
+
+Decoded = NDArray[np.uint8] | Encoded
+Decoder = Callable[[Path | bytes, NDArray[np.uint8] | None], Decoded]
 """From a file or its bytes to uint8 ``(H, W, 3)``, written into the second argument where there is one."""
 
 
@@ -44,12 +59,14 @@ class PictureGroup:
         reasons: reason why a picture cannot be judged, by its offset in ``names``.
         runs: pictures that can be judged, in order, as offsets and uint8 ``(N, H, W, 3)``; at a fixed size there is one
             run, at native size one for each stretch of one size.
+        encoded: pictures of the run whose place in it is still empty, by their offset in ``names``.
     """
 
     start: int
     names: list[str] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
     runs: list[tuple[list[int], NDArray[np.uint8]]] = field(default_factory=list)
+    encoded: dict[int, Encoded] = field(default_factory=dict)
 
 
 def read_groups(
@@ -92,7 +109,7 @@ class _Picture:
     """A picture on its way; ``block`` is the array that it is decoded into, row by row, at a fixed size."""
 
     name: str
-    future: Future[NDArray[np.uint8]]
+    future: Future[Decoded]
     block: NDArray[np.uint8] | None
 
 
@@ -130,10 +147,10 @@ class _Feed:
                 raise picture
             yield picture
 
-    def take(self, picture: _Picture) -> NDArray[np.uint8] | str:
+    def take(self, picture: _Picture) -> Decoded | str:
         """Pixels of the next picture, or the reason why there are none."""
         try:
-            result: NDArray[np.uint8] | str = picture.future.result()
+            result: Decoded | str = picture.future.result()
         except ImageError as error:
             result = str(error)
         with self._changed:
@@ -175,7 +192,7 @@ class _Feed:
             self._undecoded += 1
             return not self._stopped
 
-    def _decode(self, source: Source, slot: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    def _decode(self, source: Source, slot: NDArray[np.uint8] | None) -> Decoded:
         pixels = 0
         try:
             result = self._decoder(source.load(), slot)
@@ -189,7 +206,7 @@ class _Feed:
 
 
 def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[PictureGroup]:
-    group, held, pixels = PictureGroup(start), list[tuple[int, NDArray[np.uint8]]](), 0
+    group, held, pixels = PictureGroup(start), list[tuple[int, Decoded]](), 0
     block: NDArray[np.uint8] | None = None
     for picture in feed:
         result = feed.take(picture)
@@ -211,19 +228,19 @@ def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[
         yield _closed(group, held, block)
 
 
-def _closed(
-    group: PictureGroup, held: list[tuple[int, NDArray[np.uint8]]], block: NDArray[np.uint8] | None
-) -> PictureGroup:
+def _closed(group: PictureGroup, held: list[tuple[int, Decoded]], block: NDArray[np.uint8] | None) -> PictureGroup:
     """The group with its runs; nothing is copied where all pictures of a block could be read."""
     offsets = [offset for offset, _ in held]
     if block is not None:
         rows = block[: len(group.names)]
+        group.encoded = {offset: one for offset, one in held if isinstance(one, Encoded)}
         if offsets:
             group.runs = [(offsets, rows[offsets] if group.reasons else rows)]
         return group
+    pixels = [one for _, one in held if not isinstance(one, Encoded)]
     first = 0
-    for last in range(1, len(held) + 1):
-        if last == len(held) or held[last][1].shape != held[first][1].shape:
-            group.runs.append((offsets[first:last], np.stack([pixels for _, pixels in held[first:last]])))
+    for last in range(1, len(pixels) + 1):
+        if last == len(pixels) or pixels[last].shape != pixels[first].shape:
+            group.runs.append((offsets[first:last], np.stack(pixels[first:last])))
             first = last
     return group
