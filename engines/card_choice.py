@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from engines.devices import parse_device
 from engines.engine import Engine
+from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import DecoderError, UnavailableError
 from lfm_deploy.pictures.decoders import PictureDecoder, choose_decoder
 from lfm_deploy.pictures.nvimagecodec_decoder import NvImageCodecDecoder
@@ -39,20 +40,18 @@ def open_card_reader(
         DecoderError: pixels are further from the contract's than may be, or there is no JPEG hardware.
         UnavailableError: nvImageCodec or Triton is missing, or the card cannot be used.
     """
-    if engine.config is None:
-        raise UnavailableError("decoder nvimagecodec on a card: the engine says nothing of its network")
     index = parse_device(engine.device)[1]
     decoder = NvImageCodecDecoder(index)
     host = choose_decoder(None, on_message)
-    reader = make_reader(decoder, host, size, engine, f"cuda:{index}")
+    reader = make_reader(decoder, host, size, engine.config, f"cuda:{index}")
     check_distance(reader.check(), on_message, named=named)
     return PictureDecoder(name=decoder.name, jpeg=decoder), reader
 
 
 def make_reader(
-    decoder: NvImageCodecDecoder, host: PictureDecoder, size: int, engine: Engine, device: str
+    decoder: NvImageCodecDecoder, host: PictureDecoder, size: int, config: ModelConfig, device: str
 ) -> "CardReader":
-    """A reader for an engine.
+    """A reader for the engines of a network.
 
     Raises:
         UnavailableError: Triton is missing.
@@ -65,7 +64,7 @@ def make_reader(
         ) from None
     from engines.card_reading import CardReader
 
-    return CardReader(decoder=decoder, host=host.jpeg, size=size, config=engine.config, device=device)
+    return CardReader(decoder=decoder, host=host.jpeg, size=size, config=config, device=device)
 
 
 def check_distance(found: tuple[int, float], on_message: Callable[[str], None], *, named: bool) -> None:
