@@ -9,6 +9,7 @@ class LyingJpegs:
     """simplejpeg's pixels, all of them one level brighter."""
 
     name = "simplejpeg"
+    before_resize = True
     versions = {"simplejpeg": "a level off"}  # noqa: RUF012  # read alone
 
     def __init__(self):

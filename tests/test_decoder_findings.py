@@ -94,7 +94,7 @@ def test_a_decoder_that_is_a_level_off_is_caught_although_npr_does_not_see_it(sm
 class Turning:
     """A decoder that turns pictures, refuses some, and reads what is cut short."""
 
-    name, versions = "simplejpeg", {}  # read alone
+    name, versions, before_resize = "simplejpeg", {}, True  # read alone
 
     def __init__(self):
         self._honest = open_decoder("simplejpeg").jpeg

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +169,22 @@ def test_a_picture_of_the_right_size_is_decoded_into_its_place(name):
     assert (block[[0, 2]] == 77).all()
 
 
+def test_the_default_leaves_what_is_resized_to_pillow():
+    """Where that takes as long, and one decoder less can differ."""
+    opened("simplejpeg")
+    jpeg = choose_decoder().jpeg
+    seen = []
+    spy = SimpleNamespace(
+        name=jpeg.name,
+        versions=jpeg.versions,
+        before_resize=jpeg.before_resize,
+        decode=lambda content, slot: seen.append(1) or jpeg.decode(content, slot),
+    )
+    for side, calls in ((256, 0), (64, 1), ("native", 2)):
+        assert_same(saved(photograph(64, 64)), side, spy)
+        assert len(seen) == calls
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_nothing_that_blocks_for_ever_is_opened(name, tmp_path):
     os.mkfifo(tmp_path / "x.jpg")
@@ -219,7 +236,9 @@ def test_a_decoder_that_lies_is_never_taken(monkeypatch):
     assert len(find_jpeg_differences(lying_decoder())) == 7
     with pytest.raises(DecoderError, match="other pixels than the contract's of JPEG 4:2:0"):
         check_proved(lying_decoder())
-    monkeypatch.setattr(decoders, "open_decoder", lambda name: lying_decoder())
+    lying = lying_decoder()
+    monkeypatch.setattr(decoders, "open_decoder", lambda name: lying)
+    monkeypatch.setattr(decoders, "SimpleJpegDecoder", lambda before_resize: lying.jpeg)
     said = []
     assert choose_decoder(on_message=said.append) is PILLOW
     assert said[0].startswith("not taking simplejpeg: decoder simplejpeg: gives other pixels")

@@ -12,8 +12,8 @@ from PIL import Image
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
-from lfm_deploy.pictures.jpegs import JpegDecoder, as_picture, decode_jpeg, load_jpeg
-from lfm_deploy.pictures.opening import open_rgb
+from lfm_deploy.pictures.jpegs import JpegDecoder, decode_opened
+from lfm_deploy.pictures.opening import decode_rgb, open_picture, open_rgb
 from lfm_deploy.pictures.resizing import resize_picture
 from lfm_deploy.pictures.self_test import check_format, check_resize
 
@@ -48,7 +48,7 @@ def decode_picture(
         content: path of the file, or its bytes.
         size: side in pixels to resize to, or ``"native"``.
         config: architecture of the network, for the smallest native size.
-        slot: uint8 ``(size, size, 3)`` to write the pixels into; None for a new array.
+        slot: uint8 ``(size, size, 3)`` to write the pixels into, at a fixed size; None for a new array.
         jpeg: decoder of the JPEG files that it can decode; None leaves them to Pillow.
 
     Returns:
@@ -60,18 +60,27 @@ def decode_picture(
     """
     if size != "native":
         check_resize()
-    found = None
-    if jpeg is not None and (read := load_jpeg(content)) is not None:
-        found = decode_jpeg(read, jpeg, slot if size != "native" else None, _checker(size, config))
-    if found is not None and found is slot:
-        return slot
-    picture = read_rgb(content, _checker(size, config)) if found is None else as_picture(found)
+
+    def check(picture: Image.Image) -> None:
+        check_format(picture.format)
+        _checker(size, config)(*picture.size)
+
+    def decode(picture: Image.Image) -> Image.Image | NDArray[np.uint8]:
+        if jpeg is not None:
+            unchanged = size == "native" or picture.size == (size, size)
+            found = decode_opened(picture, jpeg, slot if unchanged else None, resized=not unchanged)
+            if found is not None:
+                return found if unchanged else Image.fromarray(found)
+        return decode_rgb(picture)
+
+    picture = open_picture(content, check, decode)
+    if isinstance(picture, np.ndarray):
+        return picture
     if size != "native":
         picture = resize_picture(picture, size, size)
-    pixels = np.asarray(picture)[:, :, :3]
     if slot is None:
-        return np.array(pixels)
-    slot[...] = pixels
+        return np.array(picture)
+    slot[...] = np.asarray(picture)
     return slot
 
 

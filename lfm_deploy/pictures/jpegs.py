@@ -1,20 +1,17 @@
 """JPEG files by another decoder than Pillow's own: which of them, and what is left to Pillow with its reasons.
 
-Pillow reads the header of each file, so that what it refuses stays refused in its words. Whatever the other decoder
-cannot decode whole and without a warning goes back to Pillow, which then decodes it or says why not.
+Pillow opens each file and reads its header, so that what it refuses stays refused in its words. Whatever the other
+decoder cannot decode whole and without a warning goes back to Pillow, which then decodes it or says why not.
 """
 
-import io
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from lfm_deploy.pictures.opening import check_size
 
 _START = b"\xff\xd8\xff"
 
@@ -32,6 +29,11 @@ class JpegDecoder(Protocol):
         """Versions of the libraries that its pixels come from, and the way in which they are used, by name."""
         ...
 
+    @property
+    def before_resize(self) -> bool:
+        """Whether it is to decode pictures that Pillow resizes afterwards, into whose memory they are copied then."""
+        ...
+
     def decode(self, content: bytes, slot: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
         """Pixels of one file, neither turned nor resized; None where it cannot decode it without a doubt.
 
@@ -40,8 +42,7 @@ class JpegDecoder(Protocol):
             slot: uint8 ``(H, W, 3)``, of the picture's size, to write the pixels into; None for a new array.
 
         Returns:
-            uint8 ``(H, W, 3)``, or ``(H, W, 4)`` with a last channel that means nothing where that saves a copy; the
-            slot where there is one.
+            uint8 ``(H, W, 3)``; the slot where there is one.
         """
         ...
 
@@ -60,49 +61,25 @@ def load_jpeg(content: Path | bytes) -> bytes | None:
         return None
 
 
-def decode_jpeg(
-    content: bytes,
-    decoder: JpegDecoder,
-    slot: NDArray[np.uint8] | None,
-    check: Callable[[int, int], None] = lambda *_: None,
+def decode_opened(
+    picture: Image.Image, decoder: JpegDecoder, slot: NDArray[np.uint8] | None, *, resized: bool
 ) -> NDArray[np.uint8] | None:
-    """Pixels of a JPEG file of its own size; None leaves it to Pillow.
+    """Pixels of a picture that Pillow has opened and not decoded; None leaves it to Pillow.
 
     Args:
-        content: bytes of the file.
-        decoder: decoder to try.
-        slot: uint8 ``(H, W, 3)`` to decode into where the picture has this size; otherwise it stays as it is.
-        check: function that is given width and height before anything is decoded; it may raise an ``ImageError``.
+        picture: picture of any format.
+        decoder: decoder to try where it is a JPEG file, grey or RGB.
+        slot: uint8 ``(H, W, 3)`` of the picture's size to write the pixels into; None for a new array.
+        resized: whether Pillow resizes it afterwards.
 
     Returns:
-        uint8 ``(H, W, 3)``, or ``(H, W, 4)``, see ``JpegDecoder``; the slot where the size fits.
-
-    Raises:
-        ImageError: the picture cannot be judged; the message is the bare reason.
+        uint8 ``(H, W, 3)``; the slot where there is one.
     """
-    found = read_header(content)
-    if found is None:
+    if picture.format not in ("JPEG", "MPO") or picture.mode not in ("RGB", "L"):
         return None
-    width, height = found
-    check_size(width, height)
-    check(width, height)
-    fits = slot is not None and slot.shape == (height, width, 3)
-    pixels = decoder.decode(content, slot if fits else None)
-    return pixels if pixels is not None and pixels.shape[:2] == (height, width) else None
-
-
-def read_header(content: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG file that Pillow would read as grey or RGB; None for all others."""
-    try:
-        with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
-            return picture.size if picture.mode in ("RGB", "L") else None
-    except Exception:  # whatever it is, Pillow says it again when the picture is its turn
+    file = getattr(picture, "fp", None)
+    if file is None or (resized and not decoder.before_resize):
         return None
-
-
-def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:
-    """Pixels uint8 ``(H, W, 3)`` or ``(H, W, 4)`` as a picture; those of four bytes are not copied."""
-    height, width, channels = pixels.shape
-    if channels == 3:
-        return Image.fromarray(pixels)
-    return Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+    file.seek(0)  # Pillow looks for its place by itself
+    pixels = decoder.decode(file.read(), slot)
+    return pixels if pixels is not None and pixels.shape == (picture.height, picture.width, 3) else None

@@ -33,6 +33,7 @@ class NvImageCodecDecoder:
     """
 
     name = "nvimagecodec"
+    before_resize = True
 
     def __init__(self, device: int | None = None) -> None:
         """Load the library; decoders are made by the threads that use them.

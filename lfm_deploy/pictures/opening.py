@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -45,6 +46,7 @@ MOST_PIXELS = 2 * 89_478_485
 _HEIF_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])
 _HEAD_BYTES = 12
 
+Found = TypeVar("Found")
 Check = Callable[[Image.Image], None]
 """What is asked about a picture before anything is decoded; it may raise an error."""
 
@@ -60,15 +62,34 @@ def open_rgb(content: Path | bytes, check: Check = lambda _: None) -> Image.Imag
         DeployError: ``check`` raised it.
         ImageError: the picture cannot be read or judged; the message is the bare reason.
     """
+    return open_picture(content, check, decode_rgb)
+
+
+def open_picture(content: Path | bytes, check: Check, decode: Callable[[Image.Image], Found]) -> Found:
+    """What is made of a picture that Pillow opens.
+
+    Args:
+        content: path of the file, or its bytes.
+        check: function that is given the picture before anything is decoded.
+        decode: function that is given it then; what it raises becomes a reason.
+
+    Raises:
+        DeployError: ``check`` or ``decode`` raised it.
+        ImageError: the picture cannot be read or judged; the message is the bare reason.
+    """
     try:
-        return _decode(content, check)
+        with _open(content) as picture:
+            _check_before_decoding(picture)
+            check(picture)
+            return decode(picture)
     except (DeployError, MemoryError):
         raise
     except ValueError as error:
         if "MAX_TEXT" not in str(error):
             raise ImageError(f"cannot be read: {first_line(error)}") from None
         # Generators write their prompts and workflows into PNGs; pixels do not depend on them.
-        return open_rgb(drop_texts(content if isinstance(content, bytes) else content.read_bytes()), check)
+        without = drop_texts(content if isinstance(content, bytes) else content.read_bytes())
+        return open_picture(without, check, decode)
     except FileNotFoundError:
         raise ImageError("no such file") from None
     except UnidentifiedImageError:  # its text names an address in memory where the bytes came from a shard
@@ -79,23 +100,11 @@ def open_rgb(content: Path | bytes, check: Check = lambda _: None) -> Image.Imag
         raise ImageError(f"cannot be read: {first_line(error)}") from None
 
 
-def check_size(width: int, height: int) -> None:
-    """Refuse what Pillow would take for a decompression bomb.
-
-    Raises:
-        ImageError: there are too many pixels.
-    """
-    if width * height > MOST_PIXELS:
-        raise ImageError(f"{width}x{height} pixels are more than {MOST_PIXELS}: taken for a decompression bomb")
-
-
-def _decode(content: Path | bytes, check: Check) -> Image.Image:
-    with _open(content) as picture:
-        _check_before_decoding(picture)
-        check(picture)
-        rgb = _to_rgb(picture)
-        rgb.load()  # while the file is open
-        return rgb
+def decode_rgb(picture: Image.Image) -> Image.Image:
+    """Decode a picture that is open, to RGB."""
+    rgb = _to_rgb(picture)
+    rgb.load()  # while the file is open
+    return rgb
 
 
 def _open(content: Path | bytes) -> Image.Image:
@@ -140,7 +149,9 @@ def _opened(content: Path | bytes) -> Path | io.BytesIO:
 
 
 def _check_before_decoding(picture: Image.Image) -> None:
-    check_size(*picture.size)
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        raise ImageError(f"{width}x{height} pixels are more than {MOST_PIXELS}: taken for a decompression bomb")
     if picture.mode.startswith(("I", "F")):
         # Pillow would clip the values to 0..255, which turns 16-bit pictures white.
         raise ImageError(f"mode {picture.mode} has more than 8 bits a channel; convert it to 8 bits first")

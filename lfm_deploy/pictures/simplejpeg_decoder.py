@@ -14,8 +14,11 @@ class SimpleJpegDecoder:
 
     name = "simplejpeg"
 
-    def __init__(self) -> None:
+    def __init__(self, *, before_resize: bool = True) -> None:
         """Load the library.
+
+        Args:
+            before_resize: whether it is to decode pictures that Pillow resizes afterwards, which gains nothing.
 
         Raises:
             UnavailableError: simplejpeg is not installed.
@@ -26,6 +29,7 @@ class SimpleJpegDecoder:
             raise UnavailableError(
                 "decoder simplejpeg: not installed; run 'pip install lfm-deploy[fast-jpeg]', or take --decoder pillow"
             ) from None
+        self.before_resize = before_resize
         self._decode = simplejpeg.decode_jpeg
 
     @property
@@ -41,15 +45,12 @@ class SimpleJpegDecoder:
             slot: uint8 ``(H, W, 3)``, of the picture's size, to write the pixels into; None for a new array.
 
         Returns:
-            The slot, or uint8 ``(H, W, 4)`` with a last channel that means nothing.
+            uint8 ``(H, W, 3)``; the slot where there is one.
         """
         try:
-            if slot is not None:
-                self._decode(content, colorspace="RGB", fastdct=False, fastupsample=False, strict=True, buffer=slot)
-                return slot
             found: NDArray[np.uint8] = self._decode(
-                content, colorspace="RGBX", fastdct=False, fastupsample=False, strict=True
+                content, colorspace="RGB", fastdct=False, fastupsample=False, strict=True, buffer=slot
             )
         except ValueError:  # damaged, or of a kind that it does not know
             return None
-        return found
+        return found if slot is None else slot
