@@ -2,12 +2,16 @@
 
     python benchmarks/decoding.py
     python benchmarks/decoding.py --sides 512 --pictures photos/
+    python benchmarks/decoding.py --memory
 
 One thread, and the processor's time instead of the clock's, so that figures are those of one core and other programs
 disturb them little. Files are squares cut from photographs, PNG and JPEG of quality 90 with halved chroma; each goes to
-256x256. Decoders take turns file by file, another one first each time, and the best of the rounds counts.
+256x256. Decoders take turns file by file, another one first each time, and the best of the rounds counts. With
+--memory, the peak of a process that decodes 500 and 5,000 files instead.
 """
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +34,7 @@ from lfm_deploy.pictures.resizing import resize_picture
 from lfm_deploy.report.tables import make_table
 
 SIDE = 256
+_COUNTS = (500, 5_000)
 STEPS = ("reading", "decoding", "resizing")
 
 
@@ -37,9 +42,13 @@ STEPS = ("reading", "decoding", "resizing")
 @click.option("--sides", default="256,512,1024", show_default=True, help="Sides of the square files in pixels.")
 @click.option("--files", default=12, show_default=True, help="Files of each kind.")
 @click.option("--rounds", default=7, show_default=True)
+@click.option("--memory", is_flag=True, help="Peak memory over 500 and 5,000 files, instead of rates.")
 @click.option("--pictures", type=click.Path(exists=True, path_type=Path), help="Photographs to make the files of.")
-def main(sides: str, files: int, rounds: int, pictures: Path | None) -> None:
+def main(sides: str, files: int, rounds: int, memory: bool, pictures: Path | None) -> None:
     """Measure and print."""
+    if memory:
+        print_memory(files)
+        return
     decoders = []
     for name in DECODERS:
         try:
@@ -66,6 +75,32 @@ def main(sides: str, files: int, rounds: int, pictures: Path | None) -> None:
                     rate = f"{1e6 / sum(spent):,.0f}"
                     table.add_row(f"{form} {side}x{side}", f"{kilobytes:.0f}", name, *cells, rate)
     console.print(table)
+
+
+def print_memory(files: int) -> None:
+    """Peak memory of reading files of 512x512 pixels, by decoder."""
+    with tempfile.TemporaryDirectory(prefix="lfm-decoding-") as temporary:
+        make_files(Path(temporary), "JPEG", 512, files, None)
+        for name in DECODERS:
+            few, many = (_peak_mib(temporary, name, count) for count in _COUNTS)
+            print(f"{name}: {few:.0f} MiB over {_COUNTS[0]:,} files, {many:.0f} MiB over {_COUNTS[1]:,}")
+
+
+def _peak_mib(folder: str, decoder: str, count: int) -> float:
+    """Peak resident memory of a process that reads files again and again."""
+    script = (
+        "import itertools, resource, sys; from pathlib import Path\n"
+        "from lfm_deploy.pictures.decoders import open_decoder\n"
+        "from lfm_deploy.pictures.pipeline import read_groups\n"
+        "from lfm_deploy.pictures.sources import file_source\n"
+        "folder, decoder, count = sys.argv[1:]\n"
+        "paths = itertools.islice(itertools.cycle(sorted(Path(folder).iterdir())), int(count))\n"
+        "jpeg = open_decoder(decoder).jpeg\n"
+        "for _ in read_groups(map(file_source, paths), 256, batch=64, jpeg=jpeg): pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", script, folder, decoder, str(count)]
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) / 1024
 
 
 def make_files(folder: Path, form: str, side: int, count: int, pictures: Path | None) -> list[Path]:

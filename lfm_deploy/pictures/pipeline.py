@@ -155,7 +155,7 @@ class _Feed:
             result = str(error)
         with self._changed:
             self._given -= 1
-            self._pixels -= 0 if isinstance(result, str) else result.shape[0] * result.shape[1]
+            self._pixels -= 0 if isinstance(result, str) else _count_pixels(result)
             self._changed.notify_all()
         return result
 
@@ -196,7 +196,7 @@ class _Feed:
         pixels = 0
         try:
             result = self._decoder(source.load(), slot)
-            pixels = result.shape[0] * result.shape[1]
+            pixels = _count_pixels(result)
             return result
         finally:
             with self._changed:
@@ -205,12 +205,19 @@ class _Feed:
                 self._changed.notify_all()
 
 
+def _count_pixels(result: Decoded) -> int:
+    """How many pixels take the memory of a result; a file that is still encoded takes far less than its own."""
+    if isinstance(result, Encoded):
+        return len(result.content) // 3
+    return result.shape[0] * result.shape[1]
+
+
 def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[PictureGroup]:
     group, held, pixels = PictureGroup(start), list[tuple[int, Decoded]](), 0
     block: NDArray[np.uint8] | None = None
     for picture in feed:
         result = feed.take(picture)
-        added = 0 if isinstance(result, str) else result.shape[0] * result.shape[1]
+        added = 0 if isinstance(result, str) else _count_pixels(result)
         if size == "native" and held and pixels + added > batch * _PIXELS_A_PICTURE:
             yield _closed(group, held, block)
             group, held, pixels = PictureGroup(group.start + len(group.names)), [], 0

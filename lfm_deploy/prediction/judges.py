@@ -95,7 +95,7 @@ def open_judge(
     # The published network itself takes any size; its protocol is the default contract.
     contract = Contract() if opened.runtime == "pytorch" else opened.contract
     try:
-        chosen, card = _choose_decoder(opened, contract.size, decoder, on_message)
+        chosen, card = choose_engine_decoder(opened, contract.size, decoder, on_message)
     except BaseException:
         opened.close()
         raise
@@ -127,10 +127,22 @@ def describe_run(judge: Judge) -> dict[str, Any]:
     }
 
 
-def _choose_decoder(
+def choose_engine_decoder(
     engine: Engine, size: SizePolicy, name: str | None, on_message: Callable[[str], None]
 ) -> "tuple[PictureDecoder, CardReader | None]":
-    """The decoder, and the reader that has it on the engine's card, where there is one."""
+    """The decoder for an engine, and the reader that has it on the engine's card, where there is one.
+
+    Args:
+        engine: engine that is ready to run.
+        size: side in pixels that pictures are resized to, or ``"native"``, which the host decodes.
+        name: one of ``DECODERS``; None takes the fastest whose pixels are the contract's.
+        on_message: function that is given a line on what was not taken and why.
+
+    Raises:
+        ConfigError: there is no decoder of this name.
+        DecoderError: the named decoder gives other pixels than the contract's.
+        UnavailableError: the named decoder is not installed, or cannot run here.
+    """
     if name in (None, "nvimagecodec") and size != "native" and takes_device_arrays(engine):
         try:
             return open_card_reader(engine, size, on_message, named=name is not None)

@@ -34,7 +34,7 @@ class EngineValues(TypedDict):
         suites: figures, one entry a suite, in the order of the report's suites.
         gates: conditions that it had to meet; empty for the reference and for detectors.
         speeds: speeds, one entry a batch size, ascending; empty where none were measured.
-        pixels: how a decoder's pixels differ from Pillow's, one entry a suite; empty for all others.
+        pixels: differences of a decoder's pixels from Pillow's, one entry a suite; empty for all others.
     """
 
     name: str

@@ -68,9 +68,9 @@ class DecoderFindings:
 
     Attributes:
         decoder: decoder that was judged.
-        place: where it ran, such as ``"the CPU"``.
+        place: place where the decoder ran, such as ``"the CPU"``.
         scores: names of the test sets with the scores on each, by the name of a suite.
-        pixels: how its pixels differ, by the name of a suite.
+        pixels: differences of its pixels from Pillow's, by the name of a suite.
     """
 
     decoder: PictureDecoder
@@ -101,7 +101,7 @@ def open_judged(name: str, device: str) -> JudgedDecoder:
 
     Raises:
         ConfigError: there is no decoder of this name.
-        UnavailableError: it is not installed, or cannot run here.
+        UnavailableError: the decoder is not installed, or cannot run here.
     """
     first = device.split(",")[0]
     kind, index = parse_device(first)
@@ -156,7 +156,7 @@ def judge_decoder(pixels: PixelFindings, result: SuiteResult) -> tuple[Gate, ...
     """The gates of a decoder over one suite: its pixels, its flips, and whom it can read.
 
     Args:
-        pixels: how its pixels differ.
+        pixels: differences of the decoder's pixels from Pillow's.
         result: comparison of its logits with the reference's.
     """
     name = result.suite

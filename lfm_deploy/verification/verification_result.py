@@ -39,6 +39,7 @@ class EngineResult:
         memory: memory that it takes; None where that is not known.
         kernels: kernels of a TensorRT engine at best; None where its library lists none.
         pixels: how a decoder's pixels differ from Pillow's, by the name of a suite; empty for all others.
+        pixels: differences of a decoder's pixels from Pillow's, by the name of a suite; empty for all others.
     """
 
     name: str
