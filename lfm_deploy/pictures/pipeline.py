@@ -209,7 +209,7 @@ def _count_pixels(result: Decoded) -> int:
     """How many pixels take the memory of a result; a file that is still encoded takes far less than its own."""
     if isinstance(result, Encoded):
         return len(result.content) // 3
-    return result.shape[0] * result.shape[1]
+    return int(result.shape[0] * result.shape[1])
 
 
 def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[PictureGroup]:
