@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.errors import DecoderError, ImageError
+from lfm_deploy.errors import DecoderError, ImageError, UnavailableError
 from lfm_deploy.pictures.baseline_jpegs import find_whole_baseline
 from lfm_deploy.pictures.decoding import Source, decode_picture
 from lfm_deploy.pictures.jpegs import JpegDecoder, load_jpeg
@@ -72,7 +72,7 @@ class CardReader:
             DecoderError: a format that is asked for is decoded to other pixels on this machine.
         """
         groups = read_groups(
-            sources, self.size, batch=batch, config=self.config, workers=workers, start=start, decode=self._prepare
+            sources, self.size, batch=batch, config=self.config, workers=workers, start=start, decode=self.prepare
         )
         with ThreadPoolExecutor(1, thread_name_prefix="card-reader") as pool:
             coming = None
@@ -88,9 +88,23 @@ class CardReader:
 
         Args:
             group: group whose empty places are to be filled; it is not changed.
+
+        Raises:
+            UnavailableError: the card failed, or has too little memory.
         """
         if not group.runs:
             return group
+        import torch
+
+        try:
+            return self._finish(group)
+        except torch.OutOfMemoryError:
+            raise UnavailableError(
+                f"decoding on {self.device}: not run: too little GPU memory; end what else runs there, or run smaller "
+                "batches"
+            ) from None
+
+    def _finish(self, group: PictureGroup) -> PictureGroup:
         import torch
 
         ((offsets, pixels),) = group.runs
@@ -123,7 +137,7 @@ class CardReader:
         contents = [sample.read() for sample in load_samples() if sample.format == "JPEG"]
         contents += [sample_jpeg(*size) for size in ((200, 120), (96, 320), (self.size, self.size))]
         pixels = np.zeros((len(contents), self.size, self.size, 3), np.uint8)
-        encoded = {index: self._prepare(content, pixels[index]) for index, content in enumerate(contents)}
+        encoded = {index: self.prepare(content, pixels[index]) for index, content in enumerate(contents)}
         group = PictureGroup(
             0,
             [str(index) for index in encoded],
@@ -141,8 +155,17 @@ class CardReader:
         away = np.abs(found.astype(np.int16) - expected)
         return int(away.max()), float((away > 0).mean())
 
-    def _prepare(self, content: Path | bytes, slot: NDArray[np.uint8] | None) -> Decoded:
-        """In a reading thread: the bytes of what the card is to decode, else pixels."""
+    def prepare(self, content: Path | bytes, slot: NDArray[np.uint8] | None) -> Decoded:
+        """In a reading thread: the bytes of what the card is to decode, else pixels.
+
+        Args:
+            content: path of the file, or its bytes.
+            slot: uint8 ``(size, size, 3)`` to write pixels into; None for a new array.
+
+        Raises:
+            DecoderError: the format is decoded to other pixels on this machine.
+            ImageError: the picture cannot be read; the message is the bare reason.
+        """
         read = load_jpeg(content)
         if read is not None:
             found = find_whole_baseline(read)

@@ -27,16 +27,25 @@ def saved(size=(97, 63), mode="RGB", **options):
         {"mode": "L", "restart_marker_blocks": 2},
         {"comment": b"\xff\xd9 in a comment"},
         {"optimize": True},
-        {"keep_rgb": True},
     ],
 )
 def test_whole_files_are_whole(options, size):
     assert find_whole_baseline(saved(size, **options)) == size
 
 
-@pytest.mark.parametrize("options", [{"progressive": True}, {"mode": "CMYK"}])
+@pytest.mark.parametrize("options", [{"progressive": True}, {"mode": "CMYK"}, {"keep_rgb": True}])
 def test_other_kinds_are_left_to_others(options):
     assert not find_whole_baseline(saved(**options))
+
+
+def test_channels_that_adobe_says_are_not_transformed_are_left_to_others():
+    marker = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
+    content = saved()
+    for transform, taken in ((1, True), (0, False), (2, False)):
+        marked = content[:2] + marker + bytes([transform]) + content[2:]
+        assert (find_whole_baseline(marked) is not None) == taken
+    grey = saved(mode="L")
+    assert find_whole_baseline(grey[:2] + marker + b"\0" + grey[2:]) is not None
 
 
 def test_every_cut_is_noticed():

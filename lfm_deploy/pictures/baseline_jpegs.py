@@ -15,6 +15,8 @@ _APPLICATION = range(0xE0, 0xF0)
 _PASSED_OVER = frozenset([_HUFFMAN, _QUANTISATION, _COMMENT, *_APPLICATION])
 _FIRST_RESTART = 0xD0
 _CHANNELS = (1, 3)
+_ADOBE, _ADOBE_NAME, _TRANSFORM, _LUMA_AND_CHROMA = 0xEE, b"Adobe", 11, 1
+_RED_GREEN_BLUE = b"RGB"
 
 
 @dataclass(slots=True)
@@ -26,16 +28,18 @@ class _Header:
         interval: number of them between restart markers; 0 for no markers.
         channels: number of channels.
         size: width and height of the picture in pixels.
+        plain: whether its channels may be red, green and blue, which not every decoder looks for.
     """
 
     units: int = 0
     interval: int = 0
     channels: int = 0
     size: tuple[int, int] = (0, 0)
+    plain: bool = False
 
 
 def find_whole_baseline(content: bytes) -> tuple[int, int] | None:
-    """Width and height of a baseline JPEG of one or three channels, in one scan, with all markers in their places.
+    """Width and height of a baseline JPEG, grey or with chroma, in one scan, with all markers in their places.
 
     Args:
         content: bytes of the file; what stands behind its end makes it another file, too.
@@ -65,7 +69,11 @@ def _is_whole(content: bytes, header: _Header) -> bool:
                 return False
         elif kind == _INTERVAL:
             (header.interval,) = struct.unpack_from(">H", content, body)
+        elif kind == _ADOBE and content.startswith(_ADOBE_NAME, body):
+            header.plain |= content[body + _TRANSFORM] != _LUMA_AND_CHROMA
         elif kind == _SCAN:
+            if header.plain and header.channels > 1:
+                return False
             return bool(header.units) and content[body] == header.channels and _holds_scan(content, place, header)
         elif kind not in _PASSED_OVER:
             return False
@@ -80,6 +88,7 @@ def _read_frame(content: bytes, body: int, length: int, header: _Header) -> bool
     across, down = (1, 1) if channels == 1 else (max(x for x, _ in factors), max(y for _, y in factors))
     header.units = -(-width // (8 * across)) * -(-height // (8 * down))
     header.channels, header.size = channels, (width, height)
+    header.plain |= bytes(content[body + 6 + 3 * channel] for channel in range(channels)) == _RED_GREEN_BLUE
     return all(x and y for x, y in factors)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfm_deploy.environment import installed_version
-from lfm_deploy.errors import UnavailableError
+from lfm_deploy.errors import UnavailableError, first_line
 from lfm_deploy.pictures.baseline_jpegs import find_whole_baseline
 
 _OPTIONS = ":fancy_upsampling=1"  # smooth chroma, whatever the default of a version is
@@ -85,6 +85,9 @@ class NvImageCodecDecoder:
         Returns:
             One picture a file, uint8 ``(H, W, 3)``; None for one that is progressive, damaged, or of a kind that the
             backend does not decode.
+
+        Raises:
+            UnavailableError: the library or the card failed.
         """
         found: list[Any | None] = [None] * len(contents)
         streams: dict[int, Any] = {}
@@ -96,7 +99,12 @@ class NvImageCodecDecoder:
                 except RuntimeError:
                     continue
         if streams:
-            decoded = self._own().decode(list(streams.values()), params=self._how, cuda_stream=stream)
+            try:
+                decoded = self._own().decode(list(streams.values()), params=self._how, cuda_stream=stream)
+            except RuntimeError as error:
+                raise UnavailableError(
+                    f"decoder nvimagecodec: failed ({first_line(error)}); take --decoder pillow"
+                ) from None
             for index, picture in zip(streams, decoded, strict=True):
                 found[index] = picture
         return found
@@ -117,7 +125,7 @@ class NvImageCodecDecoder:
             except RuntimeError as error:
                 where = f"cuda:{self.device}" if on_card else "the CPU"
                 raise UnavailableError(
-                    f"decoder nvimagecodec on {where}: not run: {str(error).splitlines()[0]}; take --decoder pillow"
+                    f"decoder nvimagecodec on {where}: not run: {first_line(error)}; take --decoder pillow"
                 ) from None
         return self._local.decoder
 

@@ -174,7 +174,13 @@ def _reading(judged: JudgedDecoder, size: SizePolicy, config: ModelConfig) -> Ca
     jpeg = judged.decoder.jpeg
     if judged.device != "cpu" and size != "native" and isinstance(jpeg, NvImageCodecDecoder):
         reader = make_reader(jpeg, choose_decoder(), size, config, judged.device)
-        return lambda paths: _collect(reader.read(map(file_source, paths), batch=_AT_ONCE))
+        # In one thread, which keeps its decoder.
+        return lambda paths: _collect(
+            map(
+                reader.finish,
+                read_groups(map(file_source, paths), size, batch=_AT_ONCE, config=config, decode=reader.prepare),
+            )
+        )
     return lambda paths: _collect(read_groups(map(file_source, paths), size, batch=_AT_ONCE, config=config, jpeg=jpeg))
 
 
