@@ -62,6 +62,7 @@ class Contract:
         """Plain values for JSON."""
         return asdict(self) | {"labels": list(self.labels)}
 
+
 def complete_contract(values: Any) -> Any:
     """The values of a contract with the decoder, which was not named while there was one way alone.
 
