@@ -95,8 +95,6 @@ def quantise_into(
                 check_gain(findings, target)
             return QuantisedGraph(path=path, findings=findings, reused=True)
         result = _search(workdir, source, info, ranges, images, recipe, budget, layers_asked, target, on_progress)
-        stamped = replace(wanted, quantisation=_describe(result, made_of))
-        result = _search(workdir, source, info, ranges, images, recipe, budget, layers_asked, on_progress)
         stamped = replace(wanted, versions=wanted.versions | origin_versions(), quantisation=_describe(result, made_of))
         model = result.model
         if model is None:

@@ -38,7 +38,6 @@ class EngineResult:
         cached: number of its logits that were known from an earlier run.
         memory: memory that it takes; None where that is not known.
         kernels: kernels of a TensorRT engine at best; None where its library lists none.
-        pixels: how a decoder's pixels differ from Pillow's, by the name of a suite; empty for all others.
         pixels: differences of a decoder's pixels from Pillow's, by the name of a suite; empty for all others.
     """
 
