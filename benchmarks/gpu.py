@@ -1,4 +1,4 @@
-"""Everything that needs an NVIDIA GPU, in one run of at most four minutes: tests, golden pictures, speeds.
+"""Everything that needs an NVIDIA GPU, in one run of some minutes: tests, golden pictures, speeds.
 
     python benchmarks/gpu.py --checkpoint model.pth --graph lfm.fp16.onnx --golden golden.npz --out results
 
@@ -11,9 +11,10 @@ matrix product that the same run measured.
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import click
 import numpy as np
 import torch
 from gpu_contenders import Contender, find_contenders, time_kernels
+from gpu_decoding import DecodingResults, measure_decoding, write_decoding
 from gpu_timing import time_ms, wall_ms
 
 from lfm_deploy.artifacts import read_graph_info
@@ -31,6 +33,7 @@ FROM_HOST = 4096
 TESTS = (
     *("test_layout", "test_first_stage", "test_pooled_convolution", "test_kernel_pooling", "test_selection"),
     *("test_fused_graph", "test_fused_network", "test_fused", "test_copying", "test_slots"),
+    *("test_resizing_kernel", "test_card_reading"),
 )
 LEFT_OUT = {
     "TensorRT": "not run: this script measures PyTorch, ONNX Runtime and the fused kernels",
@@ -46,6 +49,7 @@ class Results:
     golden: dict[str, float] = field(default_factory=dict)
     on_card: dict[str, dict[int, float]] = field(default_factory=dict)
     from_host: dict[str, dict[int, float]] = field(default_factory=dict)
+    decoding: DecodingResults = field(default_factory=DecodingResults)
     kernels_ms: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=lambda: dict(LEFT_OUT))
 
@@ -54,10 +58,19 @@ class Results:
 @click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), help="The published checkpoint.")
 @click.option("--graph", type=click.Path(exists=True, path_type=Path), help="Its FP16 graph, by build --fp16.")
 @click.option("--golden", type=click.Path(exists=True, path_type=Path), help="Pictures and the authors' logits.")
+@click.option("--jpegs", type=click.Path(exists=True, path_type=Path), help="JPEG files to decode; some are made.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("gpu-results"), show_default=True)
 @click.option("--tests/--no-tests", default=True, help="Run the tests that need a GPU.")
 @click.option("--only", default="", help="Measure only ways whose name holds this text.")
-def main(checkpoint: Path | None, graph: Path | None, golden: Path | None, out: Path, tests: bool, only: str) -> None:
+def main(
+    checkpoint: Path | None,
+    graph: Path | None,
+    golden: Path | None,
+    jpegs: Path | None,
+    out: Path,
+    tests: bool,
+    only: str,
+) -> None:
     """Test and measure on the GPU in this machine."""
     if checkpoint is None or graph is None or golden is None:
         raise click.UsageError("needs --checkpoint, --graph and --golden")
@@ -78,12 +91,14 @@ def main(checkpoint: Path | None, graph: Path | None, golden: Path | None, out: 
             measure(name, open_contender, pictures, logits, results)
     if not only:
         results.kernels_ms = time_kernels(graph, pictures)
+        with tempfile.TemporaryDirectory(prefix="lfm-jpegs-") as temporary:
+            results.decoding = measure_decoding(graph, Path(temporary), jpegs)
     results.facts["seconds"] = round(time.perf_counter() - started)
     adds = read_graph_info(graph).config.multiply_adds(*pictures.shape[1:3])
     limit = results.facts["best_matmul_tflops"] * 1e12 / (2 * sum(adds.values()))
     text = write_markdown(results, limit)
     (out / "gpu.md").write_text(text)
-    (out / "gpu.json").write_text(json.dumps(vars(results) | {"limit_per_second": limit}, indent=2) + "\n")
+    (out / "gpu.json").write_text(json.dumps(asdict(results) | {"limit_per_second": limit}, indent=2) + "\n")
     click.echo(text)
     said = str(results.facts.get("tests", "passed"))
     if "passed" not in said or "failed" in said or "error" in said:
@@ -198,6 +213,8 @@ def write_markdown(results: Results, limit: float) -> str:
         lines.append(f"| {name} | " + " | ".join(f"{speeds[count]:,.0f}" for count in counts) + " |")
     lines += ["", "| kernel, 256 pictures | ms |", "|---|---|"]
     lines += [f"| {name} | {ms:.3f} |" for name, ms in results.kernels_ms.items()]
+    if results.decoding.rates or results.decoding.left_out:
+        lines += ["", *write_decoding(results.decoding)]
     lines += ["", "Left out:", "", *(f"- {name}: {why}" for name, why in results.left_out.items()), ""]
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from calib.ranges import Ranges, check_ranges, read_ranges
 from calib.search_findings import read_findings, write_findings
 from engines.cards import cards_of
 from engines.ort import count_kernels
-from export.graph import ExportConfig, library_versions, make_graph
+from export.graph import ExportConfig, is_made_as, library_versions, make_graph, origin_versions
 from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision, read_graph_info_if_whole
 from lfm_deploy.config import check_quantisable
 from lfm_deploy.errors import GateError
@@ -95,7 +95,7 @@ def quantise_into(
                 check_gain(findings, target)
             return QuantisedGraph(path=path, findings=findings, reused=True)
         result = _search(workdir, source, info, ranges, images, recipe, budget, layers_asked, target, on_progress)
-        stamped = replace(wanted, quantisation=_describe(result, made_of))
+        stamped = replace(wanted, versions=wanted.versions | origin_versions(), quantisation=_describe(result, made_of))
         model = result.model
         if model is None:
             raise GateError(f"the search for {recipe} gave no graph")
@@ -174,7 +174,7 @@ def _is_current(path: Path, wanted: GraphInfo, made_of: dict[str, Any]) -> bool:
     if found is None or found.quantisation is None:
         return False
     same = all(getattr(found.quantisation, name) == value for name, value in made_of.items())
-    return same and replace(found, quantisation=None) == wanted
+    return same and is_made_as(replace(found, quantisation=None), wanted)
 
 
 def _describe(result: LayerChoice, made_of: dict[str, Any]) -> Quantisation:

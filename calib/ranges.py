@@ -11,7 +11,7 @@ from msgspec import Meta
 from export.names import LAST_OUTPUT, input_name
 from lfm_deploy.artifacts import GraphInfo
 from lfm_deploy.config import ModelConfig
-from lfm_deploy.contract import Contract
+from lfm_deploy.contract import Contract, complete_contract
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file
@@ -151,6 +151,8 @@ class Ranges:
             take_seal(values, reader)
         reader.take_format(values, _FORMAT, _OLD_FORMAT)
         classes = values.pop("classes", None)
+        if "contract" in values:
+            values["contract"] = complete_contract(values["contract"])
         ranges = reader.convert(values, cls)
         if classes != ranges.classes:
             reader.refuse("classes are not those of its pictures")
@@ -205,7 +207,9 @@ def check_ranges(ranges: Ranges, path: Path, graph: Path, info: GraphInfo, versi
 
 def hash_contract(contract: Contract) -> str:
     """sha256 of a contract as JSON."""
-    return sha256_of_bytes(json.dumps(contract.as_dict(), sort_keys=True).encode())
+    values = contract.as_dict()
+    del values["decoder"]  # there is one, which ranges of before do not name
+    return sha256_of_bytes(json.dumps(values, sort_keys=True).encode())
 
 
 def _count_channels(config: ModelConfig) -> dict[str, int]:

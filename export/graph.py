@@ -5,7 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -22,6 +22,7 @@ from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.errors import BuildError, ConfigError
 from lfm_deploy.network.checkpoint import Checkpoint
 from lfm_deploy.network.model import check_size
+from lfm_deploy.pictures.self_test import describe_pillow
 from lfm_deploy.version import __version__
 
 # 19 is the first opset with float16 scales in Q/DQ; 20 is the newest that TensorRT 10.12 reads in full.
@@ -81,7 +82,7 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
         input=config.input,
         evidence=config.evidence,
         checkpoint_sha256=checkpoint.sha256,
-        versions=library_versions(),
+        versions=origin_versions(),
     )
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "lfm-deploy", __version__
@@ -92,6 +93,22 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
 def library_versions() -> dict[str, str]:
     """Versions of everything that shapes a graph."""
     return {"lfm-deploy": __version__} | {name: version(name) for name in ("torch", "onnx", "onnxscript")}
+
+
+def origin_versions() -> dict[str, str]:
+    """Versions that a graph records: what shapes it, and what decodes pictures where it was made."""
+    return library_versions() | describe_pillow()
+
+
+def is_made_as(found: GraphInfo, wanted: GraphInfo) -> bool:
+    """Whether a graph was made as wanted; versions that are not asked for, like the decoder's, shape no graph.
+
+    Args:
+        found: description of the graph that is there.
+        wanted: description with the versions that matter.
+    """
+    versions = {name: number for name, number in found.versions.items() if name in wanted.versions}
+    return replace(found, versions=versions) == wanted
 
 
 def check_graph(model: onnx.ModelProto, precision: Precision, config: ModelConfig) -> None:

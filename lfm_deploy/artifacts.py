@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, TypeVar
 from msgspec import Meta
 
 from lfm_deploy.config import ModelConfig, complete_config
-from lfm_deploy.contract import Contract
+from lfm_deploy.contract import Contract, complete_contract
 from lfm_deploy.errors import ArtifactError, DeployError
 from lfm_deploy.kernels import Kernel
 from lfm_deploy.quantisation import Quantisation, Recipe
@@ -294,6 +294,8 @@ def _checked(reader: Reader, values: Any, kind: type[_Info]) -> _Info:
     """The values as an artifact's, and no part of them against another."""
     if isinstance(values, dict) and "config" in values:
         values["config"] = complete_config(values["config"])
+    if isinstance(values, dict) and "contract" in values:
+        values["contract"] = complete_contract(values["contract"])
     info: _Info = reader.convert(values, kind)
     made = info.quantisation
     if (made is not None) is not (info.precision is Precision.INT8):

@@ -1,5 +1,6 @@
 """What a graph expects of its pictures and what its answer means; inside every artifact, compared on load."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,10 @@ LARGEST_LOGIT = 1e5
 # Of the square pictures that stand for all sizes where an artifact takes any: those that the network was trained on.
 _USUAL_SIDE = 256
 
+# JPEG by libjpeg-turbo's accurate integer IDCT and smooth chroma up-sampling, as Pillow has it; EXIF orientation is
+# never applied, transparency is dropped, of an animation the first frame counts.
+EXACT_DECODER: Literal["pillow-libjpeg-turbo-islow-smooth"] = "pillow-libjpeg-turbo-islow-smooth"
+
 
 def usual_side(size: SizePolicy) -> int:
     """Side in pixels of the square pictures to try or measure an artifact with: its own, or 256 where it takes any."""
@@ -31,13 +36,15 @@ class Contract:
             width, pictures as they are. An artifact that takes native sizes can also judge resized pictures.
         colour: order of the channels; EXIF orientation and colour profiles are not applied, as in the
             authors' protocol.
-        resize: the filter, Pillow's antialiased bilinear.
+        decoder: the way from a file's bytes to pixels; other ones with the same pixels are the same decoder.
+        resize: the filter, Pillow's antialiased bilinear, the width first.
         threshold: logit above which the decision is "fake".
         labels: meaning of the labels 0 and 1.
     """
 
     size: Annotated[int, Meta(ge=2, le=LARGEST_SIDE, multiple_of=2)] | Literal["native"] = 256
     colour: Literal["RGB"] = "RGB"
+    decoder: Literal["pillow-libjpeg-turbo-islow-smooth"] = EXACT_DECODER
     resize: Literal["pillow-bilinear-antialias"] = "pillow-bilinear-antialias"
     threshold: Annotated[float, Meta(ge=-LARGEST_LOGIT, le=LARGEST_LOGIT)] = 0.0
     labels: tuple[Literal["real"], Literal["fake"]] = ("real", "fake")
@@ -54,6 +61,15 @@ class Contract:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self) | {"labels": list(self.labels)}
+
+
+def complete_contract(values: Any) -> Any:
+    """The values of a contract with the decoder, which was not named while there was one way alone.
+
+    Args:
+        values: plain values of a file, to be held against ``Contract`` afterwards.
+    """
+    return {"decoder": EXACT_DECODER} | dict(values) if isinstance(values, Mapping) else values
 
 
 def check_contract(made_for: Contract, asked: Contract, where: str) -> None:

@@ -170,6 +170,10 @@ class UnavailableError(DeployError):
     exit_code = 3
 
 
+class DecoderError(UnavailableError):
+    """Pictures are decoded or resized to other pixels on this machine than the contract's."""
+
+
 def missing_library(error: ImportError, name: str, remedy: str) -> UnavailableError:
     """The error that says why a library is not there: not installed, or one that cannot be loaded.
 

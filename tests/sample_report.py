@@ -213,6 +213,7 @@ def _engine(name: str, pictures: list[Any], scores: dict[str, Any]) -> dict[str,
         "suites": suites,
         "gates": [] if kind != "engine" or not ran else _gates(name, suites),
         "speeds": speeds(name) if ran else [],
+        "pixels": [],
     }
 
 

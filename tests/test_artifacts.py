@@ -13,6 +13,7 @@ from lfm_deploy.artifacts import (
     read_graph_info,
     sidecar_path,
 )
+from lfm_deploy.contract import EXACT_DECODER
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.sealed_values import seal_values
@@ -27,6 +28,15 @@ def as_old(values):
     """A sidecar as it was before there was a digest of its content."""
     later = ("content_sha256", "loads_in", "form", "kernels")
     return {key: value for key, value in values.items() if key not in later} | {"format": "lfm-deploy engine 2"}
+
+
+def test_a_graph_from_before_contracts_named_their_decoder_is_read_as_what_it_was_made_with(small_graph):
+    info = read_graph_info(small_graph)
+    values = json.loads(info.to_json())
+    assert values["format"] == "lfm-deploy graph 3"
+    assert values["contract"].pop("decoder") == EXACT_DECODER
+    assert GraphInfo.from_json(json.dumps(values), "x") == info
+    assert {"pillow", "libjpeg-turbo"} <= info.versions.keys()
 
 
 def test_engine_info_round_trip(deployment):

@@ -283,3 +283,35 @@ def test_what_was_left_out_is_said(call, workdir, mixed):
     rows = list(csv.DictReader(io.StringIO(out)))
     assert len(rows) == 12
     assert rows[-1]["error"] == "cannot be read: Too many levels of symbolic links"
+
+
+def test_the_decoder_is_chosen_said_and_part_of_what_is_continued(call, workdir, mixed):
+    pytest.importorskip("simplejpeg")
+    code, first, err = call("predict", "mixed", *workdir)
+    assert "pictures by simplejpeg" in err
+    code, second, err = call("predict", "mixed", "--decoder", "pillow", *workdir)
+    assert (code, second) == (0, first)
+    assert "pictures by pillow" in err
+    code, _, err = call("predict", "mixed", "--decoder", "nvimagecodec", "--device", "cuda", *workdir)
+    assert code == 3
+    assert call("predict", "mixed", "--decoder", "libjpeg", *workdir)[0] == 2
+
+
+def test_what_this_machine_decodes_otherwise_is_a_warning_until_a_picture_asks_for_it(
+    call, workdir, mixed, monkeypatch
+):
+    """Pillow is bent to give a format a level too much, as another build of it might."""
+    from lfm_deploy.pictures import opening, self_test
+
+    honest = opening._to_rgb
+    for form, expected in (("WEBP", 0), ("PNG", 3)):
+        self_test.find_differences.cache_clear()
+        monkeypatch.setattr(
+            opening, "_to_rgb", lambda p, form=form: honest(p).point(lambda v: v + 1) if p.format == form else honest(p)
+        )
+        code, out, err = call("predict", "mixed", *workdir)
+        assert code == expected
+        assert f"Warning: {form} is decoded to other pixels here" in err
+        assert len(out.splitlines()) == (12 if code == 0 else 1)
+    assert "Error: PNG is decoded to other pixels here than the contract's" in err
+    self_test.find_differences.cache_clear()

@@ -1,6 +1,6 @@
 import pytest
 
-from lfm_deploy.contract import Contract, check_contract
+from lfm_deploy.contract import Contract, check_contract, complete_contract
 from lfm_deploy.errors import ArtifactError, ContractError
 from lfm_deploy.storage.values import Reader
 
@@ -10,6 +10,14 @@ READER = Reader(where="x", remedy="")
 def test_round_trip():
     contract = Contract(size="native", threshold=0.5)
     assert READER.convert(contract.as_dict(), Contract) == contract
+
+
+def test_a_contract_from_before_it_named_its_decoder_is_the_one_of_then():
+    values = Contract(size="native").as_dict()
+    del values["decoder"]
+    assert READER.convert(complete_contract(values), Contract) == Contract(size="native")
+    assert complete_contract(Contract().as_dict()) == Contract().as_dict()
+    assert complete_contract([1]) == [1]
 
 
 @pytest.mark.parametrize("size", [255, 0, -2, "big", 256.0, 2**40])
@@ -26,7 +34,14 @@ def test_what_is_no_contract(values):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("size", 224), ("colour", "BGR"), ("resize", "nearest"), ("threshold", 0.5), ("labels", ("fake", "real"))],
+    [
+        ("size", 224),
+        ("colour", "BGR"),
+        ("decoder", "nearest chroma"),
+        ("resize", "nearest"),
+        ("threshold", 0.5),
+        ("labels", ("fake", "real")),
+    ],
 )
 def test_every_difference_is_caught_and_named(field, value):
     with pytest.raises(ContractError, match=f"x.onnx.*{field} is"):

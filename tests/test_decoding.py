@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -14,7 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ImageError
+from lfm_deploy.pictures import opening
 from lfm_deploy.pictures.decoding import decode_picture, read_rgb
+from lfm_deploy.pictures.images import find_images
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.pictures.png_texts import drop_texts
 
@@ -101,6 +104,61 @@ def test_pixels_are_pillows_from_files_and_bytes_and_into_a_slot(kind, size, tmp
     decode_picture(path, 256, CONFIG, slot=block[1])
     assert (block[1] == expected).all()
     assert (block[0] == 77).all()
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jfif", ".jpe", ".apng", ".mpo", ".heic", ".heif"])
+def test_pictures_by_all_the_names_that_people_have_for_them_are_found(suffix, tmp_path):
+    (tmp_path / f"X{suffix.upper()}").touch()
+    assert [path.suffix.lower() for path in find_images(tmp_path)] == [suffix]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "AVIF", "MPO"])
+def test_content_decides_over_the_name(form, tmp_path):
+    options = {"save_all": True, "append_images": [photograph(64, 48)]} if form == "MPO" else {}
+    photograph(64, 48).save(tmp_path / "x.bmp", format=form, **options)
+    with Image.open(tmp_path / "x.bmp") as opened:
+        assert np.array_equal(decode_picture(tmp_path / "x.bmp", "native", CONFIG), opened.convert("RGB"))
+
+
+def heic(bits=8):
+    heif = pytest.importorskip("pillow_heif")
+    stream = io.BytesIO()
+    if bits == 8:
+        heif.from_pillow(photograph(64, 48)).save(stream, quality=90)
+    else:
+        heif.from_bytes(mode="RGB;16", size=(64, 48), data=bytes(64 * 48 * 6)).save(stream, quality=90)
+    return stream.getvalue()
+
+
+def test_heic_is_read_where_its_library_is(tmp_path):
+    content = heic()
+    (tmp_path / "x.heic").write_bytes(content)
+    expected = sys.modules["pillow_heif"].open_heif(io.BytesIO(content)).to_pillow()
+    for picture in (content, tmp_path / "x.heic"):
+        assert np.array_equal(decode_picture(picture, "native", CONFIG), expected)
+    # What it loses to the coder, at this quality, is far less than a picture differs from another one.
+    assert np.abs(np.asarray(expected).astype(int) - photograph(64, 48)).mean() < 10
+
+
+def test_heic_of_more_than_8_bits_is_refused():
+    with pytest.raises(ImageError, match="HEIC of 10 bits"):
+        decode_picture(heic(10), 64, CONFIG)
+
+
+def test_heic_without_its_library_names_it(monkeypatch, tmp_path):
+    content = heic()
+    (tmp_path / "x.jpg").write_bytes(content)
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    for picture in (content, tmp_path / "x.jpg"):
+        with pytest.raises(ImageError, match=r"HEIC needs pillow-heif; run 'pip install lfm-deploy\[heic\]'"):
+            decode_picture(picture, 64, CONFIG)
+
+
+def test_damaged_heic_has_a_reason():
+    content = heic()
+    for cut in (content[:30], content[: len(content) // 2]):
+        with pytest.raises(ImageError, match="cannot be read"):
+            decode_picture(cut, 64, CONFIG)
 
 
 def test_the_result_can_be_written_to():

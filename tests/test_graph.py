@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.graph import ExportConfig, check_graph, make_graph
-from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision
+from export.graph import ExportConfig, check_graph, is_made_as, library_versions, make_graph
+from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, InputForm, Precision, read_graph_info
 from lfm_deploy.errors import BuildError, ShapeError
 from lfm_deploy.network.checkpoint import read_checkpoint
 
@@ -114,3 +116,14 @@ def test_check_graph_catches(graph, small_config, edit, complaint):
 def test_check_graph_catches_a_graph_of_another_precision(graph, small_config):
     with pytest.raises(BuildError, match=r"Conv .* in FLOAT"):
         check_graph(graph, Precision.FP16, small_config)
+
+
+def test_versions_of_the_decoder_are_recorded_and_make_no_other_graph(small_graph):
+    info = read_graph_info(small_graph)
+    assert {"pillow", "libjpeg-turbo"} <= info.versions.keys()
+    wanted = dataclasses.replace(info, versions=library_versions())
+    assert is_made_as(info, wanted)
+    assert is_made_as(wanted, wanted)  # a graph of before they were recorded
+    assert is_made_as(dataclasses.replace(info, versions=info.versions | {"pillow": "0"}), wanted)
+    assert not is_made_as(dataclasses.replace(info, versions=info.versions | {"torch": "0"}), wanted)
+    assert not is_made_as(dataclasses.replace(info, checkpoint_sha256="0" * 64), wanted)

@@ -5,6 +5,7 @@ import pytest
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import ArtifactError, ConfigError, InputError, UnavailableError
+from lfm_deploy.pictures.decoders import choose_decoder
 from lfm_deploy.prediction.judges import describe_run, open_judge
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.workdir import Workdir
@@ -15,7 +16,7 @@ def test_which_engine_is_taken(own_deployment, small_checkpoint, no_gpu):
     fp32 = own_deployment.graph(Precision.FP32)
     judge = open_judge(own_deployment, on_message=said.append)
     assert (judge.path, judge.size, judge.threshold, judge.batch) == (fp32, 256, 0.0, 8)
-    assert said == [f"taking {fp32} (onnxruntime fp32 on cpu)"]
+    assert said == [f"taking {fp32} (onnxruntime fp32 on cpu); pictures by {choose_decoder().name}"]
     assert open_judge(own_deployment, precision="fp16").path.name == "lfm.fp16.onnx"
     # Each stands for another graph: what they compute is not asked here.
     for recipe in Recipe:
@@ -42,7 +43,7 @@ def test_what_cannot_be_taken_says_what_to_do(deployment, tmp_path, no_gpu):
         open_judge(deployment, device="cuda")
     with pytest.raises(UnavailableError):
         open_judge(deployment, engine=deployment.engine(Precision.FP16, "sm86"))
-    for options in ({"precision": "fp8"}, {"threshold": float("nan")}):
+    for options in ({"precision": "fp8"}, {"threshold": float("nan")}, {"decoder": "libjpeg"}):
         with pytest.raises(ConfigError):
             open_judge(deployment, **options)
 
@@ -65,5 +66,6 @@ def test_a_run_is_described_by_all_that_its_rows_depend_on(deployment):
         replace(judge, threshold=1.0),
         replace(judge, batch=9),
         open_judge(deployment, precision="fp16"),
+        open_judge(deployment, decoder="pillow"),
     )
     assert all(describe_run(other) != before for other in others)

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import shutil
 from pathlib import Path
@@ -7,13 +8,16 @@ import pytest
 from PIL import Image
 
 import lfm_deploy
+from engines.card_choice import make_reader
 from engines.loading import load_engine
 from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.errors import ImageError, InputError
+from lfm_deploy.errors import ImageError, InputError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.pictures.decoders import PILLOW
 from lfm_deploy.pictures.images import find_images, read_image
-from lfm_deploy.pictures.sources import file_source
+from lfm_deploy.pictures.photographs import sample_tiles
+from lfm_deploy.pictures.sources import file_source, find_sources
 from lfm_deploy.prediction.judges import open_judge
 from lfm_deploy.prediction.prediction import predict, predict_groups
 from lfm_deploy.storage.graph_file import seal_graph
@@ -113,3 +117,37 @@ def test_nothing_to_read(small_workdir, tmp_path):
         list(predict(tmp_path, workdir=small_workdir))
     with pytest.raises(InputError, match="no such file or folder"):
         list(predict(Path("none.png"), workdir=small_workdir))
+
+
+def test_rows_are_the_same_on_every_decoder_and_over_the_card(small_workdir, tmp_path, kernel_device):
+    """A cut JPEG, a 16-bit PNG, zero bytes: each its row with the reason. The card is nvImageCodec's CPU backend."""
+    photograph = Image.fromarray(sample_tiles(300, 280, 1)[0])
+    photograph.save(tmp_path / "0.jpg", quality=90)
+    photograph.convert("CMYK").save(tmp_path / "1.jpg")
+    (tmp_path / "2.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:5000])
+    Image.fromarray(np.full((64, 64), 40_000, np.uint16)).save(tmp_path / "3.png")
+    (tmp_path / "4.jpg").touch()
+    photograph.save(tmp_path / "5.png")
+    photograph.resize((256, 256)).save(tmp_path / "6.jpeg", progressive=True)
+    photograph.save(tmp_path / "7.jfif", format="JPEG", subsampling=0)
+    photograph.save(tmp_path / "8.jpg", format="PNG")
+    rows = {}
+    for name in ("pillow", "simplejpeg", "nvimagecodec"):
+        try:
+            rows[name] = list(predict(tmp_path, workdir=small_workdir, device="cpu", decoder=name, batch=4))
+        except UnavailableError as error:
+            pytest.skip(str(error))
+    assert rows["pillow"] == rows["simplejpeg"] == rows["nvimagecodec"]
+    reasons = [row.error for row in rows["pillow"]]
+    assert [index for index, reason in enumerate(reasons) if reason] == [2, 3, 4]
+    assert "truncated" in reasons[2]
+    assert "16" in reasons[3]
+    assert reasons[4] == "the file is empty"
+    if kernel_device == "cpu":
+        judge = open_judge(small_workdir, device="cpu", decoder="nvimagecodec", batch=4)
+        card = make_reader(judge.decoder.jpeg, PILLOW, 256, judge.engine.config, "cpu")
+        assert card.check() == (0, 0.0)
+        judge = dataclasses.replace(judge, card=card)
+        found = predict_groups(judge, find_sources([str(tmp_path)]))
+        assert [row for group in found for row in group] == rows["pillow"]
+        judge.engine.close()

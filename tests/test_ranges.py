@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
+from lfm_deploy.storage.sealed_values import seal_values
 
 METHODS = {"min/max", "99.9 %", "99.99 %", "99.999 %", "MSE", "entropy"}
 
@@ -27,6 +29,16 @@ def test_a_file_reads_as_it_was_written(calibrated, ranges):
     text = calibrated.ranges.read_text()
     assert ranges.to_json() == text
     assert Ranges.from_json(text, "x") == ranges
+
+
+def test_ranges_from_before_contracts_named_their_decoder_stay_valid(calibrated, ranges):
+    values = json.loads(ranges.to_json())
+    del values["content_sha256"], values["contract"]["decoder"]
+    text = json.dumps(values["contract"], sort_keys=True)
+    assert values["contract_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    sealed = json.dumps(seal_values(values))
+    assert Ranges.from_json(sealed, "x") == ranges
+    check(Ranges.from_json(sealed, "x"), calibrated)
 
 
 def test_every_tensor_has_every_candidate_with_its_effect_on_the_logit(ranges, small_config):

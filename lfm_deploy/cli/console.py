@@ -107,6 +107,14 @@ def say_left_out(left_out: "LeftOut", where: str = "") -> None:
         say(f"{where}: {text}" if where else text)
 
 
+def warn_of_decoding() -> None:
+    """What this machine would decode or resize to other pixels than the contract's, on stderr; mostly nothing."""
+    from lfm_deploy.pictures.self_test import describe_differences
+
+    for line in describe_differences():
+        say(f"Warning: {line}")
+
+
 def print_json(result: Any) -> None:
     """A result as JSON, on stdout."""
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lfm_deploy.cli.console import FILE, json_option, make_console, print_json, workdir_option
+from lfm_deploy.cli.console import FILE, json_option, make_console, print_json, warn_of_decoding, workdir_option
 from lfm_deploy.errors import ArtifactError, InputError, nearest
 from lfm_deploy.workdir import Workdir
 
@@ -27,6 +27,7 @@ def command(paths: tuple[Path, ...], workdir: Workdir, as_json: bool) -> None:
 
     The exit code is 2 where a file is damaged or stale, since other commands refuse it.
     """
+    warn_of_decoding()
     folders = [path for path in paths if path.is_dir()]
     if folders and len(paths) > 1:
         raise click.UsageError(f"{folders[0]} is a folder: name one folder, or files")

@@ -20,6 +20,7 @@ from lfm_deploy.cli.console import (
     max_pixels_option,
     say,
     say_left_out,
+    warn_of_decoding,
     workdir_option,
 )
 from lfm_deploy.workdir import Workdir
@@ -55,6 +56,11 @@ _FORMATS = ("table", "csv", "jsonl")
     metavar="LOGIT",
     help="Logit above which a picture is fake.  [default: the engine's own, 0]",
 )
+@click.option(
+    "--decoder",
+    type=Choice(["pillow", "simplejpeg", "nvimagecodec"]),
+    help="Decoder of JPEG files.  [default: the fastest whose pixels are Pillow's]",
+)
 @click.option("--batch", type=click.IntRange(1, 4096), help="Pictures at a time.  [default: 8 on a CPU, 64 on a GPU]")
 @click.option(
     "--format", "form", type=Choice(_FORMATS), help="Format of the rows.  [default: table on a terminal, else csv]"
@@ -81,6 +87,7 @@ def command(
     device: str | None,
     gpus: str | None,
     threshold: float | None,
+    decoder: str | None,
     batch: int | None,
     form: str | None,
     as_json: bool,
@@ -124,8 +131,10 @@ def command(
         device=choose_device(device, gpus),
         threshold=threshold,
         batch=batch,
+        decoder=decoder,
         on_message=say,
     )
+    warn_of_decoding()
     overlays = None
     if evidence is not None:
         from lfm_deploy.prediction.overlays import OverlayWriter

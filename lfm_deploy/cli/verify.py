@@ -7,6 +7,7 @@ import click
 
 from lfm_deploy.cli.console import (
     FOLDER,
+    Choice,
     compiled_option,
     json_option,
     make_console,
@@ -16,6 +17,7 @@ from lfm_deploy.cli.console import (
     say,
     say_left_out,
     size_option,
+    warn_of_decoding,
     workdir_option,
 )
 from lfm_deploy.workdir import Workdir, remove_reports
@@ -58,6 +60,13 @@ _KEPT = "the scores so far are kept, and the same command goes on from there"
     type=click.Path(path_type=Path),
     help="A foreign ONNX detector to put beside the engines; repeatable.",
 )
+@click.option(
+    "--decoder",
+    "decoders",
+    multiple=True,
+    type=Choice(["pillow", "simplejpeg", "nvimagecodec"]),
+    help="A decoder to judge against Pillow like an engine; repeatable.",
+)
 @click.option("--envelope", is_flag=True, help="Also judge the pictures after JPEG, WebP, resizing, cropping, blur.")
 @click.option("--envelope-engine", metavar="NAME", help="Engine for --envelope.  [default: the FP32 graph]")
 @click.option("--allow-undecided", is_flag=True, help="Exit 0 where pictures are too few to decide a gate.")
@@ -75,6 +84,7 @@ def command(
     no_cache: bool,
     limits: str | None,
     detectors: tuple[Path, ...],
+    decoders: tuple[str, ...],
     envelope: bool,
     envelope_engine: str | None,
     allow_undecided: bool,
@@ -109,11 +119,13 @@ def command(
         batch=batch,
         speed_seconds=0 if no_speed else VerifyOptions().speed_seconds,
         limits=None if limits is None else Budget.parse(limits),
+        decoders=decoders,
         detectors=detectors,
         envelope=envelope or envelope_engine is not None,
         envelope_engine=envelope_engine,
         use_cache=not no_cache,
     )
+    warn_of_decoding()
     suites = load_suites(suite, data, size=size)
     files = [workdir.checkpoint, *workdir.graphs(), *workdir.engines()]
     say(f"taking {', '.join(path.name for path in files if path.is_file()) or 'nothing'} from {workdir.path}")

@@ -10,7 +10,7 @@ from engines.gpus import find_gpu
 from engines.library import Library, load_library
 from engines.targets import check_targets
 from export.exporter import ProvedGraph, make_proved_graph
-from export.graph import ExportConfig, library_versions
+from export.graph import ExportConfig, is_made_as, library_versions
 from lfm_deploy.artifacts import Precision, build_command, read_graph_info, read_graph_info_if_whole
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.network.checkpoint import copy_as_own, read_checkpoint
@@ -121,7 +121,8 @@ def make_typed_graph(workdir: Workdir, precision: Precision, on_message: Callabl
     source, base = read_origin(workdir)
     path = workdir.graph(precision)
     wanted = replace(base, precision=precision, versions=library_versions())
-    if precision is Precision.FP32 or read_graph_info_if_whole(path) == wanted:
+    found = read_graph_info_if_whole(path)
+    if precision is Precision.FP32 or (found is not None and is_made_as(found, wanted)):
         return path
     config = ExportConfig(size=base.contract.size, input=base.input, evidence=base.evidence, precision=precision)
     graph = make_proved_graph(source, config)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.detectors.preparation import prepare_picture
 from lfm_deploy.errors import UnavailableError
+from lfm_deploy.pictures.decoders import PILLOW
 from lfm_deploy.pictures.decoding import DECODING_VERSION
 from lfm_deploy.pictures.images import ImageBatch, read_batches
 from lfm_deploy.pictures.pixel_limit import most_pixels
@@ -44,7 +44,7 @@ def detector_reading(detector: "ForeignDetector", batch: int) -> Reading:
         "detector": detector.contract.as_dict()["input"],
         "decoding": DECODING_VERSION,
         "most_pixels": most_pixels(),
-        "pillow": version("pillow"),
+        "decoder": PILLOW.describe(),
     }
     return Reading(values=values, read=read)
 

@@ -12,6 +12,7 @@ from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import Source, decode_picture
 from lfm_deploy.pictures.folders import walk_images
+from lfm_deploy.pictures.jpegs import JpegDecoder
 from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.pictures.pipeline import Decoder, read_groups
 from lfm_deploy.pictures.sources import file_source
@@ -86,6 +87,7 @@ def read_batches(
     workers: int | None = None,
     to_source: Callable[[Path], Source] = file_source,
     decode: Decoder | None = None,
+    jpeg: JpegDecoder | None = None,
 ) -> Iterator[ImageBatch]:
     """Read pictures in order, in threads of their own, while the caller works on the batch before.
 
@@ -100,9 +102,11 @@ def read_batches(
         workers: decoding threads; None is one for each core.
         to_source: function that returns the source to decode for a path, by the same name; the default is the file.
         decode: function that decodes pictures for another detector than LFM, at this size; None is ``decode_picture``.
+        jpeg: decoder of JPEG files for ``decode_picture``; None leaves them to Pillow.
     """
     sources = map(to_source, paths)
-    for group in read_groups(sources, size, batch=batch, config=config, workers=workers, decode=decode):
+    groups = read_groups(sources, size, batch=batch, config=config, workers=workers, decode=decode, jpeg=jpeg)
+    for group in groups:
         skipped = [SkippedImage(Path(group.names[offset]), reason) for offset, reason in group.reasons.items()]
         for offsets, images in group.runs or [([], np.empty((0, 0, 0, 3), np.uint8))]:
             yield ImageBatch([group.start + offset for offset in offsets], images, skipped)

@@ -8,8 +8,9 @@ import zlib
 from pathlib import PurePosixPath
 
 from lfm_deploy.errors import ImageError
-from lfm_deploy.pictures.decoding import IMAGE_SUFFIXES, Source
+from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.left_out import LeftOut, kind_of_name
+from lfm_deploy.pictures.opening import IMAGE_SUFFIXES
 from lfm_deploy.pictures.pixel_limit import most_pixels
 
 _BYTES_A_PIXEL, _HEADER_BYTES = 3, 1 << 20

@@ -23,13 +23,29 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.decoding import Source, decode_picture
+from lfm_deploy.pictures.jpegs import JpegDecoder
 
 # At native size a group ends where its pictures have more pixels than this many for each that it may hold.
 _PIXELS_A_PICTURE = 512 * 512
 # Groups that are being decoded while the caller works on another.
 _GROUPS_AHEAD = 2
 
-Decoder = Callable[[Path | bytes, NDArray[np.uint8] | None], NDArray[np.uint8]]
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A picture that is decoded later, on a card.
+
+    Attributes:
+        content: bytes of the file.
+        shape: shape of its pixels, ``(H, W, 3)``.
+    """
+
+    content: bytes
+    shape: tuple[int, int, int]
+
+
+Decoded = NDArray[np.uint8] | Encoded
+Decoder = Callable[[Path | bytes, NDArray[np.uint8] | None], Decoded]
 """From a file or its bytes to uint8 ``(H, W, 3)``, written into the second argument where there is one."""
 
 
@@ -43,12 +59,14 @@ class PictureGroup:
         reasons: reason why a picture cannot be judged, by its offset in ``names``.
         runs: pictures that can be judged, in order, as offsets and uint8 ``(N, H, W, 3)``; at a fixed size there is one
             run, at native size one for each stretch of one size.
+        encoded: pictures of the run whose place in it is still empty, by their offset in ``names``.
     """
 
     start: int
     names: list[str] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
     runs: list[tuple[list[int], NDArray[np.uint8]]] = field(default_factory=list)
+    encoded: dict[int, Encoded] = field(default_factory=dict)
 
 
 def read_groups(
@@ -60,6 +78,7 @@ def read_groups(
     workers: int | None = None,
     start: int = 0,
     decode: Decoder | None = None,
+    jpeg: JpegDecoder | None = None,
 ) -> Iterator[PictureGroup]:
     """Decode pictures in order. One that cannot be judged never stops or reorders the rest.
 
@@ -74,14 +93,15 @@ def read_groups(
             cores, as long as its idle threads sleep (``load_engine(..., spin=False)``).
         start: index in the whole list of the first picture.
         decode: function that decodes pictures for another detector than LFM, at this size; None is ``decode_picture``.
+        jpeg: decoder of JPEG files for ``decode_picture``; None leaves them to Pillow.
     """
-    decode = decode or _lfm_decoder(size, config or ModelConfig())
+    decode = decode or _lfm_decoder(size, config or ModelConfig(), jpeg)
     with _Feed(sources, size, decode, batch, workers or len(os.sched_getaffinity(0))) as feed:
         yield from _grouped(feed, size, batch, start)
 
 
-def _lfm_decoder(size: SizePolicy, config: ModelConfig) -> Decoder:
-    return lambda content, slot: decode_picture(content, size, config, slot)
+def _lfm_decoder(size: SizePolicy, config: ModelConfig, jpeg: JpegDecoder | None) -> Decoder:
+    return lambda content, slot: decode_picture(content, size, config, slot, jpeg)
 
 
 @dataclass(slots=True)
@@ -89,7 +109,7 @@ class _Picture:
     """A picture on its way; ``block`` is the array that it is decoded into, row by row, at a fixed size."""
 
     name: str
-    future: Future[NDArray[np.uint8]]
+    future: Future[Decoded]
     block: NDArray[np.uint8] | None
 
 
@@ -127,15 +147,15 @@ class _Feed:
                 raise picture
             yield picture
 
-    def take(self, picture: _Picture) -> NDArray[np.uint8] | str:
+    def take(self, picture: _Picture) -> Decoded | str:
         """Pixels of the next picture, or the reason why there are none."""
         try:
-            result: NDArray[np.uint8] | str = picture.future.result()
+            result: Decoded | str = picture.future.result()
         except ImageError as error:
             result = str(error)
         with self._changed:
             self._given -= 1
-            self._pixels -= 0 if isinstance(result, str) else result.shape[0] * result.shape[1]
+            self._pixels -= 0 if isinstance(result, str) else _count_pixels(result)
             self._changed.notify_all()
         return result
 
@@ -172,11 +192,11 @@ class _Feed:
             self._undecoded += 1
             return not self._stopped
 
-    def _decode(self, source: Source, slot: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    def _decode(self, source: Source, slot: NDArray[np.uint8] | None) -> Decoded:
         pixels = 0
         try:
             result = self._decoder(source.load(), slot)
-            pixels = result.shape[0] * result.shape[1]
+            pixels = _count_pixels(result)
             return result
         finally:
             with self._changed:
@@ -185,12 +205,19 @@ class _Feed:
                 self._changed.notify_all()
 
 
+def _count_pixels(result: Decoded) -> int:
+    """How many pixels take the memory of a result; a file that is still encoded takes far less than its own."""
+    if isinstance(result, Encoded):
+        return len(result.content) // 3
+    return int(result.shape[0] * result.shape[1])
+
+
 def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[PictureGroup]:
-    group, held, pixels = PictureGroup(start), list[tuple[int, NDArray[np.uint8]]](), 0
+    group, held, pixels = PictureGroup(start), list[tuple[int, Decoded]](), 0
     block: NDArray[np.uint8] | None = None
     for picture in feed:
         result = feed.take(picture)
-        added = 0 if isinstance(result, str) else result.shape[0] * result.shape[1]
+        added = 0 if isinstance(result, str) else _count_pixels(result)
         if size == "native" and held and pixels + added > batch * _PIXELS_A_PICTURE:
             yield _closed(group, held, block)
             group, held, pixels = PictureGroup(group.start + len(group.names)), [], 0
@@ -208,19 +235,19 @@ def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[
         yield _closed(group, held, block)
 
 
-def _closed(
-    group: PictureGroup, held: list[tuple[int, NDArray[np.uint8]]], block: NDArray[np.uint8] | None
-) -> PictureGroup:
+def _closed(group: PictureGroup, held: list[tuple[int, Decoded]], block: NDArray[np.uint8] | None) -> PictureGroup:
     """The group with its runs; nothing is copied where all pictures of a block could be read."""
     offsets = [offset for offset, _ in held]
     if block is not None:
         rows = block[: len(group.names)]
+        group.encoded = {offset: one for offset, one in held if isinstance(one, Encoded)}
         if offsets:
             group.runs = [(offsets, rows[offsets] if group.reasons else rows)]
         return group
+    pixels = [one for _, one in held if not isinstance(one, Encoded)]
     first = 0
-    for last in range(1, len(held) + 1):
-        if last == len(held) or held[last][1].shape != held[first][1].shape:
-            group.runs.append((offsets[first:last], np.stack([pixels for _, pixels in held[first:last]])))
+    for last in range(1, len(pixels) + 1):
+        if last == len(pixels) or pixels[last].shape != pixels[first].shape:
+            group.runs.append((offsets[first:last], np.stack(pixels[first:last])))
             first = last
     return group

@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from lfm_deploy.errors import InputError
-from lfm_deploy.pictures.decoding import IMAGE_SUFFIXES, Source
+from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.folders import is_file, is_folder, walk_folder
 from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.pictures.members import failed_source
+from lfm_deploy.pictures.opening import IMAGE_SUFFIXES
 from lfm_deploy.pictures.shards import SHARD_SUFFIXES, is_shard, walk_shard
 
 STANDARD_INPUT = "-"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lfm_deploy.errors import InputError
-from lfm_deploy.pictures.decoding import IMAGE_SUFFIXES
 from lfm_deploy.pictures.folders import is_folder
+from lfm_deploy.pictures.opening import IMAGE_SUFFIXES
 from lfm_deploy.pictures.shards import is_shard
 from lfm_deploy.pictures.sources import STANDARD_INPUT
 from lfm_deploy.prediction.resumption import progress_path

@@ -3,23 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.card_choice import open_card_reader, takes_device_arrays
 from engines.engine import Engine
 from engines.gpus import find_gpu
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.environment import installed_version
-from lfm_deploy.errors import ArtifactError, ConfigError, OtherGpuError, UnavailableError
+from lfm_deploy.errors import ArtifactError, ConfigError, DecoderError, OtherGpuError, UnavailableError
 from lfm_deploy.machine import identify_processor
+from lfm_deploy.pictures.decoders import PILLOW, PictureDecoder, choose_decoder
 from lfm_deploy.pictures.pixel_limit import most_pixels
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.version import __version__
 from lfm_deploy.workdir import Workdir, check_origin
+
+if TYPE_CHECKING:
+    from engines.card_reading import CardReader
 
 # Rows come early and caches stay warm with few pictures at a time; a GPU wants more to do at once.
 _BATCH_ON_CPU, _BATCH_ON_GPU = 8, 64
@@ -36,6 +41,8 @@ class Judge:
         size: side in pixels that pictures are resized to, or ``"native"``.
         threshold: logit above which a picture is fake.
         batch: number of pictures in a batch at most.
+        decoder: decoder of the pictures.
+        card: reader that decodes and resizes on the engine's card; None where the host does.
     """
 
     engine: Engine
@@ -43,6 +50,8 @@ class Judge:
     size: SizePolicy
     threshold: float
     batch: int
+    decoder: PictureDecoder = PILLOW
+    card: "CardReader | None" = None
 
 
 def open_judge(
@@ -53,6 +62,7 @@ def open_judge(
     device: str | None = None,
     threshold: float | None = None,
     batch: int | None = None,
+    decoder: str | None = None,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> Judge:
     """Open an engine for verdicts: the file that was named, else the best of the workdir that runs here.
@@ -67,11 +77,13 @@ def open_judge(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
         threshold: logit above which a picture is fake; None is the contract's.
         batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.
+        decoder: name of the decoder, one of ``DECODERS``; None takes the fastest whose pixels are the contract's.
         on_message: function that is given a line on what was chosen, and on what was not and why.
 
     Raises:
         ArtifactError: no engine is there, or it is damaged, stale or foreign.
         ConfigError: the threshold is no number, or the precision none of the three.
+        DecoderError: the decoder that was asked for gives other pixels than the contract's.
         UnavailableError: the engine or device that was asked for cannot run on this machine.
     """
     if threshold is not None and not np.isfinite(threshold):
@@ -83,13 +95,21 @@ def open_judge(
         path, opened = _open_best(workdir, _as_precision(precision), device, on_message)
     # The published network itself takes any size; its protocol is the default contract.
     contract = Contract() if opened.runtime == "pytorch" else opened.contract
-    on_message(f"taking {path} ({opened.name} on {opened.device})")
+    try:
+        chosen, card = choose_engine_decoder(opened, contract.size, decoder, on_message)
+    except BaseException:
+        opened.close()
+        raise
+    place = "" if card is None else " on the card"
+    on_message(f"taking {path} ({opened.name} on {opened.device}); pictures by {chosen.name}{place}")
     return Judge(
         engine=opened,
         path=path,
         size=contract.size,
         threshold=contract.threshold if threshold is None else threshold,
         batch=batch or (_BATCH_ON_CPU if opened.device == "cpu" else _BATCH_ON_GPU),
+        decoder=chosen,
+        card=card,
     )
 
 
@@ -99,6 +119,7 @@ def describe_run(judge: Judge) -> dict[str, Any]:
         "engine": sha256_of_file(judge.path),
         "device": judge.engine.device,
         "contract": judge.engine.contract.as_dict(),
+        "decoder": judge.decoder.describe(),
         "threshold": judge.threshold,
         "batch": judge.batch,
         "max_pixels": most_pixels(),
@@ -106,6 +127,35 @@ def describe_run(judge: Judge) -> dict[str, Any]:
         "libraries": {name: found for name in _LIBRARIES if (found := installed_version(name)) is not None},
         "processor": identify_processor(),
     }
+
+
+def choose_engine_decoder(
+    engine: Engine, size: SizePolicy, name: str | None, on_message: Callable[[str], None]
+) -> "tuple[PictureDecoder, CardReader | None]":
+    """The decoder for an engine, and the reader that has it on the engine's card, where there is one.
+
+    Args:
+        engine: engine that is ready to run.
+        size: side in pixels that pictures are resized to, or ``"native"``, which the host decodes.
+        name: one of ``DECODERS``; None takes the fastest whose pixels are the contract's.
+        on_message: function that is given a line on what was not taken and why.
+
+    Raises:
+        ConfigError: there is no decoder of this name.
+        DecoderError: the named decoder gives other pixels than the contract's.
+        UnavailableError: the named decoder is not installed, or cannot run here.
+    """
+    if name in (None, "nvimagecodec") and size != "native" and takes_device_arrays(engine):
+        try:
+            return open_card_reader(engine, size, on_message, named=name is not None)
+        except DecoderError as error:
+            if name is not None:
+                raise
+            on_message(f"not taking nvimagecodec: {error}")
+        except UnavailableError:
+            if name is not None:
+                raise
+    return choose_decoder(name, on_message), None
 
 
 def _as_precision(precision: Precision | str | None) -> Precision:

@@ -30,6 +30,7 @@ def predict(
     device: str | None = None,
     threshold: float | None = None,
     batch: int | None = None,
+    decoder: str | None = None,
     evidence: Path | None = None,
     strict: bool = False,
 ) -> Iterator[Prediction]:
@@ -43,11 +44,14 @@ def predict(
         device: device to run on: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
         threshold: logit above which a picture is fake; None is the contract's.
         batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.
+        decoder: decoder of JPEG files: ``"pillow"``, ``"simplejpeg"`` or ``"nvimagecodec"``; None takes the fastest
+            whose pixels are the contract's.
         evidence: folder for overlays, one PNG a picture, which show where each verdict came from; None draws none.
         strict: whether a picture that cannot be judged is an error; False gives it a row with the reason.
 
     Raises:
         ArtifactError: no engine is there, or it is damaged or foreign.
+        DecoderError: pictures are decoded or resized to other pixels on this machine than the contract's.
         ImageError: a picture cannot be judged, and ``strict`` is set.
         InputError: there is nothing to read.
         UnavailableError: the engine cannot run on this machine.
@@ -55,7 +59,15 @@ def predict(
     named = [str(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     folder = workdir if isinstance(workdir, Workdir) else Workdir(Path(workdir))
     sources = require_some(find_sources(named), named)
-    judge = open_judge(folder, engine=engine, precision=precision, device=device, threshold=threshold, batch=batch)
+    judge = open_judge(
+        folder,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threshold=threshold,
+        batch=batch,
+        decoder=decoder,
+    )
     try:
         overlays = None
         if evidence is not None:
@@ -102,8 +114,7 @@ def predict_groups(
     Raises:
         ImageError: a picture cannot be judged, and ``strict`` is set.
     """
-    config = judge.engine.config
-    for group in read_groups(sources, judge.size, batch=judge.batch, config=config, workers=workers, start=start):
+    for group in _read_groups(judge, sources, workers, start, on_host=overlays is not None):
         rows = _judge_group(judge, group)
         if strict:
             bad = next((position for position, row in enumerate(rows) if row.error is not None), None)
@@ -114,6 +125,24 @@ def predict_groups(
             for offsets, images in group.runs:
                 overlays.write([rows[offset] for offset in offsets], images)
         yield rows
+
+
+def _read_groups(
+    judge: Judge, sources: Iterable[Source], workers: int | None, start: int, *, on_host: bool
+) -> Iterator[PictureGroup]:
+    """Groups from the card, or from the host: drawings of evidence are made from pixels there."""
+    if judge.card is not None and not on_host:
+        return judge.card.read(sources, batch=judge.batch, workers=workers, start=start)
+    jpeg = judge.decoder.jpeg if judge.card is None else judge.card.host
+    return read_groups(
+        sources,
+        judge.size,
+        batch=judge.batch,
+        config=judge.engine.config,
+        workers=workers,
+        start=start,
+        jpeg=jpeg,
+    )
 
 
 def _judge_group(judging: Judge, group: PictureGroup) -> list[Prediction]:

@@ -129,7 +129,7 @@ def _verdict(verification: Verification, device: str) -> str:
     waiting = engines - len(ran)
     rest = f"; {waiting} not run" if waiting else ""
     if outcome is VerdictOutcome.FAILED:
-        broken = ", ".join(engine.name for engine in ran if engine.failed)
+        broken = ", ".join(engine.name for engine in verification.engines if engine.failed)
         return f"FAILED {place}: {broken} broke a gate{rest}"
     if outcome is VerdictOutcome.NOTHING:
         return f"NOTHING VERIFIED {place}: no engine could run{rest}"

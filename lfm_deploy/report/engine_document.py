@@ -16,12 +16,14 @@ from lfm_deploy.report.engine_schema import (
     GateValues,
     MemoryValues,
     MetricsValues,
+    PixelValues,
     SetResultValues,
     SpeedValues,
     SuiteResultValues,
 )
 from lfm_deploy.suites.published import average_precision_of_sigmoids
 from lfm_deploy.verification.comparison import Against, SetResult, SuiteResult
+from lfm_deploy.verification.decoder_findings import PixelFindings
 from lfm_deploy.verification.speeds import MemoryUse
 from lfm_deploy.verification.verification_result import EngineResult
 
@@ -48,6 +50,7 @@ def describe_engine(engine: EngineResult, published: Collection[str]) -> EngineV
         "suites": [_suite(suite, suite.suite in published) for suite in engine.suites],
         "gates": [_gate(gate) for gate in engine.gates],
         "speeds": [_speed(speed) for speed in engine.speeds],
+        "pixels": [_pixels(suite, found) for suite, found in engine.pixels.items()],
     }
 
 
@@ -168,6 +171,18 @@ def _gate(gate: Gate) -> GateValues:
 
 def _memory(memory: MemoryUse) -> MemoryValues:
     return {"kind": memory.kind, "mib": memory.mib, "what": memory.what}
+
+
+def _pixels(suite: str, found: PixelFindings) -> PixelValues:
+    return {
+        "suite": suite,
+        "pictures": found.pictures,
+        "differing": found.differing,
+        "share": 100 * found.share,
+        "largest": found.largest,
+        "otherwise": found.otherwise,
+        "samples": list(found.samples),
+    }
 
 
 def _speed(speed: Speed) -> SpeedValues:

@@ -19,8 +19,8 @@ class EngineValues(TypedDict):
 
     Attributes:
         name: name in reports, unique among the engines.
-        kind: ``"reference"`` for the checkpoint in PyTorch, ``"engine"``, or ``"detector"`` for a foreign one, which
-            has no gates.
+        kind: ``"reference"`` for the checkpoint in PyTorch, ``"engine"``, ``"decoder"`` for the reference on pictures
+            that another decoder than Pillow decoded, or ``"detector"`` for a foreign one, which has no gates.
         file: name of its file, without folders.
         sha256: SHA-256 of its file, in hexadecimal.
         precision: ``"fp32"``, ``"fp16"``, ``"int8"``; of a foreign detector, its own word.
@@ -34,6 +34,7 @@ class EngineValues(TypedDict):
         suites: figures, one entry a suite, in the order of the report's suites.
         gates: conditions that it had to meet; empty for the reference and for detectors.
         speeds: speeds, one entry a batch size, ascending; empty where none were measured.
+        pixels: differences of a decoder's pixels from Pillow's, one entry a suite; empty for all others.
     """
 
     name: str
@@ -50,6 +51,29 @@ class EngineValues(TypedDict):
     suites: list["SuiteResultValues"]
     gates: list["GateValues"]
     speeds: list["SpeedValues"]
+    pixels: list["PixelValues"]
+
+
+class PixelValues(TypedDict):
+    """How a decoder's pixels differ from Pillow's over a suite, at the size at which pictures are judged.
+
+    Attributes:
+        suite: name of the suite.
+        pictures: number of pictures that were compared.
+        differing: number of pictures with any other pixel.
+        share: share of the values that differ, in per cent.
+        largest: largest difference, in levels.
+        otherwise: number of pictures that only one of both can read, or that each refuses for another reason.
+        samples: names of the pictures of the self-test that the decoder gives other pixels.
+    """
+
+    suite: str
+    pictures: int
+    differing: int
+    share: float
+    largest: int
+    otherwise: int
+    samples: list[str]
 
 
 class MemoryValues(TypedDict):

@@ -3,12 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypedDict
 
-from lfm_deploy.report.engine_schema import AgainstValues, EngineValues, GateValues, ShareName, SuiteResultValues
+from lfm_deploy.report.engine_schema import (
+    AgainstValues,
+    EngineValues,
+    GateValues,
+    PixelValues,
+    ShareName,
+    SuiteResultValues,
+)
 from lfm_deploy.report.figures import value_of
 from lfm_deploy.report.schema import Report, ScoreRow
 from lfm_deploy.suites.published import PublishedValues
 
 OUTCOMES = {"passed": "Passed", "failed": "Failed", "undecided": "Undecided", "nothing": "Nothing verified"}
+COMPARED = ("engine", "decoder")
+"""Kinds of rows that are held against the reference, and have gates."""
 
 
 class ColumnFigures(TypedDict):
@@ -52,7 +61,7 @@ def engines_that_ran(report: Report) -> list[EngineValues]:
 
 def engines_compared(report: Report) -> list[EngineValues]:
     """Those that were held against the reference."""
-    return [engine for engine in engines_that_ran(report) if engine["kind"] == "engine"]
+    return [engine for engine in engines_that_ran(report) if engine["kind"] in COMPARED]
 
 
 def reasons_not_run(report: Report) -> list[tuple[str, list[str]]]:
@@ -92,10 +101,33 @@ def outcome_of(engine: EngineValues, suite: str | None = None) -> str:
     """
     if engine["not_run"] is not None:
         return "not run"
-    if engine["kind"] != "engine":
+    if engine["kind"] not in COMPARED:
         return engine["kind"]
     found = {gate["outcome"] for gate in engine["gates"] if suite in (None, gate["suite"])}
     return next((outcome for outcome in ("fails", "undecided") if outcome in found), "holds")
+
+
+def decoders_in_words(report: Report) -> list[str]:
+    """A line for each decoder and suite: whether its pixels are Pillow's, and how far its logits are from those."""
+    return [
+        f"{engine['name']}, {found['suite']}: {_pixels_in_words(found, comparison_of(engine, found['suite']))}"
+        for engine in report["engines"]
+        for found in engine["pixels"]
+    ]
+
+
+def _pixels_in_words(found: PixelValues, against: AgainstValues) -> str:
+    beside = f"; {found['otherwise']} pictures are read or refused otherwise" if found["otherwise"] else ""
+    beside += f"; its self-test fails on {', '.join(found['samples'])}" if found["samples"] else ""
+    if not found["differing"]:
+        return f"the pixels of all {found['pictures']:,} pictures are Pillow's{beside}"
+    mean = against["logit_error"]["mean"]
+    moved = "-" if mean is None else f"{mean:.2g}"
+    return (
+        f"{found['differing']:,} of {found['pictures']:,} pictures have other pixels than Pillow's, "
+        f"{found['share']:.3g} % of all values, by {found['largest']} at most; "
+        f"mean |Δlogit| {moved}, {against['flips']} flips{beside}"
+    )
 
 
 def gates_to_look_at(report: Report) -> list[tuple[str, GateValues]]:

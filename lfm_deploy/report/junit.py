@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from lfm_deploy.report.engine_schema import EngineValues, GateValues
 from lfm_deploy.report.figures import show_need
+from lfm_deploy.report.findings import COMPARED
 from lfm_deploy.report.schema import Report
 
 # What XML 1.0 cannot hold, not even escaped; a file name can.
@@ -22,7 +23,7 @@ def make_junit(report: Report) -> bytes:
     Args:
         report: report from ``make_report``.
     """
-    suites = [_engine(engine, report) for engine in report["engines"] if engine["kind"] == "engine"]
+    suites = [_engine(engine, report) for engine in report["engines"] if engine["kind"] in COMPARED]
     if report["verdict"]["outcome"] == "nothing":
         suites.append(_nothing(report))
     root = ET.Element("testsuites", name="lfm-deploy verify")

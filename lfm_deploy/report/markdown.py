@@ -9,6 +9,7 @@ from lfm_deploy.report.engine_schema import EngineValues, ShareName
 from lfm_deploy.report.figures import Figure, show_estimate, show_fps, show_need, show_number
 from lfm_deploy.report.findings import (
     ColumnFigures,
+    decoders_in_words,
     engines_compared,
     engines_that_ran,
     flipped_pictures,
@@ -41,6 +42,7 @@ def make_markdown(report: Report) -> str:
         *(f"**Not run**: {_listed(names)} ({escape(reason)})" for reason, names in reasons_not_run(report)),
         *(f"**Advice** for {escape(line)}" for line in report["advice"]),
         *_engines(report),
+        *(f"**Pixels**: {escape(line)}" for line in decoders_in_words(report)),
         *_gates(report),
         *_flips(report),
         *_published(report),

@@ -71,6 +71,7 @@ def _context(
         "outcome": findings.OUTCOMES[report["verdict"]["outcome"]],
         "tiles": key_figures(report),
         "ran": ran,
+        "decoders": findings.decoders_in_words(report),
         "reference": ran[0] if ran else None,
         "not_run": findings.reasons_not_run(report),
         "telling_gates": findings.gates_to_look_at(report),

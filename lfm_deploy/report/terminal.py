@@ -20,6 +20,7 @@ from lfm_deploy.report.figures import (
 from lfm_deploy.report.findings import (
     ColumnFigures,
     comparison_of,
+    decoders_in_words,
     engines_compared,
     engines_that_ran,
     flipped_pictures,
@@ -56,6 +57,7 @@ def print_report(report: Report, console: Console) -> None:
             _print_table(console, _set_table(report, suite, short))
     for title, published in published_tables(report).items() if engines_that_ran(report) else ():
         _print_published(report, title, published, console)
+    _print_lines(console, "decoders", decoders_in_words(report))
     _print_speeds(report, console)
     if report["envelope"] is not None:
         print_envelope(report["envelope"], console)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.errors import OtherGpuError, UnavailableError
+from lfm_deploy.pictures.decoders import PILLOW, PictureDecoder
 from lfm_deploy.pictures.decoding import DECODING_VERSION
 from lfm_deploy.pictures.fingerprints import Fingerprint
 from lfm_deploy.pictures.images import ImageBatch, read_batches
@@ -145,22 +145,23 @@ class Task:
         return np.array([self.found[scorer][index] for index in indices], dtype=np.float32)
 
 
-def published_reading(size: SizePolicy, batch: int) -> Reading:
+def published_reading(size: SizePolicy, batch: int, decoder: PictureDecoder = PILLOW) -> Reading:
     """Pictures as the authors' protocol reads them.
 
     Args:
         size: side in pixels to resize to, or ``"native"``.
         batch: most pictures in a batch; it is no part of ``values``, as no logit depends on it.
+        decoder: decoder of the pictures.
     """
 
     def read(paths: Sequence[Path], config: ModelConfig | None) -> Iterator[ImageBatch]:
-        return read_batches(paths, size, batch=batch, config=config)
+        return read_batches(paths, size, batch=batch, config=config, jpeg=decoder.jpeg)
 
     values = {
         "contract": Contract(size=size).as_dict(),
         "decoding": DECODING_VERSION,
         "most_pixels": most_pixels(),
-        "pillow": version("pillow"),
+        "decoder": decoder.describe(),
     }
     return Reading(values=values, read=read)
 

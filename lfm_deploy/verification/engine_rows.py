@@ -13,6 +13,7 @@ from lfm_deploy.quantisation import Budget
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.verification.comparison import SuiteResult, compare_suite, measure_suite, without_calibration
+from lfm_deploy.verification.decoder_findings import DecoderFindings, judge_decoder
 from lfm_deploy.verification.gates import judge_suite
 from lfm_deploy.verification.speeds import find_memory
 from lfm_deploy.verification.verification_result import EngineResult
@@ -98,6 +99,38 @@ def describe_detector(detector: "ForeignDetector", found: DetectorScores) -> Eng
         suites=tuple(without_calibration(suite) if detector.threshold_logit else suite for suite in suites),
         cached=found.cached,
     )
+
+
+def describe_decoder(found: DecoderFindings, reference: EngineResult) -> EngineResult:
+    """The row of a decoder: the reference's decisions on its pixels, and its gates.
+
+    Args:
+        found: findings over the same suites.
+        reference: row of the reference.
+    """
+    suites: list[SuiteResult] = []
+    gates: list[Gate] = []
+    for (suite, scores), expected in zip(found.scores.items(), reference.suites, strict=True):
+        suites.append(compare_suite(suite, scores, expected, expected.threshold))
+        gates += judge_decoder(found.pixels[suite], suites[-1])
+    versions = {} if found.decoder.jpeg is None else found.decoder.jpeg.versions
+    about = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return EngineResult(
+        name=decoder_row_name(found.decoder.name),
+        kind="decoder",
+        path=reference.path,
+        place=f"decoded on {found.place}{f' ({about})' if about else ''}, judged by {reference.place}",
+        sha256=reference.sha256,
+        precision=reference.precision,
+        suites=tuple(suites),
+        gates=tuple(gates),
+        pixels=found.pixels,
+    )
+
+
+def decoder_row_name(decoder: str) -> str:
+    """Name of a decoder's row in reports, which no engine has."""
+    return f"decoder {decoder}"
 
 
 def _describe(run: EngineRun) -> EngineResult:

@@ -21,7 +21,15 @@ from lfm_deploy.scoring.scorers import Scorer, plan_tasks, published_reading, ru
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import SuiteTasks, collect_scores, find_in_both, make_scorer, make_tasks
 from lfm_deploy.suites import Suite
-from lfm_deploy.verification.engine_rows import EngineRun, describe_detector, describe_engine, describe_reference
+from lfm_deploy.verification.decoder_findings import DecoderFindings, JudgedDecoder, measure_decoder, open_judged
+from lfm_deploy.verification.engine_rows import (
+    EngineRun,
+    decoder_row_name,
+    describe_decoder,
+    describe_detector,
+    describe_engine,
+    describe_reference,
+)
 from lfm_deploy.verification.envelope import check_pictures, choose_envelope_engine, measure_envelope
 from lfm_deploy.verification.speeds import measure_speeds
 from lfm_deploy.verification.verification_result import EngineResult, Verification
@@ -63,7 +71,8 @@ def verify(
         DetectorError: the TOML file of a detector is bad, or contradicts its network.
         ImageError: a picture cannot be read, with ``strict``.
         SuiteError: a test set has no picture that can be judged, or lost one of its classes.
-        UnavailableError: the reference, a detector or the engine of the envelope cannot run here.
+        UnavailableError: the reference, a decoder, a detector or the engine of the envelope cannot run here; or
+            pictures are decoded or resized to other pixels on this machine than the contract's (DecoderError).
     """
     options = options or VerifyOptions()
     candidates = find_candidates(workdir, options.device, compiled=options.compiled)
@@ -76,6 +85,7 @@ def verify(
         plan_tasks([task for one in planned for task in one.tasks], opened.scorers, cache)
         on_start()
         scores, skipped = _score_suites(planned, opened.scorers, cache, options.strict, on_progress)
+        decoders = [measure_decoder(one, planned, opened.scorers[0], on_progress) for one in opened.decoders]
         foreign = [score_detector(one, planned, cache, options.batch, on_progress) for one in opened.detectors]
         envelope = None
         if opened.envelope is not None:
@@ -83,11 +93,16 @@ def verify(
                 opened.envelope, planned, cache=cache, batch=options.batch, on_progress=on_progress
             )
         runs = _finish(candidates, opened, scores, options.speed_seconds, on_progress)
-    for one, found in zip(opened.detectors, foreign, strict=True):
-        scores |= {(one.name, suite): parts for suite, parts in found.scores.items()}
-        skipped += found.skipped
+    scores |= {
+        (decoder_row_name(found.decoder.name), suite): parts
+        for found in decoders
+        for suite, parts in found.scores.items()
+    }
+    for detector, answers in zip(opened.detectors, foreign, strict=True):
+        scores |= {(detector.name, suite): parts for suite, parts in answers.scores.items()}
+        skipped += answers.skipped
     return Verification(
-        engines=_describe_all(runs, opened.detectors, foreign, options.limits),
+        engines=_describe_all(runs, decoders, opened.detectors, foreign, options.limits),
         scores=scores,
         skipped=tuple(skipped),
         suites=tuple(suites),
@@ -99,9 +114,10 @@ def verify(
 
 @dataclass(frozen=True, kw_only=True)
 class _Opened:
-    """What judges pictures: a scorer for each candidate, foreign detectors, and the engine of the envelope."""
+    """What judges pictures and is judged: scorers, decoders, foreign detectors, and the engine of the envelope."""
 
     scorers: list[Scorer]
+    decoders: list[JudgedDecoder]
     detectors: list["ForeignDetector"]
     envelope: Scorer | None
     cache: ScoreCache | None
@@ -129,7 +145,8 @@ def _open(
     for scorer in scorers:
         stack.callback(scorer.close)
     cache = stack.enter_context(ScoreCache(workdir.score_cache, on_warning)) if options.use_cache else None
-    return _Opened(scorers=scorers, detectors=detectors, envelope=envelope, cache=cache)
+    decoders = [open_judged(name, options.device) for name in options.decoders]
+    return _Opened(scorers=scorers, decoders=decoders, detectors=detectors, envelope=envelope, cache=cache)
 
 
 def _score_suites(
@@ -178,15 +195,17 @@ def _finish(
 
 def _describe_all(
     runs: Sequence[EngineRun],
+    decoders: Sequence[DecoderFindings],
     detectors: Sequence["ForeignDetector"],
     foreign: Sequence[DetectorScores],
     limits: Budget | None,
 ) -> tuple[EngineResult, ...]:
-    """The rows: the reference, the engines against it, the foreign detectors."""
+    """The rows: the reference, the engines and decoders against it, the foreign detectors."""
     reference = describe_reference(runs[0])
     engines = [describe_engine(run, reference, limits) for run in runs[1:]]
     return (
         reference,
         *engines,
+        *(describe_decoder(found, reference) for found in decoders),
         *(describe_detector(one, found) for one, found in zip(detectors, foreign, strict=True)),
     )

@@ -13,6 +13,7 @@ from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import InBothClasses
 from lfm_deploy.suites import Suite
 from lfm_deploy.verification.comparison import SuiteResult
+from lfm_deploy.verification.decoder_findings import PixelFindings
 from lfm_deploy.verification.envelope_figures import Envelope
 from lfm_deploy.verification.speeds import MemoryUse
 
@@ -27,7 +28,8 @@ class EngineResult:
         place: runtime and device in words, such as ``"onnxruntime on cpu"``.
         sha256: hex digest of the file.
         precision: precision of the arithmetic; a foreign detector's is ``"as written"`` in its network.
-        kind: ``"reference"``, ``"engine"``, or ``"detector"`` for a foreign one, which has no gates.
+        kind: ``"reference"``, ``"engine"``, ``"decoder"`` for the reference on pictures that another decoder than
+            Pillow decoded, or ``"detector"`` for a foreign one, which has no gates.
         quantisation: choices that an INT8 engine was made with; None for others.
         not_run: reason why it did not run; None for an engine that ran.
         suites: results, one entry a suite, in the order of the suites.
@@ -36,6 +38,7 @@ class EngineResult:
         cached: number of its logits that were known from an earlier run.
         memory: memory that it takes; None where that is not known.
         kernels: kernels of a TensorRT engine at best; None where its library lists none.
+        pixels: differences of a decoder's pixels from Pillow's, by the name of a suite; empty for all others.
     """
 
     name: str
@@ -52,6 +55,7 @@ class EngineResult:
     cached: int = 0
     memory: MemoryUse | None = None
     kernels: KernelTableValues | None = None
+    pixels: Mapping[str, PixelFindings] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -69,7 +73,7 @@ class Verification:
     """Everything that a verification found.
 
     Attributes:
-        engines: rows: the reference first, then the engines, then foreign detectors.
+        engines: rows: the reference first, then the engines, decoders, and foreign detectors.
         scores: scores by name of the engine and of the suite: the names of the suite's test sets with the scores on
             each.
         skipped: pictures that could not be judged, with the reason.
@@ -100,9 +104,9 @@ class Verification:
     @property
     def outcome(self) -> VerdictOutcome:
         """What all gates came to together."""
-        if not self.compared:
+        if not self.compared and not any(engine.failed for engine in self.engines):
             return VerdictOutcome.NOTHING
-        if any(engine.failed for engine in self.compared):
+        if any(engine.failed for engine in self.engines):
             return VerdictOutcome.FAILED
         undecided = any(engine.undecided for engine in self.compared)
         return VerdictOutcome.UNDECIDED if undecided else VerdictOutcome.PASSED

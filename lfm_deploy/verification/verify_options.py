@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engines.devices import parse_device, split_devices
 from lfm_deploy.errors import ConfigError
+from lfm_deploy.pictures.decoders import DECODERS
 from lfm_deploy.quantisation import Budget
 
 
@@ -20,6 +21,7 @@ class VerifyOptions:
         batch: most pictures that are judged at a time.
         speed_seconds: least time in seconds for each speed figure; 0 measures none.
         limits: limits that FP16 and INT8 are held to; None is what each has by itself.
+        decoders: names of the decoders to judge against Pillow, which decodes for all engines.
         detectors: TOML files of foreign detectors to put beside the engines.
         compiled: whether the checkpoint compiled by ``torch.compile`` is judged and measured, too.
         envelope: whether to measure how one engine decides after other treatments of the pictures, too.
@@ -36,6 +38,7 @@ class VerifyOptions:
     batch: int = 32
     speed_seconds: float = 1.0
     limits: Budget | None = None
+    decoders: tuple[str, ...] = ()
     detectors: tuple[Path, ...] = ()
     compiled: bool = False
     envelope: bool = False
@@ -46,6 +49,9 @@ class VerifyOptions:
         """Refuse what cannot be done."""
         for one in split_devices(self.device):
             parse_device(one)
+        for name in self.decoders:
+            if name not in DECODERS or self.decoders.count(name) > 1:
+                raise ConfigError(f"decoders is {self.decoders!r}, expected each once of {', '.join(DECODERS)}")
         if self.batch < 1:
             raise ConfigError(f"batch is {self.batch}, expected 1 picture or more at a time")
         if not (math.isfinite(self.speed_seconds) and self.speed_seconds >= 0):
