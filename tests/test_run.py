@@ -228,6 +228,19 @@ def test_a_place_that_cannot_be_is_refused(data, tmp_path, name, value):
         resume_run(tmp_path / "run")
 
 
+@pytest.mark.parametrize("key", ["jpeg", "rbld", "learning_rate"])
+def test_a_recipe_that_lacks_a_key_is_not_filled_with_another_value(data, tmp_path, key):
+    interrupted(data, tmp_path / "run")
+    path = tmp_path / "run" / "state.pth"
+    content = torch.load(path, weights_only=True)
+    del content["run"]["recipe"][key]
+    torch.save(content, path)
+    with pytest.raises(
+        CheckpointError, match=r"state.pth: its recipe is not all that a run writes; start the run again"
+    ):
+        resume_run(tmp_path / "run")
+
+
 def test_leftovers_of_a_killed_run_are_removed_when_it_goes_on(data, tmp_path):
     interrupted(data, tmp_path / "run")
     (tmp_path / "run" / ".lfm-tmp-best.pth-abc").touch()

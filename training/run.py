@@ -119,6 +119,8 @@ def resume_run(
             recipe = TrainingRecipe.from_values(run.recipe["name"], run.recipe)
         except ConfigError as error:
             raise CheckpointError(f"{run_folder.state}: {error}; start the run again") from None
+        if recipe.as_dict() != run.recipe:  # a key that is missing would be filled with what the run did not do
+            raise CheckpointError(f"{run_folder.state}: its recipe is not all that a run writes; start the run again")
         where = data if data is not None or run.source["path"] is None else Path(run.source["path"])
         split = _load_data(recipe, where)
         if split.sha256 != run.source["sha256"]:
