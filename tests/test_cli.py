@@ -210,7 +210,7 @@ def test_int8_from_pictures_to_engines(call, exported, calibration_folder, tmp_p
     assert "Warning: 96 pictures are few" in err
     code, out, _ = call("build", "--int8", "--gpu", "sm86", *WIDE)
     assert code == 0
-    assert "in the largest choice that holds the budget" in out
+    assert "in the fastest choice that holds the budget" in out
     assert "INT8 on 48 pictures that chose nothing: flips" in out
     assert "lfm.int8.sm86.engine" in out
     code, out, _ = call("build", "--int8", "--target", "cpu", "--json", *WIDE)
