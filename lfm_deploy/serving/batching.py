@@ -34,6 +34,7 @@ class Batcher(Generic[Item, Answer]):
     """Collects items into batches and runs them one batch after the other.
 
     Attributes:
+        delay_s: seconds that an item waits at most for others; may be changed at any time.
         reserved: number of items that are on their way or wait.
     """
 
@@ -58,7 +59,7 @@ class Batcher(Generic[Item, Answer]):
             on_batch: function that is given the number of items and the seconds of each batch.
         """
         self._run, self._executor, self._on_batch = run, executor, on_batch
-        self._most, self._delay_s, self._capacity = most, delay_s, capacity
+        self._most, self.delay_s, self._capacity = most, delay_s, capacity
         self._jobs: deque[_Job[Item, Answer]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -127,7 +128,7 @@ class Batcher(Generic[Item, Answer]):
                 return []
             self._arrived.clear()
             await self._arrived.wait()
-        until = self._jobs[0].since + self._delay_s
+        until = self._jobs[0].since + self.delay_s
         while len(self._jobs) < self._most and not self._closing and (left := until - time.monotonic()) > 0:
             self._arrived.clear()
             with suppress(TimeoutError):

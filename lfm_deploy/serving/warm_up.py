@@ -47,6 +47,7 @@ async def warm_up(desk: VerdictDesk, golden: Golden) -> None:
     Raises:
         GateError: a logit is not the stored one.
     """
+    usual, desk.batcher.delay_s = desk.batcher.delay_s, 0.0  # nobody else comes
     where = f"{desk.judge.path} ({desk.judge.engine.name})"
     largest = min(desk.judge.batch, desk.settings.max_queue)
     rounds = [[picture] for picture in golden.pictures]
@@ -57,3 +58,4 @@ async def warm_up(desk: VerdictDesk, golden: Golden) -> None:
             if verdict.row.logit is None:
                 raise GateError(f"{where}: cannot judge the golden picture {picture.name}: {verdict.row.error}")
             check_logit(picture, verdict.row.logit, str(desk.judge.engine.precision), where)
+    desk.batcher.delay_s = usual
