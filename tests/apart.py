@@ -1,4 +1,4 @@
-"""Packages that tests use and that cannot be installed beside the project: each in a folder of its own, kept by pytest."""
+"""Packages that tests use and that cannot be installed beside the project, each in a folder that pytest keeps."""
 
 import fcntl
 import shutil

@@ -1,11 +1,13 @@
 """The pages for people: one that takes a dropped picture, and the documentation; they load nothing from elsewhere."""
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 # What a browser may load for a page: what stands in it, pictures that it made itself, and answers of this service.
 _POLICY = (
@@ -57,4 +59,10 @@ def _render(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _mark_code
     return environment.get_template(template).render(context).strip() + "\n"
+
+
+def _mark_code(text: str) -> Markup:
+    """What stands between backticks is code; everything else stays text."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped before

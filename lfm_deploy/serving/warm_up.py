@@ -19,7 +19,7 @@ def find_golden(judge: Judge) -> Golden:
 
     Raises:
         ArtifactError: there are none, or those of another checkpoint.
-        ContractError: their logits are of pictures of another size.
+        ContractError: the archive holds logits of pictures of another size.
     """
     path = Workdir(judge.path.parent).golden
     golden = read_golden(path)
