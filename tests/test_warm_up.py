@@ -1,4 +1,6 @@
 import asyncio
+import json
+import re
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ from lfm_deploy.prediction.prediction import predict
 from lfm_deploy.serving.settings import ServiceSettings
 from lfm_deploy.serving.verdicts import VerdictDesk
 from lfm_deploy.serving.warm_up import find_golden, warm_up
+from lfm_deploy.storage.sealed_values import seal_values
 from lfm_deploy.workdir import Workdir
 
 
@@ -111,7 +114,7 @@ def test_a_missing_archive_names_the_command(own):
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "bit", "text", "empty", "version", "other picture", "no index", "no picture"]
+    "damage", ["cut", "bit", "text", "empty", "version", "other picture", "no index", "no picture", "digit"]
 )
 def test_a_damaged_archive_is_refused(own, damage):
     content = own.golden.read_bytes()
@@ -125,7 +128,10 @@ def test_a_damaged_archive_is_refused(own, damage):
     elif damage == "no index":
         del files["golden.json"]
     elif damage == "no picture":
-        files["golden.json"] = b'{"format": "lfm-deploy golden 1", "checkpoint_sha256": "", "size": 1, "pictures": []}'
+        values = {"format": "lfm-deploy golden 1", "checkpoint_sha256": "0" * 64, "size": 256, "pictures": []}
+        files["golden.json"] = json.dumps(seal_values(values)).encode()
+    elif damage == "digit":
+        files["golden.json"] = re.sub(rb'"logit": (-?)\d', rb'"logit": \g<1>9', index, count=1)
     with zipfile.ZipFile(own.golden, "w") as archive:
         for name, part in files.items():
             archive.writestr(name, part)

@@ -4,23 +4,27 @@
 again has decoded, resized and judged as the checkpoint in PyTorch did where the deployment was made.
 """
 
-import hashlib
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image
 
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.contract import SizePolicy
-from lfm_deploy.errors import ArtifactError, GateError
+from lfm_deploy.errors import GateError, first_line
 from lfm_deploy.pictures.decoding import decode_picture
 from lfm_deploy.pictures.photographs import cut_tiles, load_photographs
+from lfm_deploy.storage.atomic import sha256_of_bytes
+from lfm_deploy.storage.sealed_values import seal_values, take_seal
+from lfm_deploy.storage.values import NotNegative, Reader, Sha256
 
 if TYPE_CHECKING:
     from lfm_deploy.network.checkpoint import Checkpoint  # loads PyTorch, which a service does without
@@ -69,6 +73,21 @@ class Golden:
     pictures: tuple[GoldenPicture, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    file: str
+    sha256: Sha256
+    logit: float
+    terms: NotNegative
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Index:
+    checkpoint_sha256: Sha256
+    size: SizePolicy
+    pictures: Annotated[tuple[_Entry, ...], Meta(min_length=1)]
+
+
 def make_golden(checkpoint: "Checkpoint", size: SizePolicy) -> bytes:
     """The archive of a checkpoint: two PNG and two JPEG files, cut out of photographs that ship in scikit-learn.
 
@@ -88,7 +107,7 @@ def make_golden(checkpoint: "Checkpoint", size: SizePolicy) -> bytes:
     images = np.stack([decode_picture(content, size, checkpoint.config) for content in files.values()])
     logits, terms = _judge(checkpoint, images)
     pictures = [
-        {"file": name, "sha256": hashlib.sha256(content).hexdigest(), "logit": float(logit), "terms": float(term)}
+        {"file": name, "sha256": sha256_of_bytes(content), "logit": float(logit), "terms": float(term)}
         for (name, content), logit, term in zip(files.items(), logits, terms, strict=True)
     ]
     index_values = {
@@ -97,7 +116,7 @@ def make_golden(checkpoint: "Checkpoint", size: SizePolicy) -> bytes:
         "size": size,
         "pictures": pictures,
     }
-    files[_INDEX] = (json.dumps(index_values, indent=2) + "\n").encode()
+    files[_INDEX] = (json.dumps(seal_values(index_values), indent=2, allow_nan=False) + "\n").encode()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         for name, content in files.items():
@@ -118,27 +137,41 @@ def read_golden(path: Path) -> Golden:
         ArtifactError: the file is missing, damaged or of another version.
     """
     remedy = f"make it with 'lfm-deploy export CHECKPOINT.pth --workdir {path.parent}'"
+    reader = Reader(where=str(path), remedy=remedy)
     if not path.is_file():
-        raise ArtifactError(
-            f"{path}: no such file, and its pictures show whether an engine is the one it says; {remedy}"
-        )
+        reader.refuse("no such file, and its pictures show whether an engine is the one it says")
     try:
         with zipfile.ZipFile(path) as archive:
-            index = json.loads(archive.read(_INDEX))
-            if index["format"] != _FORMAT:
-                raise ArtifactError(f"{path}: of another version ({index['format']}); {remedy}")
-            pictures = []
-            for entry in index["pictures"]:
-                content = archive.read(entry["file"])
-                if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-                    raise ArtifactError(f"{path}: {entry['file']} was changed; {remedy}")
-                logit, terms = float(entry["logit"]), float(entry["terms"])
-                pictures.append(GoldenPicture(name=entry["file"], content=content, logit=logit, terms=terms))
-        if not pictures:
-            raise ArtifactError(f"{path}: holds no picture; {remedy}")
-        return Golden(checkpoint_sha256=str(index["checkpoint_sha256"]), size=index["size"], pictures=tuple(pictures))
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError, EOFError, NotImplementedError) as error:
-        raise ArtifactError(f"{path}: damaged ({type(error).__name__}); {remedy}") from None
+            index = _read_index(archive.read(_INDEX), reader)
+            contents = [archive.read(entry.file) for entry in index.pictures]
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        KeyError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # zlib's are OSErrors too
+        reader.refuse(f"damaged ({first_line(error)})")
+    for entry, content in zip(index.pictures, contents, strict=True):
+        if sha256_of_bytes(content) != entry.sha256:
+            reader.refuse(f"{entry.file} was changed")
+    pictures = [
+        GoldenPicture(name=entry.file, content=content, logit=entry.logit, terms=entry.terms)
+        for entry, content in zip(index.pictures, contents, strict=True)
+    ]
+    return Golden(checkpoint_sha256=index.checkpoint_sha256, size=index.size, pictures=tuple(pictures))
+
+
+def _read_index(content: bytes, reader: Reader) -> _Index:
+    try:
+        values = reader.parse_json(content.decode())
+    except UnicodeDecodeError:
+        reader.refuse(f"{_INDEX} is no text")
+    if isinstance(values, dict) and values.get("format") == _FORMAT:
+        take_seal(values, reader)
+    reader.take_format(values, _FORMAT)
+    return reader.convert(values, _Index)
 
 
 def check_logit(picture: GoldenPicture, logit: float, precision: str, where: str) -> None:

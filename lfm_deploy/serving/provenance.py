@@ -1,10 +1,9 @@
 """What stands beside every verdict: the engine and the contract that gave it, with their hashes."""
 
-import json
 from typing import Any
 
+from calib.ranges import hash_contract
 from lfm_deploy.prediction.judges import Judge, describe_run
-from lfm_deploy.storage.atomic import sha256_of_bytes
 
 
 def describe_judge(judge: Judge) -> dict[str, Any]:
@@ -14,7 +13,6 @@ def describe_judge(judge: Judge) -> dict[str, Any]:
         judge: engine with its settings.
     """
     known = describe_run(judge)
-    contract = known["contract"]
     return {
         "engine": {
             "name": judge.engine.name,
@@ -24,8 +22,8 @@ def describe_judge(judge: Judge) -> dict[str, Any]:
             "precision": judge.engine.precision,
             "device": judge.engine.device,
         },
-        "contract": contract,
-        "contract_sha256": sha256_of_bytes(json.dumps(contract, sort_keys=True).encode()),
+        "contract": known["contract"],
+        "contract_sha256": hash_contract(judge.engine.contract),
         "threshold": judge.threshold,
         "version": known["lfm-deploy"],
     }
