@@ -17,7 +17,10 @@ FORMATS = {
     "tif": ("TIFF", {}),
     "gif": ("GIF", {}),
     "ppm": ("PPM", {}),
+    "jp2": ("JPEG2000", {}),
+    "avif": ("AVIF", {"quality": 90}),
 }
+_FEATURES = {"webp": "webp", "jp2": "jpg_2000", "avif": "avif"}  # what Pillow may have been built without
 SIDES = [(256, 256), (320, 200), (64, 48), (101, 303), (2, 2), (256, 512)]
 
 
@@ -64,7 +67,7 @@ def write_mixed(folder: Path, count: int) -> list[Path]:
             path = folder / f"{index:03}-{name}"
         else:
             suffix, mode, size = next(suffixes), next(modes), next(sides)
-            if suffix == "webp" and not features.check("webp"):
+            if not features.check(_FEATURES.get(suffix, "zlib")):
                 suffix = "png"
             picture = Image.fromarray(next(tiles)).resize(size)
             content = encode(picture.convert(_storable(mode, suffix)), suffix)
@@ -84,5 +87,7 @@ def _storable(mode: str, suffix: str) -> str:
         "tif": {"RGB", "L", "P", "RGBA", "1", "CMYK", "LA"},
         "gif": {"RGB", "L", "P", "1"},
         "ppm": {"RGB", "L", "1"},
+        "jp2": {"RGB", "L", "RGBA"},
+        "avif": {"RGB", "RGBA"},
     }
     return mode if mode in known[suffix] else "RGB"

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import socket
 import subprocess
@@ -301,6 +302,74 @@ def test_an_engine_that_is_not_the_exported_one_never_gets_ready(deployment, oth
         assert service.process.wait(PATIENCE_S) == 2
     finally:
         service.close()
+
+
+def test_an_engine_that_gives_another_logit_ends_the_service(deployment, tmp_path):
+    """A golden picture whose stored logit is another: as if the graph had changed after the export."""
+    import shutil
+    import zipfile
+
+    from lfm_deploy.storage.sealed_values import seal_values
+
+    shutil.copytree(deployment.path, tmp_path / "deploy")
+    golden = tmp_path / "deploy" / deployment.golden.name
+    with zipfile.ZipFile(golden) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    values = json.loads(files["golden.json"])
+    del values["content_sha256"]
+    values["pictures"][1]["logit"] += 1
+    files["golden.json"] = json.dumps(seal_values(values)).encode()
+    with zipfile.ZipFile(golden, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    service = ServiceProcess(tmp_path / "deploy")
+    try:
+        service.wait_for(rf"^Error: .*{values['pictures'][1]['file']}, expected")
+        assert service.process.wait(PATIENCE_S) == 1
+        assert not any(line.startswith("ready") for line in service.lines)
+    finally:
+        service.close()
+
+
+def test_what_is_no_http_is_answered_in_json(service):
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(b"rubbish\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["reason"]) == (400, "bad-request")
+
+
+def test_bodies_are_bounded_all_together():
+    """Of two bodies that grow by turns, the second is asked to come again; alone it has room."""
+    from starlette.requests import Request
+
+    from lfm_deploy.serving.bodies import BodyReader
+    from lfm_deploy.serving.refusals import RefusalError
+
+    reader = BodyReader(ServiceSettings(max_held_bytes=150, max_body_bytes=1000))
+
+    async def receive_100():
+        return {"type": "http.request", "body": bytes(100), "more_body": False}
+
+    def ask():
+        return reader.read(Request({"type": "http", "method": "POST", "headers": []}, receive_100))
+
+    async def main():
+        async with ask() as first:
+            assert (len(first), reader.held) == (100, 100)
+            with pytest.raises(RefusalError) as refusal:
+                async with ask():
+                    pass
+            assert (refusal.value.status, refusal.value.retry_after_s) == (503, 1)
+            assert reader.held == 100
+        async with ask():
+            pass
+        with pytest.raises(TimeoutError):  # of what is done with a body, not of the body
+            async with ask():
+                raise TimeoutError
+        assert reader.held == 0
+
+    asyncio.run(main())
 
 
 def test_addresses_that_cannot_be_listened_on():

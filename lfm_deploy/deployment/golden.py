@@ -7,7 +7,6 @@ again has decoded, resized and judged as the checkpoint in PyTorch did where the
 import io
 import json
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

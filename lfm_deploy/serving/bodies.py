@@ -35,29 +35,34 @@ class BodyReader:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._settings.max_body_bytes:
             raise self._refuse_size(f"{declared} bytes")
-        mine = 0
+        held = 0
         parts: list[bytes] = []
         try:
-            async with asyncio.timeout(self._settings.body_seconds):
-                async for part in request.stream():
-                    mine += len(part)
-                    self.held += len(part)
-                    if mine > self._settings.max_body_bytes:
-                        raise self._refuse_size("more bytes")
-                    if self.held > self._settings.max_held_bytes and self.held > mine:
-                        message = f"bodies of {self.held} bytes are being held; ask again in {_RETRY_S} s"
-                        raise RefusalError(Reason.QUEUE_FULL, message, retry_after_s=_RETRY_S)
-                    parts.append(part)
+            try:
+                async with asyncio.timeout(self._settings.body_seconds):
+                    async for part in request.stream():
+                        held += len(part)
+                        self.held += len(part)
+                        self._check(held)
+                        parts.append(part)
+            except TimeoutError:
+                message = f"the body did not come within {self._settings.body_seconds:g} s"
+                raise RefusalError(Reason.SLOW_BODY, message) from None
+            except ClientDisconnect:
+                raise RefusalError(Reason.BAD_REQUEST, "the connection ended before the body did") from None
             body = b"".join(parts)
             parts.clear()
             yield body
-        except TimeoutError:
-            message = f"the body did not come within {self._settings.body_seconds:g} s"
-            raise RefusalError(Reason.SLOW_BODY, message) from None
-        except ClientDisconnect:
-            raise RefusalError(Reason.BAD_REQUEST, "the connection ended before the body did") from None
         finally:
-            self.held -= mine
+            self.held -= held
+
+    def _check(self, size: int) -> None:
+        """Refuse a body that has grown too large, or that there is no room for; a body that is alone has its room."""
+        if size > self._settings.max_body_bytes:
+            raise self._refuse_size("more bytes")
+        if self._settings.max_held_bytes < self.held != size:
+            message = f"bodies of {self.held} bytes are being held; ask again in {_RETRY_S} s"
+            raise RefusalError(Reason.QUEUE_FULL, message, retry_after_s=_RETRY_S)
 
     def _refuse_size(self, size: str) -> RefusalError:
         most = self._settings.max_body_bytes

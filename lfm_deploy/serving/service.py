@@ -1,6 +1,7 @@
 """A running service: the engine in its thread, the server on its socket, the warm-up, and the end without loss."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lfm_deploy.deployment.golden import Golden
 from lfm_deploy.errors import ConfigError
@@ -15,12 +17,24 @@ from lfm_deploy.prediction.judges import Judge
 from lfm_deploy.serving.application import Application, Phase
 from lfm_deploy.serving.evidence_desk import EvidenceDesk
 from lfm_deploy.serving.provenance import describe_judge
+from lfm_deploy.serving.refusals import Reason, RefusalError
 from lfm_deploy.serving.service_metrics import ServiceMetrics
 from lfm_deploy.serving.settings import ServiceSettings
 from lfm_deploy.serving.verdicts import VerdictDesk
 from lfm_deploy.serving.warm_up import find_golden, warm_up
 
 _BACKLOG = 2048
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP as uvicorn speaks it, but for requests that are no HTTP: they are refused in JSON like all others."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse, and close the connection."""
+        content = json.dumps(RefusalError(Reason.BAD_REQUEST, msg).as_dict()).encode()
+        head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -120,7 +134,7 @@ async def _serve(
 
     config = uvicorn.Config(
         application.build(),
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_level="warning",
