@@ -108,6 +108,8 @@ def run_service(workdir: Path, precision: str) -> Iterator[tuple[int, int]]:
             port = int(line.rpartition(":")[2]) if line.startswith("listening") else port
             if line.startswith("ready"):
                 break
+        else:
+            raise GateError("the service has not become ready; what it said stands above")
         yield process.pid, port
     finally:
         process.send_signal(signal.SIGTERM)

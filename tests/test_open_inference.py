@@ -159,6 +159,13 @@ def test_a_header_of_another_length_is_refused(engine, images, length):
         read_request(body, length, engine)
 
 
+@pytest.mark.parametrize("change", [lambda body: body[:-1], lambda body: body + b"x"])
+def test_bytes_that_are_not_those_of_the_shape_are_refused(engine, images, change):
+    body, headers = as_binary(images)
+    with pytest.raises(RefusalError, match="where the shape needs"):
+        read_request(change(body), headers[HEADER_LENGTH], engine)
+
+
 def test_a_header_that_ends_too_early_is_no_json(engine, images):
     with pytest.raises(RefusalError, match="no JSON"):
         read_request(as_binary(images)[0], "2", engine)
