@@ -243,8 +243,14 @@ def test_a_folder_that_is_there_is_kept(deployment, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="is there already"):
         write_repository(deployment, tmp_path)
+    with pytest.raises(InputError, match=r"more than a model repository \(mine.txt\)"):
+        write_repository(deployment, tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="is there already"):
+        write_repository(deployment, tmp_path / "mine.txt", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     write_repository(deployment, tmp_path / "models")
+    with pytest.raises(InputError, match="--overwrite"):
+        write_repository(deployment, tmp_path / "models")
     write_repository(deployment, tmp_path / "models", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "models"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lfm_deploy.cli.console import FILE, Choice, choose_device, gpus_option, say, workdir_option
+from lfm_deploy.cli.console import FILE, Choice, choose_device, gpus_option, say, warn_of_decoding, workdir_option
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.workdir import Workdir
 
@@ -32,6 +32,11 @@ from lfm_deploy.workdir import Workdir
     help="Logit above which a picture is fake.  [default: the engine's own, 0]",
 )
 @click.option(
+    "--decoder",
+    type=Choice(["pillow", "simplejpeg", "nvimagecodec"]),
+    help="Decoder of JPEG files.  [default: the fastest whose pixels are Pillow's]",
+)
+@click.option(
     "--max-batch", type=click.IntRange(1, 4096), help="Pictures in a batch at most.  [default: 8 on a CPU, 64 on a GPU]"
 )
 @click.option(
@@ -48,6 +53,14 @@ from lfm_deploy.workdir import Workdir
     show_default=True,
     help="Pictures that wait at most; more are refused with 503.",
 )
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    metavar="N",
+    default=50_000_000,
+    show_default=True,
+    help="Pictures of more pixels are refused with 413, before they are decoded.",
+)
 @click.option("--no-evidence", is_flag=True, help="Draw no evidence, which takes PyTorch and half a gigabyte.")
 @workdir_option
 def command(
@@ -58,9 +71,11 @@ def command(
     device: str | None,
     gpus: str | None,
     threshold: float | None,
+    decoder: str | None,
     max_batch: int | None,
     max_delay_ms: float,
     max_queue: int,
+    max_pixels: int,
     no_evidence: bool,
     workdir: Workdir,
 ) -> None:
@@ -78,13 +93,17 @@ def command(
             f"the service needs {error.name}, which is not installed; run 'pip install lfm-deploy[serve]'"
         ) from None
     from engines.host import keep_freed_memory
+    from lfm_deploy.pictures.pixel_limit import limit_pixels
     from lfm_deploy.prediction.judges import open_judge
     from lfm_deploy.serving.settings import ServiceSettings
 
     keep_freed_memory()
-    settings = ServiceSettings(max_delay_ms=max_delay_ms, max_queue=max_queue, evidence=not no_evidence)
+    warn_of_decoding()
+    settings = ServiceSettings(
+        max_delay_ms=max_delay_ms, max_queue=max_queue, max_pixels=max_pixels, evidence=not no_evidence
+    )
     chosen = choose_device(device, gpus)
-    with open_socket(host, port) as listening, warnings.catch_warnings():
+    with limit_pixels(max_pixels), open_socket(host, port) as listening, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what matters is an error in its row
         serve_verdicts(
             lambda: open_judge(
@@ -94,6 +113,7 @@ def command(
                 device=chosen,
                 threshold=threshold,
                 batch=max_batch,
+                decoder=decoder,
                 on_message=say,
             ),
             settings,

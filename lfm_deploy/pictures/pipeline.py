@@ -223,7 +223,9 @@ def make_group(names: Sequence[str], results: Sequence[NDArray[np.uint8] | str])
         results: pixels of each, uint8 ``(H, W, 3)``, or the reason why there are none.
     """
     reasons = {offset: result for offset, result in enumerate(results) if isinstance(result, str)}
-    held = [(offset, result) for offset, result in enumerate(results) if not isinstance(result, str)]
+    held: list[tuple[int, Decoded]] = [
+        (offset, result) for offset, result in enumerate(results) if not isinstance(result, str)
+    ]
     return _closed(PictureGroup(0, list(names), reasons), held, None)
 
 

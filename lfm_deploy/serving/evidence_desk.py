@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from lfm_deploy.artifacts import read_descent
-from lfm_deploy.errors import DeployError, ImageError
+from lfm_deploy.errors import DeployError
 from lfm_deploy.prediction.judges import Judge
 from lfm_deploy.prediction.prediction import decoder_of
 from lfm_deploy.serving.refusals import Reason, RefusalError, refuse_picture
@@ -74,7 +74,7 @@ class EvidenceDesk:
         count_pixels(content, self._max_pixels)
         try:
             pixels = self._decode(content, None)
-        except ImageError as error:
+        except DeployError as error:
             raise refuse_picture(error) from None
         try:
             (overlay,) = self._open().draw(pixels[None])

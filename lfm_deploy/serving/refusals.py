@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from lfm_deploy.errors import ImageError, TooManyPixelsError, UnknownFormatError
+from lfm_deploy.errors import DeployError, ImageError, TooManyPixelsError, UnknownFormatError
 
 
 class Reason(StrEnum):
@@ -64,8 +64,10 @@ class RefusalError(Exception):
         return {"error": self.message, "reason": str(self.reason)}
 
 
-def refuse_picture(error: ImageError) -> RefusalError:
-    """The refusal of a picture that cannot be judged, in the words of ``predict``."""
+def refuse_picture(error: DeployError) -> RefusalError:
+    """The refusal of a picture that cannot be judged, in the words of ``predict``; other errors are failures here."""
+    if not isinstance(error, ImageError):
+        return RefusalError(Reason.INTERNAL, str(error))  # such as a decoder whose pixels are not the contract's
     if isinstance(error, TooManyPixelsError):
         return RefusalError(Reason.TOO_MANY_PIXELS, str(error))
     if isinstance(error, UnknownFormatError):

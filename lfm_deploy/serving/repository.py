@@ -44,6 +44,7 @@ from lfm_deploy.serving.triton_model import GRAPH
 from lfm_deploy.serving.triton_readme import write_readme
 from lfm_deploy.workdir import Workdir, check_origin
 
+_README = "README.md"
 _GRAPH_BATCHES = (8, 32, 64)
 _MODEL_PY = '''"""The class that Triton runs is in lfm-deploy: installed, or on PYTHONPATH."""
 
@@ -95,10 +96,10 @@ def write_repository(
 
     Args:
         workdir: folder of the deployment.
-        out: folder to write; it must not be there, or be empty.
+        out: folder to write; it must not be there, or be empty, or be a repository that is replaced.
         precision: precision of the graph for ONNX Runtime.
         plan_precision: precision of the plans; None takes the only one that there is, FP16 where there are several.
-        overwrite: whether a folder that is there is replaced.
+        overwrite: whether a repository that is there is replaced.
         on_message: function that is given each line of text for people.
 
     Raises:
@@ -106,8 +107,7 @@ def write_repository(
         ConfigError: the graph takes normalised pixels.
         InputError: the folder is there already, or cannot be written.
     """
-    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already; use another name, or --overwrite to replace it")
+    _check_place(out, overwrite=overwrite)
     path, info = _find_graph(workdir, precision)
     golden = read_golden(workdir.golden)
     if golden.checkpoint_sha256 != info.checkpoint_sha256:
@@ -132,6 +132,20 @@ def write_repository(
         on_message(f"left out {name}: {reason}")
     version = plans[0].info.library_version if plans else None
     return Repository(path=out, models=found, left_out=left_out, tensorrt=version)
+
+
+def _check_place(out: Path, *, overwrite: bool) -> None:
+    """Refuse a place that is taken; only what is a repository of ours, and nothing else, is ever replaced."""
+    if not out.exists():
+        return
+    ours = {ONNX_MODEL, TENSORRT_MODEL, JPEG_MODEL, _README}
+    found = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    if out.is_dir() and found <= ours and (overwrite or not found):
+        return
+    if found <= ours:
+        raise InputError(f"{out}: is there already; use another name, or --overwrite to replace it")
+    stranger = sorted(found - ours)[0]
+    raise InputError(f"{out}: is there already, and holds more than a model repository ({stranger}); use another name")
 
 
 def _find_graph(workdir: Workdir, precision: Precision) -> tuple[Path, GraphInfo]:
@@ -212,7 +226,7 @@ def _fill(
     shutil.copyfile(graph, version / GRAPH)
     shutil.copyfile(golden_path, version / golden_path.name)
     models[JPEG_MODEL] = graph.name
-    (root / "README.md").write_text(write_readme(info, [plan.info for plan in plans], left_out), encoding="utf-8")
+    (root / _README).write_text(write_readme(info, [plan.info for plan in plans], left_out), encoding="utf-8")
     return models
 
 

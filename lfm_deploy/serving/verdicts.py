@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lfm_deploy.errors import ImageError
+from lfm_deploy.errors import DeployError, ImageError
 from lfm_deploy.pictures.decoding import read_rgb
 from lfm_deploy.pictures.pipeline import make_group
 from lfm_deploy.prediction.judges import Judge
@@ -74,7 +74,7 @@ def count_pixels(content: bytes, most: int) -> int:
             message = f"{found.pixels} pixels are more than the {most} that this service decodes"
             raise RefusalError(Reason.TOO_MANY_PIXELS, message) from None
         return found.pixels
-    except ImageError as error:
+    except DeployError as error:
         raise refuse_picture(error) from None
     raise AssertionError("read_rgb asks about the size of whatever it decodes")
 
@@ -191,7 +191,7 @@ class VerdictDesk:
             raise self._refuse_full()
         try:
             return self._decode(content, None)
-        except ImageError as error:
+        except DeployError as error:
             self._held.leave(area)
             raise refuse_picture(error) from None
         except BaseException:
