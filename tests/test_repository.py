@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from triton_server import TritonServer, pack
 
 from engines.loading import load_engine
 from export.graph import OPSET, ExportConfig
-from lfm_deploy.artifacts import Precision, sidecar_path
+from lfm_deploy.artifacts import Precision, read_engine_info, sidecar_path
 from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.deployment.golden import read_golden
 from lfm_deploy.errors import ArtifactError, ConfigError, InputError
@@ -58,9 +59,9 @@ def make_plan(workdir, source, gpu, **changes):
     """An engine that says that TensorRT made it; only a card could tell that it is not one."""
     path = workdir.engine(Precision.FP16, gpu)
     shutil.copy(source.engine(Precision.FP16, "sm86"), path)
-    values = json.loads(sidecar_path(source.engine(Precision.FP16, "sm86")).read_text())
-    values |= {"runtime": "tensorrt", "library_version": TENSORRT, "gpu": gpu, "batch": [1, 16, 48]} | changes
-    sidecar_path(path).write_text(json.dumps(values))
+    changes = {"runtime": "tensorrt", "library_version": TENSORRT, "gpu": gpu, "batch": (1, 16, 48)} | changes
+    info = replace(read_engine_info(source.engine(Precision.FP16, "sm86")), **changes)
+    sidecar_path(path).write_text(info.to_json())
     return path
 
 
@@ -71,7 +72,7 @@ def workdir(deployment, tmp_path_factory):
     shutil.copytree(deployment.path, folder)
     made = Workdir(folder)
     make_plan(made, deployment, "sm86")
-    make_plan(made, deployment, "sm120", batch=[1, 32, 256])
+    make_plan(made, deployment, "sm120", batch=(1, 32, 256))
     make_plan(made, deployment, "sm89", runtime="tensorrt-rtx")
     return made
 
@@ -215,7 +216,7 @@ def test_plans_of_two_versions_do_not_share_a_server(workdir, deployment, tmp_pa
     folder = tmp_path / "deploy"
     shutil.copytree(workdir.path, folder)
     make_plan(Workdir(folder), deployment, "sm80", library_version="10.12.0.1")
-    make_plan(Workdir(folder), deployment, "sm90", batch=[4, 8, 16])
+    make_plan(Workdir(folder), deployment, "sm90", batch=(4, 8, 16))
     found = write_repository(Workdir(folder), tmp_path / "models")
     assert "needs TensorRT 10.12.0.1" in found.left_out["lfm.fp16.sm80.engine"]
     assert "no fewer than 4" in found.left_out["lfm.fp16.sm90.engine"]
