@@ -61,7 +61,7 @@ from lfm_deploy.workdir import Workdir
     show_default=True,
     help="Pictures of more pixels are refused with 413, before they are decoded.",
 )
-@click.option("--no-evidence", is_flag=True, help="Draw no evidence, which takes PyTorch and half a gigabyte.")
+@click.option("--no-evidence", is_flag=True, help="Draw no evidence, which takes PyTorch and its memory.")
 @workdir_option
 def command(
     host: str,
