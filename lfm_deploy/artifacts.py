@@ -282,6 +282,24 @@ def make_fingerprint(**inputs: object) -> str:
     return sha256_of_bytes(json.dumps(inputs, sort_keys=True, default=str).encode())
 
 
+def read_descent(path: Path) -> tuple[str | None, bool]:
+    """What an engine's file comes from: SHA-256 of its checkpoint, and whether it has outputs for evidence.
+
+    Args:
+        path: path of a graph or engine; of any other file, such as a checkpoint itself, nothing is known.
+
+    Raises:
+        ArtifactError: the file is damaged or not ours.
+    """
+    if path.suffix == ".onnx":
+        graph = read_graph_info(path)
+        return graph.checkpoint_sha256, graph.evidence
+    if path.suffix == ".engine":
+        info = read_engine_info(path)
+        return info.checkpoint_sha256, info.evidence
+    return None, False
+
+
 def _plain(info: GraphInfo | EngineInfo) -> dict[str, Any]:
     return asdict(info) | {
         "contract": info.contract.as_dict(),

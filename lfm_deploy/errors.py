@@ -128,6 +128,14 @@ class ImageError(InputError):
     """A picture cannot be read, or cannot be judged at the asked size."""
 
 
+class UnknownFormatError(ImageError):
+    """A file is no picture of a format that is known here."""
+
+
+class TooManyPixelsError(ImageError):
+    """A picture has more pixels than may be decoded."""
+
+
 class DetectorError(InputError):
     """The description of a foreign detector is wrong, or its network contradicts it."""
 

@@ -17,10 +17,10 @@ from lfm_deploy.storage.folder_lock import lock_folder
 class Workdir:
     """A deployment folder, ``deploy/`` by default.
 
-    It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``lfm.onnx``, ``lfm.fp16.onnx``, ``lfm.int8.onnx``
-    (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar and build log,
-    ``ranges.json``, ``precision.json``, ``report.json`` with ``report.html``, ``report.md`` and ``report.xml``,
-    ``scores.csv``, and ``scores.sqlite``, which remembers logits from one verification to the next.
+    It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``golden.zip``, ``lfm.onnx``, ``lfm.fp16.onnx``,
+    ``lfm.int8.onnx`` (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar
+    and build log, ``ranges.json``, ``precision.json``, ``report.json`` with ``report.html``, ``report.md`` and
+    ``report.xml``, ``scores.csv``, and ``scores.sqlite``, which remembers logits from one verification to the next.
 
     Attributes:
         path: path of the folder.
@@ -32,6 +32,11 @@ class Workdir:
     def checkpoint(self) -> Path:
         """The checkpoint that everything here was made from."""
         return self.path / "lfm.pth"
+
+    @property
+    def golden(self) -> Path:
+        """Pictures with the checkpoint's logits, which an engine must give again before it serves."""
+        return self.path / "golden.zip"
 
     @property
     def report(self) -> Path:

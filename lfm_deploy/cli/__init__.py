@@ -33,6 +33,8 @@ _COMMANDS = {
     "verify": "Check that every engine makes the checkpoint's decisions.",
     "bench": "Measure how fast every engine is, and how close to the machine's limits.",
     "predict": "Say for each picture whether it is real or generated.",
+    "serve": "Give verdicts over HTTP, the same as predict gives.",
+    "triton": "Write a model repository that Triton Inference Server loads as it is.",
     "explore": "Draw what the network makes of pictures: a map of its vectors, and what it sees.",
     "profile": "Count parameters and multiply-adds, layer by layer, and compare them with the paper.",
     "suites": "List the published test suites and where their data comes from.",

@@ -12,6 +12,7 @@ from engines.targets import check_targets
 from export.exporter import ProvedGraph, make_proved_graph
 from export.graph import ExportConfig, is_made_as, library_versions
 from lfm_deploy.artifacts import Precision, build_command, read_graph_info, read_graph_info_if_whole
+from lfm_deploy.deployment.golden import make_golden
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.network.checkpoint import copy_as_own, read_checkpoint
 from lfm_deploy.network.checkpoint_file import is_torch_file
@@ -42,7 +43,7 @@ def export_into(
     *,
     ema: bool = False,
 ) -> ProvedGraph:
-    """Export a checkpoint: ``lfm.pth``, its copy, and ``lfm.onnx`` appear together, after the proof.
+    """Export a checkpoint: ``lfm.pth``, its copy, ``lfm.onnx`` and ``golden.zip`` appear together, after the proof.
 
     Of a file that holds more than one plain network, ``lfm.pth`` holds what was taken, in our own layout.
 
@@ -64,10 +65,11 @@ def export_into(
         refuse_input("--workdir", [workdir.checkpoint], [checkpoint])  # a plain one is replaced by its own bytes
         on_message(f"{checkpoint}: took {source.taken or 'its tensors'}")
         source, content = copy_as_own(source)
-    graph = make_proved_graph(source, config)
+    graph, golden = make_proved_graph(source, config), make_golden(source, config.size)
     with workdir.lock(on_message):
         content = checkpoint.read_bytes() if content is None else content
-        write_together({workdir.checkpoint: content, workdir.graph(Precision.FP32): graph.content})
+        contents = {workdir.checkpoint: content, workdir.golden: golden}
+        write_together(contents | {workdir.graph(Precision.FP32): graph.content})
     return graph
 
 

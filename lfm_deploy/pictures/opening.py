@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from lfm_deploy.errors import DeployError, ImageError, first_line
+from lfm_deploy.errors import DeployError, ImageError, TooManyPixelsError, UnknownFormatError, first_line
 from lfm_deploy.pictures.pixel_limit import check_pixels, describe_limit
 from lfm_deploy.pictures.png_texts import drop_texts
 
@@ -91,9 +91,9 @@ def open_picture(content: Path | bytes, check: Check, decode: Callable[[Image.Im
     except FileNotFoundError:
         raise ImageError("no such file") from None
     except Image.DecompressionBombError:  # Pillow's own limit, which is the same where none is set here
-        raise ImageError(f"it is more than {describe_limit()}") from None
+        raise TooManyPixelsError(f"it is more than {describe_limit()}") from None
     except UnidentifiedImageError:  # its text names an address in memory where the bytes came from a shard
-        raise ImageError("cannot be read: not a picture of a known format") from None
+        raise UnknownFormatError("cannot be read: not a picture of a known format") from None
     except OSError as error:  # of the system: its text would repeat the path
         raise ImageError(f"cannot be read: {error.strerror or first_line(error)}") from None
     except Exception as error:  # decoders fail in many ways; each means that this file cannot be read

@@ -9,7 +9,7 @@ decoded straight into its place in the array that the engine will read.
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,12 +95,15 @@ def read_groups(
         decode: function that decodes pictures for another detector than LFM, at this size; None is ``decode_picture``.
         jpeg: decoder of JPEG files for ``decode_picture``; None leaves them to Pillow.
     """
-    decode = decode or _lfm_decoder(size, config or ModelConfig(), jpeg)
+    decode = decode or lfm_decoder(size, config or ModelConfig(), jpeg)
     with _Feed(sources, size, decode, batch, workers or len(os.sched_getaffinity(0))) as feed:
         yield from _grouped(feed, size, batch, start)
 
 
-def _lfm_decoder(size: SizePolicy, config: ModelConfig, jpeg: JpegDecoder | None) -> Decoder:
+def lfm_decoder(
+    size: SizePolicy, config: ModelConfig, jpeg: JpegDecoder | None
+) -> Callable[[Path | bytes, NDArray[np.uint8] | None], NDArray[np.uint8]]:
+    """What decodes pictures for LFM: ``decode_picture`` at a size, for an architecture."""
     return lambda content, slot: decode_picture(content, size, config, slot, jpeg)
 
 
@@ -210,6 +213,20 @@ def _count_pixels(result: Decoded) -> int:
     if isinstance(result, Encoded):
         return len(result.content) // 3
     return int(result.shape[0] * result.shape[1])
+
+
+def make_group(names: Sequence[str], results: Sequence[NDArray[np.uint8] | str]) -> PictureGroup:
+    """A group of pictures that were decoded elsewhere.
+
+    Args:
+        names: names of the pictures.
+        results: pixels of each, uint8 ``(H, W, 3)``, or the reason why there are none.
+    """
+    reasons = {offset: result for offset, result in enumerate(results) if isinstance(result, str)}
+    held: list[tuple[int, Decoded]] = [
+        (offset, result) for offset, result in enumerate(results) if not isinstance(result, str)
+    ]
+    return _closed(PictureGroup(0, list(names), reasons), held, None)
 
 
 def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[PictureGroup]:

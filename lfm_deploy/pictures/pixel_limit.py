@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lfm_deploy.errors import ConfigError, ImageError
+from lfm_deploy.errors import ConfigError, TooManyPixelsError
 
 # Twice what Pillow warns above, which is where Pillow, and so the authors' code, refuses a decompression bomb.
 MOST_PIXELS = 2 * 89_478_485
@@ -46,10 +46,10 @@ def check_pixels(width: int, height: int) -> None:
     """Refuse a picture by the size that its header claims.
 
     Raises:
-        ImageError: the picture has more pixels than are decoded; the message is the bare reason.
+        TooManyPixelsError: the picture has more pixels than are decoded; the message is the bare reason.
     """
     if width * height > most_pixels():
-        raise ImageError(f"{width}x{height} is more than {describe_limit()}")
+        raise TooManyPixelsError(f"{width}x{height} is more than {describe_limit()}")
 
 
 def describe_limit() -> str:

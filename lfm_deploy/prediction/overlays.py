@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.engine import Engine
-from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import InputForm, Precision, read_descent
 from lfm_deploy.config import ModelConfig, check_explainable
 from lfm_deploy.errors import ArtifactError, WriteError
 from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
@@ -49,7 +49,7 @@ class OverlayWriter:
             ConfigError: the network gives no evidence.
             WriteError: the folder cannot be made.
         """
-        sha256, explains = _described(path)
+        sha256, explains = read_descent(path)
         checkpoint = _read_origin(workdir, path, sha256)
         check_explainable(checkpoint.config, str(path))
         self._weight = checkpoint.state["fc.weight"].numpy()
@@ -129,17 +129,6 @@ class CheckpointEvidence:
         with torch.inference_mode():
             logits, values, positions = self._form(torch.from_numpy(np.ascontiguousarray(images)))
         return Evidence(logits=logits.numpy(), values=values.numpy(), positions=positions.numpy())
-
-
-def _described(path: Path) -> tuple[str | None, bool]:
-    """The checkpoint that a file was made from, and whether it has outputs for evidence."""
-    if path.suffix == ".onnx":
-        graph = read_graph_info(path)
-        return graph.checkpoint_sha256, graph.evidence
-    if path.suffix == ".engine":
-        info = read_engine_info(path)
-        return info.checkpoint_sha256, info.evidence
-    return None, False
 
 
 def _read_origin(workdir: Workdir, path: Path, sha256: str | None) -> Checkpoint:

@@ -1,7 +1,7 @@
 """Verdicts on pictures: an engine over the groups that the picture pipeline decodes."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import ImageError, InputError
 from lfm_deploy.pictures.decoding import Source
-from lfm_deploy.pictures.pipeline import PictureGroup, read_groups
+from lfm_deploy.pictures.pipeline import PictureGroup, lfm_decoder, read_groups
 from lfm_deploy.pictures.sources import describe_nothing, find_sources
 from lfm_deploy.prediction.judges import Judge, open_judge
 from lfm_deploy.prediction.rows import Prediction, judge_logit
@@ -115,7 +115,7 @@ def predict_groups(
         ImageError: a picture cannot be judged, and ``strict`` is set.
     """
     for group in _read_groups(judge, sources, workers, start, on_host=overlays is not None):
-        rows = _judge_group(judge, group)
+        rows = judge_group(judge, group)
         if strict:
             bad = next((position for position, row in enumerate(rows) if row.error is not None), None)
             if bad is not None:
@@ -133,19 +133,24 @@ def _read_groups(
     """Groups from the card, or from the host: drawings of evidence are made from pixels there."""
     if judge.card is not None and not on_host:
         return judge.card.read(sources, batch=judge.batch, workers=workers, start=start)
-    jpeg = judge.decoder.jpeg if judge.card is None else judge.card.host
     return read_groups(
         sources,
         judge.size,
         batch=judge.batch,
-        config=judge.engine.config,
+        decode=decoder_of(judge),
         workers=workers,
         start=start,
-        jpeg=jpeg,
     )
 
 
-def _judge_group(judging: Judge, group: PictureGroup) -> list[Prediction]:
+def decoder_of(judge: Judge) -> Callable[[Path | bytes, NDArray[np.uint8] | None], NDArray[np.uint8]]:
+    """What decodes pictures on the host for a judge: bytes or path, and where to write, to uint8 ``(H, W, 3)``."""
+    jpeg = judge.decoder.jpeg if judge.card is None else judge.card.host
+    return lfm_decoder(judge.size, judge.engine.config, jpeg)
+
+
+def judge_group(judging: Judge, group: PictureGroup) -> list[Prediction]:
+    """The rows of a group; whoever gives verdicts, gives them by this function."""
     found: dict[int, np.float32] = {}
     for offsets, images in group.runs:
         logits: NDArray[np.float32] = judging.engine.logits(images)

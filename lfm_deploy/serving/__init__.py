@@ -1,0 +1,1 @@
+"""Verdicts over HTTP, and a model repository for Triton Inference Server."""
