@@ -199,7 +199,7 @@ def sidecar_path(engine: Path) -> Path:
 
 def build_command(precision: str, gpu: str | None = None, recipe: Recipe | None = None) -> str:
     """The command that makes an engine or a typed graph anew, for error messages."""
-    where = " --target cpu" if recipe is Recipe.CPU and precision != Precision.BF16 else f" --gpu {gpu}" if gpu else ""
+    where = " --target cpu" if recipe is Recipe.CPU else f" --gpu {gpu}" if gpu else ""
     return f"lfm-deploy build --{precision}{where}"
 
 

@@ -94,6 +94,7 @@ def _graph_candidate(workdir: Workdir, path: Path, device: str) -> Candidate:
     graph = read_graph_info(path)
     check_graph(workdir, path, graph)
     recipe = _recipe(graph)
+    runtime: str
     if device == "cpu":
         runtime = (find_settings(path) or default_settings(precision=graph.precision)).runtime
     else:

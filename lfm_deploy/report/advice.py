@@ -13,7 +13,8 @@ _BY_EXACTNESS = ("fp32", "fp16", "bf16", "int8")
 def advise(engines: Sequence[EngineValues]) -> list[str]:
     """One line for each device where several precisions ran, and for each GPU that kernels are known of.
 
-    It names the fastest that keeps its gates, over all runtimes. What broke a gate is advised against, however fast; where the gates of the fastest are undecided, so is the advice.
+    It names the fastest that keeps its gates, over all runtimes. What broke a gate is advised against, however fast;
+    where the gates of the fastest are undecided, so is the advice.
 
     Args:
         engines: entries of a report's ``engines``.
