@@ -16,7 +16,6 @@ from lfm_deploy.contract import Contract
 from lfm_deploy.errors import (
     ArtifactError,
     ConfigError,
-    UnavailableError,
     first_line,
     is_out_of_memory,
     missing_library,
