@@ -61,8 +61,17 @@ class CpuSettings:
 CHOICES = ChoiceFile("cpu.json", "lfm-deploy cpu 1", CpuSettings, "lfm-deploy build --fp32 --target cpu")
 
 
-def default_settings(threads: int | None = None) -> CpuSettings:
-    """ONNX Runtime with a thread for each core, which is right wherever nothing was measured."""
+def default_settings(threads: int | None = None, precision: str = "fp32") -> CpuSettings:
+    """What is right wherever nothing was measured: ONNX Runtime with a thread for each core.
+
+    For BF16 it is OpenVINO, which alone has that on a CPU, with a picture on each core.
+
+    Args:
+        threads: number of threads; None is one for each core.
+        precision: precision of the graph.
+    """
+    if precision == "bf16":
+        return CpuSettings(runtime="openvino", streams=threads or count_cores(), threads=1, piece=1)
     return CpuSettings(runtime="onnxruntime", streams=1, threads=threads or count_cores(), piece=DEFAULT_PIECE)
 
 

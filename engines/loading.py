@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from engines.engine import Engine
-from lfm_deploy.artifacts import Precision, is_checkpoint
+from lfm_deploy.artifacts import Precision, is_checkpoint, read_graph_info
 from lfm_deploy.errors import ConfigError, InputError
 
 _RUNTIMES = ("onnxruntime", "fused")
@@ -116,7 +116,7 @@ def _load_graph(path: Path, device: str, threads: int | None, spin: bool, *, cho
         return open_way(path, device, (find_gpu_settings(path, device) if chosen else None) or PLAIN)
     settings = find_settings(path) if chosen else None
     if settings is None or threads not in (None, settings.streams * settings.threads):
-        settings = default_settings(threads)
+        settings = default_settings(threads, read_graph_info(path).precision if chosen else "fp32")
     if settings.runtime == "openvino":
         from engines.openvino import OpenVinoEngine
 

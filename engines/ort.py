@@ -19,7 +19,7 @@ from engines.gpu_settings import PLAIN, GpuSettings
 from engines.guarded_run import GuardedSession, check_logits
 from engines.ort_binding import BoundSession
 from engines.streams import Runner, StreamPool
-from lfm_deploy.artifacts import InputForm, read_graph_info
+from lfm_deploy.artifacts import InputForm, Precision, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, UnavailableError, first_line, is_out_of_memory, missing_library
@@ -55,9 +55,15 @@ class OrtEngine:
 
         Raises:
             ArtifactError: the file is damaged or not ours.
-            UnavailableError: ONNX Runtime, or its provider for this device, is missing or fell back.
+            UnavailableError: ONNX Runtime, or its provider for this device, is missing or fell back; or the graph is
+                BF16.
         """
         info = read_graph_info(path)
+        if info.precision is Precision.BF16:
+            raise UnavailableError(
+                f"{path}: not run: BF16 is for OpenVINO on a CPU; ONNX Runtime has no convolution in "
+                "bfloat16 there. Use FP32 or INT8"
+            )
         self.precision = str(info.precision)
         self.device = device
         self.contract: Contract = info.contract

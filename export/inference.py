@@ -47,14 +47,17 @@ class InferenceForm(nn.Module):
         self.backbone = fold_backbone(model.backbone, gains, dtype)
         self.projection = _as_constants(model.projection, dtype)
         self.head: nn.Module
+        ranked = model.config.pooling is Pooling.TOPK
+        # ONNX selects in float16 and float32 alone; the values are the same.
+        self.selected_type = torch.float32 if ranked and precision is Precision.BF16 else dtype
         if evidence:
             self.head = EvidenceHead(model, dtype)
         else:
-            self.head = (RankHead if model.config.pooling is Pooling.TOPK else Head)(model, dtype)
+            self.head = (RankHead if ranked else Head)(model, dtype)
 
     def forward(self, image: Tensor) -> Outputs:
         """Logits, and the evidence if it was asked for."""
-        return cast(Outputs, self.head(self.projection(self.backbone(self.residual(image)))))
+        return cast(Outputs, self.head(self.projection(self.backbone(self.residual(image))).to(self.selected_type)))
 
 
 class RawResidual(nn.Module):

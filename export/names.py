@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _FOLLOWERS = {"Relu": "relu", "MaxPool": "pool", "Add": "sum"}
 LAST_OUTPUT = "projection.output"
 """What Top-K pooling selects from."""
+SUBTRACTION = "blocks.subtract"
+"""Name of a convolution that stands for NPR's subtraction."""
 
 
 def input_name(layer: str) -> str:

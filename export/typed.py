@@ -1,6 +1,8 @@
 """Typed graphs: a network's arithmetic is written into its graph, and decided here, not by a converter.
 
 FP16 means float16 from NPR to the pooling; means and maxima of a channel, the linear layer and the logit stay float32.
+BF16 means bfloat16 in the same places, but for Top-K pooling, which ONNX has no bfloat16 for in these versions: it
+selects from the same values in float32.
 The graph is exported from a network whose parameters already have those types, so no operator's type is guessed. One
 pass follows, because the exporter computes |x| of float16 in float32: casting to float32 and back loses nothing and
 |x| changes nothing but the sign bit, so Cast -> Abs -> Cast equals Abs.
@@ -10,11 +12,16 @@ import onnx
 import torch
 from onnx import TensorProto
 
+from export.names import SUBTRACTION
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import BuildError
 
-TORCH_TYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
-_ONNX_TYPES = {Precision.FP32: TensorProto.FLOAT, Precision.FP16: TensorProto.FLOAT16}
+TORCH_TYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
+_ONNX_TYPES = {
+    Precision.FP32: TensorProto.FLOAT,
+    Precision.FP16: TensorProto.FLOAT16,
+    Precision.BF16: TensorProto.BFLOAT16,
+}
 
 
 def drop_float_detours(model: onnx.ModelProto) -> None:
@@ -50,14 +57,17 @@ def check_types(model: onnx.ModelProto, precision: Precision) -> None:
         info.name: info.type.tensor_type.elem_type for info in (*inferred.value_info, *inferred.input, *inferred.output)
     } | {tensor.name: tensor.data_type for tensor in inferred.initializer}
     expected = dict.fromkeys(("Sub", "Abs", "Conv", "Relu", "MaxPool", "TopK"), _ONNX_TYPES[precision])
+    if precision is Precision.BF16:
+        expected["TopK"] = TensorProto.FLOAT
     expected |= dict.fromkeys(("Gemm", "MatMul", "ReduceSum", "ReduceMean", "ReduceMax", "Softmax"), TensorProto.FLOAT)
-    if any(node.op_type == "Sub" and types[node.input[0]] == TensorProto.FLOAT for node in inferred.node):
+    kinds = [(node, "Sub" if node.name == SUBTRACTION else node.op_type) for node in inferred.node]
+    if any(kind == "Sub" and types[node.input[0]] == TensorProto.FLOAT for node, kind in kinds):
         # Normalised input: its difference is taken in float32 on purpose.
         expected["Sub"] = expected["Abs"] = TensorProto.FLOAT
     wrong = [
         f"{node.op_type} {node.name} in {TensorProto.DataType.Name(types[node.input[0]])}"
-        for node in inferred.node
-        if node.op_type in expected and types[node.input[0]] != expected[node.op_type]
+        for node, kind in kinds
+        if kind in expected and types[node.input[0]] != expected[kind]
     ]
     if wrong:
         raise BuildError(f"the exported {precision} graph computes {', '.join(wrong)}")

@@ -67,6 +67,27 @@ def find_instruction_sets(info: str | None = None) -> list[str]:
     return [name for name in _INSTRUCTION_SETS if name in flags]
 
 
+def has_bfloat16(info: str | None = None) -> bool:
+    """Whether this processor multiplies bfloat16 in units of its own: AMX or AVX512-BF16.
+
+    Libraries multiply it in float32 elsewhere, which is slower than float32 itself.
+
+    Args:
+        info: text of ``/proc/cpuinfo``; None reads it.
+    """
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(find_instruction_sets(info))
+
+
+def require_bfloat16() -> None:
+    """Refuse BF16 where ``has_bfloat16`` is False.
+
+    Raises:
+        UnavailableError: the processor has no units for bfloat16.
+    """
+    if not has_bfloat16():
+        raise UnavailableError("BF16: not run: this processor has neither AMX nor AVX512-BF16; use FP32 or INT8 here")
+
+
 def describe_gpus() -> list[dict[str, str]] | str:
     """GPUs with clocks, limits and driver as ``nvidia-smi`` states them, or why that is not available."""
     try:

@@ -78,7 +78,7 @@ def test_one_changed_digit_of_a_sidecar_is_damage(deployment):
         ("v.update(format='lfm-deploy engine 9')", "of format 'lfm-deploy engine 9'"),
         ("v.update(surprise=1)", "unknown key 'surprise'"),
         ("v.pop('plan_bytes')", "has no plan_bytes"),
-        ("v.update(precision='fp64')", "precision is 'fp64', expected fp32, fp16 or int8"),
+        ("v.update(precision='fp64')", "precision is 'fp64', expected fp32, fp16, bf16 or int8"),
         ("v.update(precision='int8')", "does not go with its quantisation"),
         ("v.update(batch=[1, 2])", "expected a list of length 3"),
         ("v.update(batch=[5, 3, -1])", r"batch\[2\] is -1, expected a whole number >= 1"),

@@ -77,6 +77,7 @@ def report():
             engine("dead", not_run="its process ended", failed=True),
             engine("half", [{"batch": 8, "not_run": "killed"}]),
         ],
+        "advice": ["cpu: openvino bf16 is the fastest at batch 8 " * 4],
         "notes": ["quick: not for quoting " * 9],
     }  # fmt: skip
 

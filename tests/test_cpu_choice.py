@@ -1,13 +1,18 @@
 import json
+from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from engines.cpu_choice import TOLERANCES, choose_cpu_settings, list_candidates
+from engines.cpu_choice import TOLERANCES, choose_cpu_settings, list_candidates, list_ways
 from engines.cpu_settings import default_settings, find_settings
 from engines.way_choice import choose_way, find_fault
-from lfm_deploy.artifacts import Precision
+from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.cli import run
+from lfm_deploy.deployment.lineup import find_candidates
+from lfm_deploy.machine import has_bfloat16
+from lfm_deploy.quantisation import Recipe
 
 
 def test_the_first_candidate_is_the_default_and_none_comes_twice():
@@ -18,6 +23,27 @@ def test_the_first_candidate_is_the_default_and_none_comes_twice():
         assert all(settings.streams * settings.threads == cores for settings in found)
         assert {settings.runtime for settings in found} == {"onnxruntime", "openvino"}
     assert {settings.runtime for settings in list_candidates(4, evidence=True)} == {"onnxruntime"}
+
+
+def test_bf16_runs_in_openvino_alone_and_nothing_else_does_so_in_bfloat16(own_deployment):
+    info = read_graph_info(own_deployment.graph(Precision.FP32))
+    for precision in (Precision.FP32, Precision.FP16):
+        ways = list_ways(replace(info, precision=precision), 4, bfloat16=True)
+        assert {way.arithmetic for way in ways} == {"as written"}
+    ways = list_ways(replace(info, precision=Precision.BF16), 4, bfloat16=True)
+    assert ways[0] == default_settings(4, "bf16")
+    assert {(way.runtime, way.arithmetic) for way in ways} == {("openvino", "as written")}
+    assert len(set(ways)) == len(ways)
+
+
+def test_what_int8_leaves_in_floating_point_may_be_bfloat16(calibrated):
+    info = read_graph_info(calibrated.graph(Precision.INT8, Recipe.CPU))
+    assert info.quantisation is not None
+    layers = dict.fromkeys(info.quantisation.layers, "int8")
+    for first, bfloat16, wanted in (("int8", True, False), ("fp32", True, True), ("fp32", False, False)):
+        made = replace(info.quantisation, layers=layers | {"conv1": first})
+        ways = list_ways(replace(info, quantisation=made), 4, bfloat16=bfloat16)
+        assert any(way.arithmetic == "bf16" for way in ways) == wanted
 
 
 def rates(*rows):
@@ -80,3 +106,33 @@ def test_build_for_the_cpu_says_what_it_chose_and_why(own_deployment, capsys, qu
     assert find_settings(own_deployment.graph(Precision.FP32)) is not None
     assert run(["inspect", str(own_deployment.graph(Precision.FP32))]) == 0
     assert "the fastest that was measured here" in capsys.readouterr().out
+
+
+def test_bf16_is_refused_where_there_are_no_units_for_it(own_deployment, capsys, monkeypatch):
+    monkeypatch.setattr("lfm_deploy.machine.find_instruction_sets", lambda _=None: ["avx2", "avx512f"])
+    assert run(["build", "--bf16", "--workdir", str(own_deployment.path)]) == 3
+    assert "neither AMX nor AVX512-BF16" in capsys.readouterr().err
+    assert not own_deployment.graph(Precision.BF16).exists()
+
+
+def test_bf16_is_for_cpus(own_deployment, capsys):
+    assert run(["build", "--bf16", "--target", "cuda", "--workdir", str(own_deployment.path)]) == 2
+    assert "--bf16 is for --target cpu" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not has_bfloat16() or find_spec("openvino") is None, reason="no units for bfloat16, or no OpenVINO")
+def test_build_bf16_makes_a_proved_graph_that_runs_in_openvino(own_deployment, capsys, quick_choice):
+    workdir = str(own_deployment.path)
+    assert run(["build", "--bf16", "--workdir", workdir]) == 0
+    shown = capsys.readouterr()
+    assert "made from lfm.pth and proved" in shown.err
+    assert "chosen: OpenVINO" in shown.out
+    graph = own_deployment.graph(Precision.BF16)
+    assert read_graph_info(graph).precision is Precision.BF16
+    names = [candidate.name for candidate in find_candidates(own_deployment, "cpu")]
+    assert "openvino bf16" in names
+    (own_deployment.path / "cpu.json").unlink()
+    assert run(["inspect", str(graph)]) == 0
+    assert "OpenVINO" in capsys.readouterr().out
+    assert run(["build", "--bf16", "--workdir", workdir]) == 0
+    assert "made from" not in capsys.readouterr().err  # it is there already

@@ -131,6 +131,16 @@ def test_ap_that_never_moves_is_held_to_what_pictures_can_resolve():
     assert gates["|ΔAP| in points"].outcome == "holds"
 
 
+def test_bf16_is_held_to_decisions_too():
+    labels, reference = suite_of(8000)
+    assert set(outcomes(Precision.BF16, reference, reference, labels).values()) == {"holds"}
+    flipped = flip(reference, np.arange(0, 8000, 200))  # 0.5 %
+    assert outcomes(Precision.BF16, flipped, reference, labels)["flipped decisions in %"] == "fails"
+    assert "flipped decisions in %" not in outcomes(Precision.FP16, flipped, reference, labels)
+    wide = outcomes(Precision.BF16, flipped, reference, labels, limits=Budget(acc=9, ap=9, flips=9))
+    assert wide["flipped decisions in %"] == "holds"
+
+
 @pytest.mark.parametrize("precision", list(Precision))
 def test_a_logit_that_is_no_number_fails_whatever_the_precision(precision):
     broken = REFERENCE.copy()

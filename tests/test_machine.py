@@ -9,6 +9,7 @@ from lfm_deploy.machine import (
     describe_machine,
     find_instruction_sets,
     gpu_memory_mib,
+    has_bfloat16,
     parse_gpus,
     peak_memory_mib,
 )
@@ -46,6 +47,10 @@ def test_instruction_sets_of_x86_and_arm():
     assert find_instruction_sets(x86) == ["avx2", "fma", "avx512f", "avx512_vnni", "amx_int8"]
     assert find_instruction_sets("Features\t: asimd asimddp i8mm\n") == ["asimd", "asimddp", "i8mm"]
     assert find_instruction_sets("") == []
+    assert not has_bfloat16(x86)  # AMX for integers alone
+    assert has_bfloat16("flags\t: avx512_bf16\n")
+    assert has_bfloat16("flags\t: amx_tile amx_bf16\n")
+    assert not has_bfloat16("Features\t: asimd bf16\n")  # of Arm, which OpenVINO does not use
 
 
 def test_quotas_of_control_groups():

@@ -21,7 +21,7 @@ from lfm_deploy.metrics.resampling import ROUNDS
 from lfm_deploy.metrics.sample_size import pictures_for_rate
 from lfm_deploy.quantisation import Budget
 from lfm_deploy.verification.conditions import standard_conditions
-from lfm_deploy.verification.gates import _FP16_POINTS, _SHARES
+from lfm_deploy.verification.gates import _BF16_BUDGET, _FP16_POINTS, _SHARES
 from lfm_deploy.workdir import Workdir
 
 CONDITIONS = {
@@ -79,6 +79,8 @@ def test_gates_are_those_that_are_judged():
     assert f"no logit moves further than {shares[Precision.FP32]} of" in gates["FP32"]
     assert f"no logit moves further than {shares[Precision.FP16]} of" in gates["FP16"]
     assert f"ACC and AP move by at most {_FP16_POINTS} points" in gates["FP16"]
+    assert f"a {1 / _SHARES[Precision.BF16]:.0f}th of their spread" in gates["BF16"]
+    assert f"at most {_BF16_BUDGET.flips:g} % of the decisions flip" in gates["BF16"]
 
 
 def test_intervals_and_numbers_of_pictures_are_those_that_come_out():

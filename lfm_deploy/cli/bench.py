@@ -145,6 +145,7 @@ def _measure(
     from lfm_deploy.benchmark.baselines import open_baseline
     from lfm_deploy.benchmark.benchmark import choose_engines, run_benchmark
     from lfm_deploy.deployment.lineup import find_candidates
+    from lfm_deploy.report.bench_advice import read_outcomes
     from lfm_deploy.report.bench_document import make_bench_report
 
     candidates = find_candidates(workdir, device, compiled=compiled)
@@ -156,7 +157,7 @@ def _measure(
         say(f"taking {names} from {workdir.path}" + (f", beside {baseline}" if baseline is not None else ""))
         with progress_bar() as update:
             found = run_benchmark(candidates, settings, on_progress=update)
-        return make_bench_report(found)
+        return make_bench_report(found, read_outcomes(workdir))
 
 
 def _write(workdir: Workdir, report: dict[str, Any]) -> None:

@@ -38,15 +38,16 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 @click.command("build")
 @click.option("--fp16", "precision", flag_value="fp16", help="float16 up to the pooling, the rest float32.")
 @click.option("--fp32", "precision", flag_value="fp32", help="float32 throughout, without TF32.")
+@click.option(
+    "--bf16", "precision", flag_value="bf16", help="bfloat16 up to the pooling, for CPUs that have units for it."
+)
 @click.option("--int8", "precision", flag_value="int8", help="int8 in as many layers as the budget allows.")
 @click.option("--gpu", "gpus", metavar="LIST", help='Compute capabilities or cards: sm86,sm89 or "RTX A6000".')
 @click.option(
     "--target",
     type=Choice(["gpu", "cpu", "cuda"]),
-    default="gpu",
-    show_default=True,
     help="gpu: TensorRT engines. cpu, cuda: no engine, but the fastest way to run the graph on this CPU, or on the GPU "
-    "in this machine, is measured.",
+    "in this machine, is measured.  [default: gpu; cpu with --bf16]",
 )
 @click.option(
     "--library",
@@ -95,7 +96,7 @@ def _parse_batch(_context: click.Context, _option: click.Parameter, text: str) -
 def command(
     precision: str | None,
     gpus: str | None,
-    target: str,
+    target: str | None,
     library: str | None,
     batch: tuple[int, int, int],
     max_side: int,
@@ -109,7 +110,7 @@ def command(
     workdir: Workdir,
     as_json: bool,
 ) -> None:
-    """Build FP32, FP16 or INT8: an ONNX file of that precision, and TensorRT engines from it.
+    """Build FP32, FP16, BF16 or INT8: an ONNX file of that precision, and TensorRT engines from it.
 
     Engines are for the GPU in this machine. Without one, TensorRT-RTX builds ahead of time for --gpu, by default for
     sm86, sm89 and sm120. Each engine has a sidecar (.json) and a build log; they appear together.
@@ -118,15 +119,20 @@ def command(
     (cpu.json); they are used wherever the graph is opened on this machine. --target cuda does so for the GPU in this
     machine (gpu.json), with ONNX Runtime and, for FP16, kernels of our own.
 
+    --bf16 is for processors with AMX or AVX512-BF16, and runs in OpenVINO.
+
     --int8 needs ranges from 'lfm-deploy calibrate'. It searches the layers that can be INT8 within the budget, says
     why each has its precision (precision.json), and writes nothing where no choice keeps to it. For tensorrt-rtx it
     takes the fastest choice by the kernels that the library lists; where none beats FP16, it builds nothing and says
     so, with exit code 1.
     """
     if precision is None:
-        raise click.UsageError("say which precision: --fp16, --int8 or --fp32")
+        raise click.UsageError("say which precision: --fp16, --bf16, --int8 or --fp32")
     if precision != "int8" and (budget or layers or images or force):
         raise click.UsageError("--budget, --layers, --force and --images are for --int8")
+    target = target or ("cpu" if precision == "bf16" else "gpu")
+    if precision == "bf16" and target != "cpu":
+        raise click.UsageError("--bf16 is for --target cpu; on a GPU, --fp16 is as fast and more exact")
     if target != "gpu" and (gpus or library or version_compatible or as_exported or force):
         raise click.UsageError(
             f"--target {target} takes none of --gpu, --library, --version-compatible, --as-exported and --force"

@@ -44,7 +44,9 @@ _FORMATS = ("table", "csv", "jsonl")
     "--engine", type=FILE, help="Engine, graph or checkpoint to run.  [default: the best of the workdir that runs here]"
 )
 @click.option(
-    "--precision", type=Choice(["fp32", "fp16", "int8"]), help="Precision of the workdir's engine.  [default: fp32]"
+    "--precision",
+    type=Choice(["fp32", "fp16", "bf16", "int8"]),
+    help="Precision of the workdir's engine.  [default: fp32]",
 )
 @click.option(
     "--device", help="Device: cpu, cuda or cuda:N.  [default: the GPU that an engine was built for, else cpu]"

@@ -51,7 +51,9 @@ _KEPT = "the scores so far are kept, and the same command goes on from there"
 @click.option("--batch", type=click.IntRange(1, 4096), default=32, show_default=True, help="Pictures at a time.")
 @click.option("--no-speed", is_flag=True, help="Measure no FPS.")
 @click.option("--no-cache", is_flag=True, help="Compute every logit anew, and keep none for the next time.")
-@click.option("--limits", metavar="acc=…,ap=…,flips=…%", help="What FP16 and INT8 are held to, in points and per cent.")
+@click.option(
+    "--limits", metavar="acc=…,ap=…,flips=…%", help="What FP16, BF16 and INT8 are held to, in points and per cent."
+)
 @click.option(
     "--detector",
     "detectors",

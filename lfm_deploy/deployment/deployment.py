@@ -14,6 +14,7 @@ from export.graph import ExportConfig, is_made_as, library_versions
 from lfm_deploy.artifacts import Precision, build_command, read_graph_info, read_graph_info_if_whole
 from lfm_deploy.deployment.golden import make_golden
 from lfm_deploy.errors import UnavailableError
+from lfm_deploy.machine import require_bfloat16
 from lfm_deploy.network.checkpoint import copy_as_own, read_checkpoint
 from lfm_deploy.network.checkpoint_file import is_torch_file
 from lfm_deploy.network.origin import read_origin
@@ -113,20 +114,24 @@ def _choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
 def make_typed_graph(workdir: Workdir, precision: Precision, on_message: Callable[[str], None]) -> Path:
     """The typed ONNX of a precision in a workdir, made from its checkpoint where it is missing or stale.
 
-    It is the variant that ``lfm.onnx`` is: same size policy, input form and evidence. INT8 graphs are made by
-    ``quantise_into``.
+    It is the variant that ``lfm.onnx`` is: same size policy, input form and evidence, which BF16 graphs alone never
+    have. INT8 graphs are made by ``quantise_into``.
 
     Raises:
         ArtifactError: nothing was exported here, or ``lfm.onnx`` was made from another checkpoint.
         BuildError, GateError: the graph is not what it must be; nothing is written.
+        UnavailableError: BF16 was asked for, and this processor or an installation without OpenVINO has none.
     """
+    if precision is Precision.BF16:
+        require_bfloat16()
     source, base = read_origin(workdir)
     path = workdir.graph(precision)
-    wanted = replace(base, precision=precision, versions=library_versions())
+    evidence = base.evidence and precision is not Precision.BF16
+    wanted = replace(base, precision=precision, evidence=evidence, versions=library_versions())
     found = read_graph_info_if_whole(path)
     if precision is Precision.FP32 or (found is not None and is_made_as(found, wanted)):
         return path
-    config = ExportConfig(size=base.contract.size, input=base.input, evidence=base.evidence, precision=precision)
+    config = ExportConfig(size=base.contract.size, input=base.input, evidence=evidence, precision=precision)
     graph = make_proved_graph(source, config)
     with write_atomically(path) as temporary:
         temporary.write_bytes(graph.content)

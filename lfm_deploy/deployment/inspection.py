@@ -6,7 +6,7 @@ from typing import Any
 from engines.gpus import find_gpu
 from engines.library import load_runtime_for
 from engines.trt import check_gpu, check_version
-from lfm_deploy.artifacts import EngineInfo, is_checkpoint, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import EngineInfo, Precision, build_command, is_checkpoint, read_engine_info, read_graph_info
 from lfm_deploy.deployment.kernel_table import describe_kernels
 from lfm_deploy.errors import ArtifactError, InputError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
@@ -53,7 +53,7 @@ def _graph(path: Path) -> dict[str, Any]:
         "made with": info.versions,
         "bytes": path.stat().st_size,
         "sha256": sha256_of_file(path),
-        "runs here": _graph_runs(path),
+        "runs here": _graph_runs(path, info.precision),
     }
 
 
@@ -69,7 +69,7 @@ def _quantisation(made: Quantisation | None) -> dict[str, Any]:
     }
 
 
-def _graph_runs(path: Path) -> str:
+def _graph_runs(path: Path, precision: Precision) -> str:
     from engines.cpu_settings import default_settings, find_settings
     from engines.loading import load_engine
 
@@ -80,7 +80,8 @@ def _graph_runs(path: Path) -> str:
     chosen = find_settings(path)
     if chosen is None:
         return (
-            f"yes, on the CPU: {default_settings()} (not measured; 'lfm-deploy build --target cpu' finds the fastest)"
+            f"yes, on the CPU: {default_settings(precision=precision)} (not measured; '{build_command(precision)} "
+            "--target cpu' finds the fastest)"
         )
     return f"yes, on the CPU: {chosen} (the fastest that was measured here)"
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engines.cpu_settings import find_settings
+from engines.cpu_settings import default_settings, find_settings
+from engines.gpu_settings import PLAIN
 from engines.gpu_settings import find_settings as find_gpu_settings
 from lfm_deploy.artifacts import (
     EngineInfo,
@@ -93,8 +94,11 @@ def _graph_candidate(workdir: Workdir, path: Path, device: str) -> Candidate:
     graph = read_graph_info(path)
     check_graph(workdir, path, graph)
     recipe = _recipe(graph)
-    settings = find_settings(path) if device == "cpu" else find_gpu_settings(path, device)
-    runtime = "onnxruntime" if settings is None else settings.runtime
+    runtime: str
+    if device == "cpu":
+        runtime = (find_settings(path) or default_settings(precision=graph.precision)).runtime
+    else:
+        runtime = (find_gpu_settings(path, device) or PLAIN).runtime
     return Candidate(
         path=path,
         name=_named(f"{runtime} {graph.precision}{f' {recipe}' if recipe else ''}", device),

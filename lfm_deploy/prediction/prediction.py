@@ -40,7 +40,7 @@ def predict(
         paths: files, folders, shards, quoted patterns and lists (``@list.txt``) of pictures.
         engine: path of the file to run; None takes the best one of the workdir that runs here.
         workdir: folder of the deployment, or its path.
-        precision: precision of the workdir's engine: ``"fp32"``, ``"fp16"`` or ``"int8"``; None is FP32.
+        precision: precision of the workdir's engine: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``; None is FP32.
         device: device to run on: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
         threshold: logit above which a picture is fake; None is the contract's.
         batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.

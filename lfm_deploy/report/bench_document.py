@@ -15,6 +15,7 @@ from lfm_deploy.deployment.graph_work import Work
 from lfm_deploy.deployment.lineup import Candidate
 from lfm_deploy.environment import describe_environment
 from lfm_deploy.machine import describe_machine
+from lfm_deploy.report.bench_advice import recommend
 
 FORMAT = "lfm-deploy bench 2"
 INCLUDED = {
@@ -35,11 +36,12 @@ INCLUDED = {
 _PHASES = ("host_to_device_ms", "compute_ms", "device_to_host_ms", "enqueue_ms")
 
 
-def make_bench_report(found: Benchmark) -> dict[str, Any]:
+def make_bench_report(found: Benchmark, outcomes: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A benchmark as plain values for JSON. Times are in milliseconds, shares are fractions.
 
     Args:
         found: benchmark that was measured.
+        outcomes: outcomes of the last verification by file, from ``read_outcomes``; None where nothing is known.
     """
     effort = found.settings.effort
     engines = [_engine(found, candidate) for candidate in found.candidates]
@@ -62,6 +64,7 @@ def make_bench_report(found: Benchmark) -> dict[str, Any]:
             for device, of_device in found.sweep.ceilings.items()
         },
         "engines": engines,
+        "advice": recommend(engines, outcomes or {}),
         "notes": _notes(found, engines),
     }
 

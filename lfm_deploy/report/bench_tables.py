@@ -26,6 +26,8 @@ def print_bench(report: Values, console: Console) -> None:
     console.print()
     _print_arithmetic(report, console)
     _print_failures(report, console)
+    for line in report["advice"]:
+        _say(console, line)
     for note in report["notes"]:
         _say(console, note, style="yellow")
 

@@ -23,7 +23,7 @@ class EngineValues(TypedDict):
             that another decoder than Pillow decoded, or ``"detector"`` for a foreign one, which has no gates.
         file: name of its file, without folders.
         sha256: SHA-256 of its file, in hexadecimal.
-        precision: ``"fp32"``, ``"fp16"``, ``"int8"``; of a foreign detector, its own word.
+        precision: ``"fp32"``, ``"fp16"``, ``"bf16"``, ``"int8"``; of a foreign detector, its own word.
         place: runtime and device, such as ``"onnxruntime on cpu"``.
         quantisation: ranges, layers and budget of an INT8 graph or engine; None for others.
         not_run: reason why it did not run; None where it ran. Without a run, the lists that follow are empty.

@@ -26,13 +26,13 @@ class Report(TypedDict):
         verdict: verdict of all gates together.
         device: device that PyTorch and ONNX Runtime ran on, such as ``"cpu"`` or ``"cuda:0"``.
         threshold: logit above which a picture is called fake.
-        limits: allowance that FP16 and INT8 were held to; None for what each has by itself.
+        limits: allowance that FP16, BF16 and INT8 were held to; None for what each has by itself.
         statistics: method of the intervals.
         suites: suites that were judged.
         group: paper's figures for a group of suites; None where no whole group was judged.
         engines: engines, the reference first.
         envelope: figures after other treatments of the pictures; None where that was not asked for.
-        advice: sentences that say which precision to ship, one for each place where INT8 and FP16 ran.
+        advice: sentences that say which precision to ship, one for each device where several ran.
         quantisation: origin of the INT8 graphs, by recipe: ``"tensorrt"``, ``"cpu"``.
         skipped: pictures that could not be judged.
         environment: machine and libraries that the figures depend on.

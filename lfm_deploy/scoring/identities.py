@@ -47,7 +47,7 @@ def identify(candidate: Candidate) -> Identity | None:
         chosen = find_gpu_settings(candidate.path, device) or PLAIN
         versions = ("torch", "triton") if chosen.runtime == "fused" else ("onnxruntime-gpu", "onnxruntime")
         return _with_version(about | {"runtime": chosen.runtime, "settings": chosen.as_dict()}, *versions)
-    settings = find_settings(candidate.path) or default_settings()
+    settings = find_settings(candidate.path) or default_settings(precision=candidate.precision)
     names = ("openvino",) if settings.runtime == "openvino" else ("onnxruntime", "onnxruntime-gpu")
     return _with_version(about | {"runtime": settings.runtime, "settings": settings.as_dict()}, *names)
 

@@ -63,7 +63,7 @@ def describe_engine(run: EngineRun, reference: EngineResult, limits: Budget | No
     Args:
         run: measurements of the engine.
         reference: row of the reference, over the same suites.
-        limits: limits that replace those of FP16 and INT8; None leaves each its own.
+        limits: limits that replace those of FP16, BF16 and INT8; None leaves each its own.
 
     Raises:
         MetricError: engine and reference were scored on different pictures.

@@ -14,10 +14,12 @@ from lfm_deploy.verification.comparison import Against, SuiteResult
 # How far ACC and AP, in percentage points, may move with FP16; FP32 may not flip a decision at all, and INT8 is held to
 # the budget that it was built with.
 _FP16_POINTS = 0.1
+# The same for BF16, which rounds to eight bits where FP16 rounds to eleven: its decisions are counted too.
+_BF16_BUDGET = Budget(acc=_FP16_POINTS, ap=_FP16_POINTS, flips=0.2)
 # How far a single logit may move, as a share of the standard deviation of PyTorch's logits over the suite: a wrong
 # weight can leave every decision of a small suite alone. Seen with the published checkpoint and the demo's, over 965
-# and 300 pictures: 2e-5 in float32, 2.4e-3 in float16.
-_SHARES = {Precision.FP32: 2e-4, Precision.FP16: 2e-2}
+# and 300 pictures: 2e-5 in float32, 2.4e-3 in float16; 1e-2 in bfloat16.
+_SHARES = {Precision.FP32: 2e-4, Precision.FP16: 2e-2, Precision.BF16: 1e-1}
 
 
 def judge_suite(
@@ -35,7 +37,7 @@ def judge_suite(
         result: result of the engine from ``compare_suite``.
         spread: standard deviation of the reference's logits.
         quantisation: choices that an INT8 engine was made with, and the budget that it must hold; None for others.
-        limits: limits that replace those of FP16 and of INT8; None leaves each its own.
+        limits: limits that replace those of FP16, BF16 and INT8; None leaves each its own.
 
     Raises:
         MetricError: the engine was not compared with a reference.
@@ -48,6 +50,8 @@ def judge_suite(
         outside = int(not quantisation.within_budget)
         gates.append(judge_exactly(result.suite, "built outside its budget (--layers all)", outside, 0))
         limits = limits or quantisation.budget
+    if precision is Precision.BF16:
+        limits = limits or _BF16_BUDGET
     if precision in _SHARES:
         error = result.against.logit_error.max
         ratio = error / spread if spread else (math.inf if error else 0.0)

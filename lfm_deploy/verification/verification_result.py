@@ -79,7 +79,7 @@ class Verification:
         skipped: pictures that could not be judged, with the reason.
         suites: suites that were scored.
         in_both_classes: files that a suite has under both labels.
-        limits: limits that FP16 and INT8 were held to; None for what each has by itself.
+        limits: limits that FP16, BF16 and INT8 were held to; None for what each has by itself.
         envelope: figures of an engine after other treatments of the pictures; None if not asked for.
     """
 

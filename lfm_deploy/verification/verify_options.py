@@ -20,7 +20,7 @@ class VerifyOptions:
         strict: whether a picture that cannot be read is an error instead of a line in the report.
         batch: most pictures that are judged at a time.
         speed_seconds: least time in seconds for each speed figure; 0 measures none.
-        limits: limits that FP16 and INT8 are held to; None is what each has by itself.
+        limits: limits that FP16, BF16 and INT8 are held to; None is what each has by itself.
         decoders: names of the decoders to judge against Pillow, which decodes for all engines.
         detectors: TOML files of foreign detectors to put beside the engines.
         compiled: whether the checkpoint compiled by ``torch.compile`` is judged and measured, too.
