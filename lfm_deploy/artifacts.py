@@ -236,6 +236,7 @@ def read_graph_info(path: Path | str) -> GraphInfo:
             f"{path}: damaged or changed since it was made (its check sum does not hold); copy it again, or make it "
             "again with 'lfm-deploy export'"
         )
+    _check_chosen(info, path)
     return info
 
 
@@ -274,12 +275,23 @@ def read_engine_info(path: Path | str) -> EngineInfo:
             f"{path}: damaged, or {sidecar.name} belongs to another plan (the sha256 differs); "
             f"run '{build_command(info.precision, info.gpu)}' again"
         )
+    _check_chosen(info, path)
     return info
 
 
 def make_fingerprint(**inputs: object) -> str:
     """sha256 over named inputs, independent of their order."""
     return sha256_of_bytes(json.dumps(inputs, sort_keys=True, default=str).encode())
+
+
+def _check_chosen(info: GraphInfo | EngineInfo, path: Path) -> None:
+    """Refuse a threshold that was chosen on the logits of another checkpoint."""
+    chosen = info.contract.chosen
+    if chosen is not None and chosen.checkpoint_sha256 != info.checkpoint_sha256:
+        raise ArtifactError(
+            f"{path}: its threshold {info.contract.threshold:g} was chosen for another checkpoint, so that it says "
+            "nothing of this one; run 'lfm-deploy threshold PICTURES --fpr 1%'"
+        )
 
 
 def _plain(info: GraphInfo | EngineInfo) -> dict[str, Any]:

@@ -50,6 +50,8 @@ ELSEWHERE = {
     "scores": "comparison",
     "simplejpeg_decoder": "decoders",
     "tables": "document",
+    "threshold_origin": "contract",
+    "threshold_values": "measurement",
     "train": "run",
     "way_choice": "cpu_choice",
     "version": "packaging",

@@ -30,6 +30,7 @@ _COMMANDS = {
     "export": "Export a checkpoint to ONNX, proved equal to it on real pixels.",
     "calibrate": "Measure activation ranges on pictures, for build --int8.",
     "build": "Build FP32, FP16 or INT8 graphs, and TensorRT engines from them.",
+    "threshold": "Choose the threshold that keeps false accusations below a rate.",
     "verify": "Check that every engine makes the checkpoint's decisions.",
     "bench": "Measure how fast every engine is, and how close to the machine's limits.",
     "predict": "Say for each picture whether it is real or generated.",

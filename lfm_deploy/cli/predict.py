@@ -54,7 +54,7 @@ _FORMATS = ("table", "csv", "jsonl")
     "--threshold",
     type=float,
     metavar="LOGIT",
-    help="Logit above which a picture is fake.  [default: the engine's own, 0]",
+    help="Logit above which a picture is fake.  [default: the engine's own]",
 )
 @click.option(
     "--decoder",
@@ -227,7 +227,9 @@ def _summarise(counts: "Counter[str]", before: int, seconds: float, output: Path
     total = counts.total()
     behind = f" behind {before} that were there" if before else ""
     parts = [
-        f"{counts[name]} {name}" for name in ("fake", "real", "not judged") if counts[name] or name != "not judged"
+        f"{counts[name]} {name}"
+        for name in ("fake", "uncertain", "real", "not judged")
+        if counts[name] or name in ("fake", "real")
     ]
     where = "" if output is None else f"; written: {output}"
     say(

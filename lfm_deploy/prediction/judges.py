@@ -1,7 +1,7 @@
 """Which engine gives the verdicts: the one that was named, else the best of a workdir that runs here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from engines.gpus import find_gpu
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
 from lfm_deploy.contract import Contract, SizePolicy
+from lfm_deploy.deployment.lineup import find_contract
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, DecoderError, OtherGpuError, UnavailableError
 from lfm_deploy.machine import identify_processor
@@ -40,6 +41,7 @@ class Judge:
         path: path of the engine's file.
         size: side in pixels that pictures are resized to, or ``"native"``.
         threshold: logit above which a picture is fake.
+        uncertain_above: logit above which, up to the threshold, there is no verdict; None where there is no such band.
         batch: number of pictures in a batch at most.
         decoder: decoder of the pictures.
         card: reader that decodes and resizes on the engine's card; None where the host does.
@@ -49,6 +51,7 @@ class Judge:
     path: Path
     size: SizePolicy
     threshold: float
+    uncertain_above: float | None
     batch: int
     decoder: PictureDecoder = PILLOW
     card: "CardReader | None" = None
@@ -75,7 +78,8 @@ def open_judge(
         engine: path of the file to run; None takes one of the workdir.
         precision: precision of the workdir's engine; None is FP32.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
-        threshold: logit above which a picture is fake; None is the contract's.
+        threshold: logit above which a picture is fake, without a band of uncertainty; None is the contract's, with its
+            band.
         batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.
         decoder: name of the decoder, one of ``DECODERS``; None takes the fastest whose pixels are the contract's.
         on_message: function that is given a line on what was chosen, and on what was not and why.
@@ -93,8 +97,7 @@ def open_judge(
         opened = load_engine(path, device=device, spin=False)
     else:
         path, opened = _open_best(workdir, _as_precision(precision), device, on_message)
-    # The published network itself takes any size; its protocol is the default contract.
-    contract = Contract() if opened.runtime == "pytorch" else opened.contract
+    contract = _read_contract(workdir, path) if opened.runtime == "pytorch" else opened.contract
     try:
         chosen, card = choose_engine_decoder(opened, contract.size, decoder, on_message)
     except BaseException:
@@ -102,11 +105,14 @@ def open_judge(
         raise
     place = "" if card is None else " on the card"
     on_message(f"taking {path} ({opened.name} on {opened.device}); pictures by {chosen.name}{place}")
+    if threshold is None and contract.chosen is not None:
+        on_message(f"threshold {contract.threshold:g}, {contract.chosen}")
     return Judge(
         engine=opened,
         path=path,
         size=contract.size,
         threshold=contract.threshold if threshold is None else threshold,
+        uncertain_above=contract.uncertain_above if threshold is None else None,
         batch=batch or (_BATCH_ON_CPU if opened.device == "cpu" else _BATCH_ON_GPU),
         decoder=chosen,
         card=card,
@@ -121,6 +127,7 @@ def describe_run(judge: Judge) -> dict[str, Any]:
         "contract": judge.engine.contract.as_dict(),
         "decoder": judge.decoder.describe(),
         "threshold": judge.threshold,
+        "uncertain_above": judge.uncertain_above,
         "batch": judge.batch,
         "max_pixels": most_pixels(),
         "lfm-deploy": __version__,
@@ -156,6 +163,13 @@ def choose_engine_decoder(
             if name is not None:
                 raise
     return choose_decoder(name, on_message), None
+
+
+def _read_contract(workdir: Workdir, path: Path) -> Contract:
+    """The contract of a checkpoint, which takes any size: that of its workdir, else that of the authors' protocol."""
+    if path.resolve() == workdir.checkpoint.resolve():
+        return replace(find_contract(workdir), size=Contract().size)
+    return Contract()
 
 
 def _as_precision(precision: Precision | str | None) -> Precision:

@@ -42,7 +42,8 @@ def predict(
         workdir: folder of the deployment, or its path.
         precision: precision of the workdir's engine: ``"fp32"``, ``"fp16"`` or ``"int8"``; None is FP32.
         device: device to run on: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
-        threshold: logit above which a picture is fake; None is the contract's.
+        threshold: logit above which a picture is fake, without a band of uncertainty; None is the contract's, with its
+            band.
         batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.
         decoder: decoder of JPEG files: ``"pillow"``, ``"simplejpeg"`` or ``"nvimagecodec"``; None takes the fastest
             whose pixels are the contract's.
@@ -153,6 +154,8 @@ def _judge_group(judging: Judge, group: PictureGroup) -> list[Prediction]:
     return [
         Prediction(index=group.start + offset, path=name, error=group.reasons[offset])
         if offset in group.reasons
-        else judge_logit(group.start + offset, name, found[offset], judging.threshold)
+        else judge_logit(
+            group.start + offset, name, found[offset], judging.threshold, uncertain_above=judging.uncertain_above
+        )
         for offset, name in enumerate(group.names)
     ]

@@ -11,8 +11,8 @@ from enum import StrEnum
 import numpy as np
 
 COLUMNS = ("path", "logit", "probability", "verdict", "error")
-_COLOURS = {"fake": "31", "real": "34"}  # of a terminal: red and blue, as in pictures of evidence
-_VERDICT_WIDTH, _NUMBER_WIDTH = 8, 11
+_COLOURS = {"fake": "31", "real": "34", "uncertain": "35"}  # of a terminal: red and blue, as in pictures of evidence
+_VERDICT_WIDTH, _NUMBER_WIDTH = 10, 11
 
 
 class RowFormat(StrEnum):
@@ -32,7 +32,8 @@ class Prediction:
         path: path of the picture, ``shard.zip/inner/name.png`` inside a shard.
         logit: logit of the engine, a float32 value; None where the picture could not be judged.
         probability: sigmoid of the logit, in [0, 1]; None where there is no logit.
-        verdict: ``"fake"`` where the logit is above the threshold, else ``"real"``; None where there is no logit.
+        verdict: ``"fake"`` where the logit is above the threshold, ``"uncertain"`` where it is within the band below,
+            else ``"real"``; None where there is no logit.
         error: reason why the picture could not be judged; None where it could.
     """
 
@@ -44,9 +45,19 @@ class Prediction:
     error: str | None = None
 
 
-def judge_logit(index: int, path: str, logit: np.float32, threshold: float) -> Prediction:
-    """The verdict on a logit; one that is no number is an error, never a verdict."""
-    value = float(logit)
+def judge_logit(
+    index: int, path: str, logit: np.float32, threshold: float, *, uncertain_above: float | None = None
+) -> Prediction:
+    """The verdict on a logit; one that is no number is an error, never a verdict.
+
+    Args:
+        index: position in the list, from 0.
+        path: path of the picture.
+        logit: logit of the engine.
+        threshold: logit above which the picture is fake.
+        uncertain_above: logit above which, up to the threshold, there is no verdict; None where there is no such band.
+    """
+    value, edge = float(logit), threshold if uncertain_above is None else uncertain_above
     if not math.isfinite(value):
         return Prediction(index=index, path=path, error=f"the engine's logit is {value}")
     return Prediction(
@@ -54,7 +65,7 @@ def judge_logit(index: int, path: str, logit: np.float32, threshold: float) -> P
         path=path,
         logit=value,
         probability=_sigmoid(value),
-        verdict="fake" if value > threshold else "real",
+        verdict="fake" if value > threshold else "uncertain" if value > edge else "real",
     )
 
 

@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from calib.findings_schema import DescribedFindings
-from lfm_deploy.contract import Contract
+from lfm_deploy.contract import describe_threshold
 from lfm_deploy.environment import describe_environment
 from lfm_deploy.metrics.estimate import CONFIDENCE
 from lfm_deploy.metrics.gate import Outcome, VerdictOutcome
@@ -37,7 +38,7 @@ def make_report(
         command: command line that made the report; None takes this process's.
         at: time of the report; None is now.
     """
-    limits, envelope = verification.limits, verification.envelope
+    limits, envelope, chosen = verification.limits, verification.envelope, verification.contract.chosen
     published = {suite.name for suite in verification.suites if suite.published}
     engines = [describe_engine(engine, published) for engine in verification.engines]
     return {
@@ -50,10 +51,13 @@ def make_report(
             "outcome": str(verification.outcome),
             "passed": verification.passed,
             "text": _verdict(verification, device),
+            "threshold": f"decisions and gates are at the threshold {describe_threshold(verification.contract)}",
             "not_run": [engine.name for engine in verification.engines if engine.not_run is not None],
         },
         "device": device,
-        "threshold": Contract().threshold,
+        "threshold": verification.contract.threshold,
+        "uncertain_above": verification.contract.uncertain_above,
+        "threshold_origin": None if chosen is None else asdict(chosen),
         "limits": None if limits is None else limits.as_dict(),
         "statistics": {"rounds": ROUNDS, "seed": SEED, "confidence": round(100 * CONFIDENCE)},
         "suites": [_asked(suite, verification) for suite in verification.suites],

@@ -41,6 +41,7 @@ def make_markdown(report: Report) -> str:
         f"## {_MARKS[report['verdict']['outcome']]} {escape(report['verdict']['text'])}",
         *(f"**Not run**: {_listed(names)} ({escape(reason)})" for reason, names in reasons_not_run(report)),
         *(f"**Advice** for {escape(line)}" for line in report["advice"]),
+        f"{escape(_capital(report['verdict']['threshold']))}.",
         *_engines(report),
         *(f"**Pixels**: {escape(line)}" for line in decoders_in_words(report)),
         *_gates(report),
@@ -60,6 +61,11 @@ def escape(text: str) -> str:
     for mark, entity in _LINKED.items():
         escaped = escaped.replace(mark, entity)
     return escaped
+
+
+def _capital(text: str) -> str:
+    """A sentence as it begins."""
+    return text[:1].upper() + text[1:]
 
 
 def _path(text: str) -> str:

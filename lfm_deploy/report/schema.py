@@ -6,7 +6,7 @@ and average precision are in per cent, their changes in percentage points, thres
 value is null; no key is ever missing but where ``NotRequired`` says so.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from calib.findings_schema import DescribedFindings
 from lfm_deploy.contract import SizePolicy
@@ -26,6 +26,8 @@ class Report(TypedDict):
         verdict: verdict of all gates together.
         device: device that PyTorch and ONNX Runtime ran on, such as ``"cpu"`` or ``"cuda:0"``.
         threshold: logit above which a picture is called fake.
+        uncertain_above: logit above which, up to the threshold, no verdict is given; None without such a band.
+        threshold_origin: pictures and rates that the threshold was chosen by; None for one that nobody chose.
         limits: allowance that FP16 and INT8 were held to; None for what each has by itself.
         statistics: method of the intervals.
         suites: suites that were judged.
@@ -43,6 +45,8 @@ class Report(TypedDict):
     verdict: "VerdictValues"
     device: str
     threshold: float
+    uncertain_above: float | None
+    threshold_origin: dict[str, Any] | None
     limits: BudgetValues | None
     statistics: "StatisticsValues"
     suites: list["SuiteValues"]
@@ -75,12 +79,14 @@ class VerdictValues(TypedDict):
             no engine ran beside the reference.
         passed: whether the outcome is ``"passed"``.
         text: verdict in one line, for people.
+        threshold: threshold that gates judge decisions at, in one line, for people.
         not_run: names of the engines that did not run.
     """
 
     outcome: str
     passed: bool
     text: str
+    threshold: str
     not_run: list[str]
 
 

@@ -47,6 +47,7 @@ def print_report(report: Report, console: Console) -> None:
     """The report for a terminal: verdict first, what does not hold and what was left out last."""
     verdict = report["verdict"]
     console.print(Text(verdict["text"], style=_STYLES[verdict["outcome"]]))
+    console.print(Text(verdict["threshold"]), soft_wrap=True)
     short = console.width < _WIDE
     console.print()
     for suite in report["suites"] if engines_that_ran(report) else ():

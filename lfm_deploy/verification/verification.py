@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lfm_deploy.deployment.lineup import Candidate, find_candidates
+from lfm_deploy.deployment.lineup import Candidate, find_candidates, find_contract
 from lfm_deploy.detectors.detector_scores import DetectorScores, check_names, open_all, score_detector
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.images import SkippedImage
@@ -90,7 +90,12 @@ def verify(
         envelope = None
         if opened.envelope is not None:
             envelope = measure_envelope(
-                opened.envelope, planned, cache=cache, batch=options.batch, on_progress=on_progress
+                opened.envelope,
+                planned,
+                threshold=candidates[0].threshold,
+                cache=cache,
+                batch=options.batch,
+                on_progress=on_progress,
             )
         runs = _finish(candidates, opened, scores, options.speed_seconds, on_progress)
     scores |= {
@@ -109,6 +114,7 @@ def verify(
         in_both_classes=tuple(pair for one in planned for pair in find_in_both(one)),
         limits=options.limits,
         envelope=envelope,
+        contract=find_contract(workdir),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lfm_deploy.benchmark.benchmark import Speed
+from lfm_deploy.contract import Contract
 from lfm_deploy.deployment.kernel_table import KernelTableValues
 from lfm_deploy.metrics.gate import Gate, Outcome, VerdictOutcome
 from lfm_deploy.pictures.images import SkippedImage
@@ -81,6 +82,7 @@ class Verification:
         in_both_classes: files that a suite has under both labels.
         limits: limits that FP16 and INT8 were held to; None for what each has by itself.
         envelope: figures of an engine after other treatments of the pictures; None if not asked for.
+        contract: contract of the workdir's artifacts, by whose threshold all decided.
     """
 
     engines: tuple[EngineResult, ...]
@@ -90,6 +92,7 @@ class Verification:
     in_both_classes: tuple[InBothClasses, ...] = ()
     limits: Budget | None = None
     envelope: Envelope | None = None
+    contract: Contract = field(default_factory=Contract)
 
     @property
     def compared(self) -> list[EngineResult]:
