@@ -55,6 +55,7 @@ def test_the_threshold_is_used_by_predict_and_verify(own_workdir, pictures, caps
     report = run_json(capsys, "verify", "--suite", pictures, "--workdir", own_workdir.path, "--no-speed", "--json")
     assert report["threshold"] == values["threshold"]
     assert report["threshold_origin"]["rate"] == 0.25
+    assert report["engines"][1]["cached"] == 24  # the graph has changed, and none of its logits
     assert f"at the threshold {values['threshold']:g}, uncertain above" in report["verdict"]["threshold"]
     mean = report["engines"][0]["suites"][0]["mean"]
     assert mean["acc_real"]["value"] == 100  # that of the checkpoint in PyTorch, which has no contract of its own

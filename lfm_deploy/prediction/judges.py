@@ -1,7 +1,7 @@
 """Which engine gives the verdicts: the one that was named, else the best of a workdir that runs here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from lfm_deploy.errors import ArtifactError, ConfigError, DecoderError, OtherGpu
 from lfm_deploy.machine import identify_processor
 from lfm_deploy.pictures.decoders import PILLOW, PictureDecoder, choose_decoder
 from lfm_deploy.pictures.pixel_limit import most_pixels
+from lfm_deploy.pictures.provenance import require_c2pa
+from lfm_deploy.prediction.proved_range import ProvedRange, read_proved_range
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.version import __version__
@@ -45,6 +47,8 @@ class Judge:
         batch: number of pictures in a batch at most.
         decoder: decoder of the pictures.
         card: reader that decodes and resizes on the engine's card; None where the host does.
+        proved: range that the detector was proved on, by the workdir's ``envelope.json``; None where there is none.
+        provenance: whether rows say what pictures state of their origin.
     """
 
     engine: Engine
@@ -55,6 +59,8 @@ class Judge:
     batch: int
     decoder: PictureDecoder = PILLOW
     card: "CardReader | None" = None
+    proved: ProvedRange | None = None
+    provenance: bool = False
 
 
 def open_judge(
@@ -66,6 +72,7 @@ def open_judge(
     threshold: float | None = None,
     batch: int | None = None,
     decoder: str | None = None,
+    provenance: bool = False,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> Judge:
     """Open an engine for verdicts: the file that was named, else the best of the workdir that runs here.
@@ -82,14 +89,18 @@ def open_judge(
             band.
         batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.
         decoder: name of the decoder, one of ``DECODERS``; None takes the fastest whose pixels are the contract's.
+        provenance: whether to read what pictures state of their origin.
         on_message: function that is given a line on what was chosen, and on what was not and why.
 
     Raises:
         ArtifactError: no engine is there, or it is damaged, stale or foreign.
         ConfigError: the threshold is no number, or the precision none of the three.
         DecoderError: the decoder that was asked for gives other pixels than the contract's.
-        UnavailableError: the engine or device that was asked for cannot run on this machine.
+        UnavailableError: the engine or device that was asked for cannot run on this machine, or provenance was asked
+            for and manifests cannot be read here.
     """
+    if provenance:
+        require_c2pa()
     if threshold is not None and not np.isfinite(threshold):
         raise ConfigError(f"threshold is {threshold}, expected a finite logit")
     if engine is not None:
@@ -116,6 +127,8 @@ def open_judge(
         batch=batch or (_BATCH_ON_CPU if opened.device == "cpu" else _BATCH_ON_GPU),
         decoder=chosen,
         card=card,
+        proved=_find_proved_range(workdir, path, on_message),
+        provenance=provenance,
     )
 
 
@@ -130,6 +143,8 @@ def describe_run(judge: Judge) -> dict[str, Any]:
         "uncertain_above": judge.uncertain_above,
         "batch": judge.batch,
         "max_pixels": most_pixels(),
+        "proved": None if judge.proved is None else asdict(judge.proved),
+        "provenance": judge.provenance,
         "lfm-deploy": __version__,
         "libraries": {name: found for name in _LIBRARIES if (found := installed_version(name)) is not None},
         "processor": identify_processor(),
@@ -163,6 +178,21 @@ def choose_engine_decoder(
             if name is not None:
                 raise
     return choose_decoder(name, on_message), None
+
+
+def _find_proved_range(workdir: Workdir, path: Path, on_message: Callable[[str], None]) -> ProvedRange | None:
+    """What the workdir's envelope says of pictures, where it is of the same checkpoint."""
+    proved = read_proved_range(workdir.envelope)
+    if proved is None:
+        return None
+    if path.suffix == ".onnx":
+        sha256 = read_graph_info(path).checkpoint_sha256
+    else:
+        sha256 = read_engine_info(path).checkpoint_sha256 if path.suffix == ".engine" else sha256_of_file(path)
+    if sha256 == proved.checkpoint_sha256:
+        return proved
+    on_message(f"{workdir.envelope}: of another checkpoint, so that notes state facts alone")
+    return None
 
 
 def _read_contract(workdir: Workdir, path: Path) -> Contract:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.pipeline import PictureGroup, read_groups
 from lfm_deploy.pictures.sources import describe_nothing, find_sources
 from lfm_deploy.prediction.judges import Judge, open_judge
+from lfm_deploy.prediction.notes import Background, make_look
 from lfm_deploy.prediction.rows import Prediction, judge_logit
 from lfm_deploy.workdir import Workdir
 
@@ -32,6 +34,7 @@ def predict(
     batch: int | None = None,
     decoder: str | None = None,
     evidence: Path | None = None,
+    provenance: bool = False,
     strict: bool = False,
 ) -> Iterator[Prediction]:
     """Verdicts on pictures in their order, each as soon as its batch is judged; memory does not grow with the list.
@@ -48,6 +51,7 @@ def predict(
         decoder: decoder of JPEG files: ``"pillow"``, ``"simplejpeg"`` or ``"nvimagecodec"``; None takes the fastest
             whose pixels are the contract's.
         evidence: folder for overlays, one PNG a picture, which show where each verdict came from; None draws none.
+        provenance: whether to read what pictures state of their origin: C2PA, IPTC's source type, generators.
         strict: whether a picture that cannot be judged is an error; False gives it a row with the reason.
 
     Raises:
@@ -68,6 +72,7 @@ def predict(
         threshold=threshold,
         batch=batch,
         decoder=decoder,
+        provenance=provenance,
     )
     try:
         overlays = None
@@ -132,8 +137,9 @@ def _read_groups(
     judge: Judge, sources: Iterable[Source], workers: int | None, start: int, *, on_host: bool
 ) -> Iterator[PictureGroup]:
     """Groups from the card, or from the host: drawings of evidence are made from pixels there."""
+    look = make_look(judge.size, judge.proved, provenance=judge.provenance)
     if judge.card is not None and not on_host:
-        return judge.card.read(sources, batch=judge.batch, workers=workers, start=start)
+        return judge.card.read(sources, batch=judge.batch, workers=workers, start=start, look=look)
     jpeg = judge.decoder.jpeg if judge.card is None else judge.card.host
     return read_groups(
         sources,
@@ -143,6 +149,7 @@ def _read_groups(
         workers=workers,
         start=start,
         jpeg=jpeg,
+        look=look,
     )
 
 
@@ -151,11 +158,14 @@ def _judge_group(judging: Judge, group: PictureGroup) -> list[Prediction]:
     for offsets, images in group.runs:
         logits: NDArray[np.float32] = judging.engine.logits(images)
         found.update(zip(offsets, logits, strict=True))
-    return [
-        Prediction(index=group.start + offset, path=name, error=group.reasons[offset])
-        if offset in group.reasons
-        else judge_logit(
-            group.start + offset, name, found[offset], judging.threshold, uncertain_above=judging.uncertain_above
-        )
-        for offset, name in enumerate(group.names)
-    ]
+    return [_judge_one(judging, group, offset, found.get(offset)) for offset in range(len(group.names))]
+
+
+def _judge_one(judging: Judge, group: PictureGroup, offset: int, logit: np.float32 | None) -> Prediction:
+    index, name = group.start + offset, group.names[offset]
+    if logit is None:
+        row = Prediction(index=index, path=name, error=group.reasons[offset])
+    else:
+        row = judge_logit(index, name, logit, judging.threshold, uncertain_above=judging.uncertain_above)
+    seen: Background = group.looks.get(offset, Background())
+    return replace(row, notes=seen.notes, provenance=seen.provenance)
