@@ -12,7 +12,7 @@ from lfm_deploy.report.thumbnails import Thumbnail
 # One white and one black pixel are enough to be drawn.
 DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 SECTIONS = ["engines", "gates", "sets", "published", "curves", "histograms", "scatters", "speed", "kernels", "envelope"]
-SECTIONS += ["flips", "errors", "int8", "data", "repeat"]
+SECTIONS += ["aligned", "flips", "errors", "int8", "data", "repeat"]
 
 
 @pytest.fixture(scope="module")

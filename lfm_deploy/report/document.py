@@ -64,6 +64,7 @@ def make_report(
         "group": _group(verification.suites),
         "engines": engines,
         "envelope": None if envelope is None else envelope.as_dict(),
+        "aligned": None if verification.aligned is None else verification.aligned.as_dict(),
         "advice": advise(engines),
         "quantisation": dict(quantised or {}),
         "skipped": [{"path": str(picture.path), "reason": picture.reason} for picture in verification.skipped],
@@ -114,6 +115,7 @@ def _asked(suite: Suite, verification: Verification) -> SuiteValues:
             for pair in verification.in_both_classes
             if pair.suite == suite.name
         ],
+        "confounders": [one.as_dict() for name, one in verification.confounders if name == suite.name],
     }
 
 

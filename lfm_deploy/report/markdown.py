@@ -21,6 +21,7 @@ from lfm_deploy.report.findings import (
     suite_of,
 )
 from lfm_deploy.report.schema import Report
+from lfm_deploy.verification.envelope_values import EnvelopeValues
 
 _MARKS = {"passed": "✅", "failed": "❌", "undecided": "⚠️", "nothing": "❌"}
 _LISTED = 10
@@ -47,7 +48,8 @@ def make_markdown(report: Report) -> str:
         *_gates(report),
         *_flips(report),
         *_published(report),
-        *_envelope(report),
+        *_envelope(report["envelope"], "Operating envelope"),
+        *_envelope(report["aligned"], "Fakes stored as the real pictures of their set"),
         *_kernels(report),
         *_pictures(report),
         *_environment(report),
@@ -168,11 +170,10 @@ def _published(report: Report) -> Iterator[str]:
         yield _folded(heading, _table(["method", *map(escape, columns)], rows), *notes)
 
 
-def _envelope(report: Report) -> Iterator[str]:
-    envelope = report["envelope"]
+def _envelope(envelope: EnvelopeValues | None, title: str) -> Iterator[str]:
     if envelope is None:
         return
-    yield f"### Operating envelope: {escape(envelope['engine'])} on {escape(envelope['suite'])}"
+    yield f"### {title}: {escape(envelope['engine'])} on {escape(envelope['suite'])}"
     rows = [
         [
             escape(condition["name"]),
@@ -188,6 +189,12 @@ def _pictures(report: Report) -> Iterator[str]:
     if twice:
         lines = [f"- {_path(picture['real'])} = {_path(picture['fake'])}" for picture in twice[:_LISTED]]
         yield "\n".join([f"**In both classes**: {len(twice)}, so that one of the two labels is wrong", "", *lines])
+    confounders = [one for suite in report["suites"] for one in suite["confounders"]]
+    if confounders:
+        yield "**Real and fake are stored differently**, so that figures may be of files and not of pictures"
+        rows = [[escape(one["set"]), escape(one["property"]), f"{one['auc']:.2f}", escape(one["text"])]
+                for one in confounders]  # fmt: skip
+        yield _table(["test set", "property", "AUC of it alone", "how"], rows, left=2)
     if report["skipped"]:
         lines = [f"- {_path(one['path'])}: {escape(one['reason'])}" for one in report["skipped"][:_LISTED]]
         rest = len(report["skipped"]) - _LISTED

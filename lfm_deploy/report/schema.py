@@ -13,6 +13,7 @@ from lfm_deploy.contract import SizePolicy
 from lfm_deploy.environment import EnvironmentValues
 from lfm_deploy.quantisation import BudgetValues
 from lfm_deploy.report.engine_schema import EngineValues
+from lfm_deploy.suites.confounders import ConfounderValues
 from lfm_deploy.suites.published import PublishedValues
 from lfm_deploy.verification.envelope_values import EnvelopeValues
 
@@ -34,6 +35,8 @@ class Report(TypedDict):
         group: paper's figures for a group of suites; None where no whole group was judged.
         engines: engines, the reference first.
         envelope: figures after other treatments of the pictures; None where that was not asked for.
+        aligned: figures in two conditions: as files are stored, and with fakes stored as the real pictures of their
+            set; None where that was not asked for.
         advice: sentences that say which precision to ship, one for each place where INT8 and FP16 ran.
         quantisation: origin of the INT8 graphs, by recipe: ``"tensorrt"``, ``"cpu"``.
         skipped: pictures that could not be judged.
@@ -53,6 +56,7 @@ class Report(TypedDict):
     group: "GroupValues | None"
     engines: list[EngineValues]
     envelope: EnvelopeValues | None
+    aligned: EnvelopeValues | None
     advice: list[str]
     quantisation: dict[str, DescribedFindings]
     skipped: list["SkippedValues"]
@@ -114,6 +118,7 @@ class SuiteValues(TypedDict):
         sets: test sets with their pictures that could be read.
         published: paper's figures for it; None where there are none.
         in_both_classes: pictures that lie among the real and among the fake ones.
+        confounders: properties of files by which the classes differ.
     """
 
     name: str
@@ -122,6 +127,7 @@ class SuiteValues(TypedDict):
     sets: list["SetValues"]
     published: PublishedValues | None
     in_both_classes: list["PairValues"]
+    confounders: list[ConfounderValues]
 
 
 class SetValues(TypedDict):

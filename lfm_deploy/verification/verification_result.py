@@ -13,6 +13,7 @@ from lfm_deploy.quantisation import Budget, Quantisation
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import InBothClasses
 from lfm_deploy.suites import Suite
+from lfm_deploy.suites.confounders import Confounder
 from lfm_deploy.verification.comparison import SuiteResult
 from lfm_deploy.verification.decoder_findings import PixelFindings
 from lfm_deploy.verification.envelope_figures import Envelope
@@ -82,6 +83,9 @@ class Verification:
         in_both_classes: files that a suite has under both labels.
         limits: limits that FP16 and INT8 were held to; None for what each has by itself.
         envelope: figures of an engine after other treatments of the pictures; None if not asked for.
+        aligned: figures of an engine as files are stored, and with fakes stored as the real pictures of their set; None
+            if not asked for.
+        confounders: names of suites, each with a property of its files by which the classes differ.
         contract: contract of the workdir's artifacts, by whose threshold all decided.
     """
 
@@ -92,6 +96,8 @@ class Verification:
     in_both_classes: tuple[InBothClasses, ...] = ()
     limits: Budget | None = None
     envelope: Envelope | None = None
+    aligned: Envelope | None = None
+    confounders: tuple[tuple[str, Confounder], ...] = ()
     contract: Contract = field(default_factory=Contract)
 
     @property
