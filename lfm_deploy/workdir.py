@@ -19,9 +19,9 @@ class Workdir:
 
     It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``lfm.onnx``, ``lfm.fp16.onnx``, ``lfm.int8.onnx``
     (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar and build log,
-    ``ranges.json``, ``precision.json``, ``threshold.json``, ``envelope.json``, ``report.json`` with ``report.html``,
-    ``report.md`` and ``report.xml``, ``scores.csv``, and ``scores.sqlite``, which remembers logits from one
-    verification to the next.
+    ``ranges.json``, ``precision.json``, ``threshold.json``, ``envelope.json``, ``MODEL_CARD.md``, ``report.json`` with
+    ``report.html``, ``report.md`` and ``report.xml``, ``scores.csv``, and ``scores.sqlite``, which remembers logits
+    from one verification to the next.
 
     Attributes:
         path: path of the folder.
@@ -68,6 +68,11 @@ class Workdir:
     def threshold(self) -> Path:
         """The threshold that was chosen for it, with all its figures."""
         return self.path / "threshold.json"
+
+    @property
+    def card(self) -> Path:
+        """The model card, which travels with the files."""
+        return self.path / "MODEL_CARD.md"
 
     @property
     def envelope(self) -> Path:

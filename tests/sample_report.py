@@ -71,7 +71,7 @@ def make_sample(per_class: int = 30, seed: int = 0, folder: Path = Path("data"))
         for picture, logit in zip(pictures, logits, strict=True)
     ]
     report = {
-        "format": "lfm-deploy report 3",
+        "format": "lfm-deploy report 4",
         "made": {
             "at": "2026-11-25T02:00:00Z",
             "command": ["lfm-deploy", "verify", "--suite", "diffusion", "--data", "/data/my pictures", "--envelope"],

@@ -9,6 +9,8 @@ PACKAGES = ("lfm_deploy", "export", "engines", "training", "calib")
 # Tested by another name: what their file is called would not say what they test, or they are tested together.
 ELSEWHERE = {
     "catalogue": "suites",
+    "card_head": "card",
+    "card_sources": "card",
     "categories": "summary",
     "checkpoint_file": "wrapping",
     "choice_file": "cpu_settings",
@@ -38,6 +40,7 @@ ELSEWHERE = {
     "left_out": "folders",
     "loading": "trt",
     "make_samples": "self_test",
+    "markdown_parts": "markdown",
     "members": "shards",
     "nvimagecodec_decoder": "decoders",
     "opening": "decoding",

@@ -5,7 +5,8 @@ import pytest
 from markdown_it import MarkdownIt
 from sample_report import NASTY, make_sample
 
-from lfm_deploy.report.markdown import escape, make_markdown
+from lfm_deploy.report.markdown import make_markdown
+from lfm_deploy.report.markdown_parts import escape
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ _COMMANDS = {
     "predict": "Say for each picture whether it is real or generated.",
     "explore": "Draw what the network makes of pictures: a map of its vectors, and what it sees.",
     "profile": "Count parameters and multiply-adds, layer by layer, and compare them with the paper.",
+    "card": "Write a model card of what was measured, for whoever gets the files.",
     "suites": "List the published test suites and where their data comes from.",
     "inspect": "Say what a file or a workdir is, what made it, and whether it can run here.",
 }

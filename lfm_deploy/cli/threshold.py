@@ -1,7 +1,7 @@
 """``lfm-deploy threshold``: the threshold that keeps false accusations below a rate, written into the workdir."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,18 +20,10 @@ from lfm_deploy.workdir import Workdir
 if TYPE_CHECKING:
     from lfm_deploy.contract import SizePolicy
     from lfm_deploy.thresholds.measurement import ChosenThreshold
-    from lfm_deploy.thresholds.threshold_values import SharesValues, ShareValues, ThresholdValues
+    from lfm_deploy.thresholds.threshold_values import SharesValues, ShareValues, ThresholdValues, VerdictName
 
 _SAME = "same"
 _LISTED = 5
-_Verdict = Literal["real_called_fake", "real_uncertain", "fake_called_fake", "fake_uncertain", "fake_called_real"]
-_ROWS: tuple[tuple[_Verdict, tuple[str, str]], ...] = (
-    ("real_called_fake", ("real", "called fake")),
-    ("real_uncertain", ("real", "uncertain")),
-    ("fake_called_fake", ("fake", "found")),
-    ("fake_uncertain", ("fake", "uncertain")),
-    ("fake_called_real", ("fake", "called real")),
-)
 
 
 class _Rate(click.ParamType[float]):
@@ -122,6 +114,7 @@ def command(
 
 def _print(values: "ThresholdValues") -> None:
     from lfm_deploy.report.tables import make_table
+    from lfm_deploy.thresholds.threshold_values import VERDICTS
 
     console = make_console()
     origin, low = values["origin"], values["uncertain_above"]
@@ -134,11 +127,10 @@ def _print(values: "ThresholdValues") -> None:
     table.title = None
     for heading in (f"at {values['threshold']:g}", "95 % sure: at most", "at 0"):
         table.add_column(heading, justify="right")
-    for key, name in _ROWS:
+    for key, kind, what in VERDICTS:
         share, before = values["all"][key], values["at_zero"][key]
         if share is None or ("uncertain" in key and low is None):
             continue
-        kind, what = name
         zero = "-" if before is None or "uncertain" in key else _show(before)
         bound = f"{share['bound']:.2f} %" if key in ("real_called_fake", "fake_called_real") else "-"
         table.add_row(f"{share['pictures']:,} {kind}", what, _show(share), bound, zero)
@@ -170,7 +162,7 @@ def _print_groups(values: "ThresholdValues") -> None:
             console.print(f"worst group: {worst['name']}, {_show(share)} of its {share['pictures']:,} real pictures")
 
 
-def _cells(group: "SharesValues", key: _Verdict) -> tuple[str, str, str]:
+def _cells(group: "SharesValues", key: "VerdictName") -> tuple[str, str, str]:
     share = group[key]
     if share is None:
         return "-", "-", "-"

@@ -18,7 +18,7 @@ from lfm_deploy.suites import GROUPS, Suite
 from lfm_deploy.suites.published import published_table
 from lfm_deploy.verification.verification_result import EngineResult, Verification
 
-_FORMAT = "lfm-deploy report 3"
+FORMAT = "lfm-deploy report 4"
 
 
 def make_report(
@@ -42,7 +42,7 @@ def make_report(
     published = {suite.name for suite in verification.suites if suite.published}
     engines = [describe_engine(engine, published) for engine in verification.engines]
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "made": {
             "at": (at or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "command": list(command) if command is not None else _own_command(),

@@ -73,7 +73,7 @@ def find_confounders(name: str, sets: Sequence[TestSet], facts: Mapping[Path, Pi
 
     Args:
         name: name of the suite.
-        sets: its test sets.
+        sets: test sets of the suite.
         facts: facts of the files, from ``read_all_facts``; pictures without any are left out.
     """
     found = []

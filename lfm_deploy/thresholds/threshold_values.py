@@ -1,13 +1,23 @@
 """``threshold.json``: a threshold with its origin and its figures, as plain values; shares are in per cent."""
 
 from dataclasses import asdict
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from lfm_deploy.metrics.estimate import EstimateValues
 from lfm_deploy.threshold_origin import ThresholdOrigin
 from lfm_deploy.thresholds.choice import Share, Shares, ThresholdChoice
 
 FORMAT = "lfm-deploy threshold 1"
+
+VerdictName = Literal["real_called_fake", "real_uncertain", "fake_called_fake", "fake_uncertain", "fake_called_real"]
+# In the order of tables: key, class and verdict in words.
+VERDICTS: tuple[tuple[VerdictName, str, str], ...] = (
+    ("real_called_fake", "real", "called fake"),
+    ("real_uncertain", "real", "uncertain"),
+    ("fake_called_fake", "fake", "found"),
+    ("fake_uncertain", "fake", "uncertain"),
+    ("fake_called_real", "fake", "called real"),
+)
 
 
 class ShareValues(TypedDict):
