@@ -6,6 +6,14 @@ from lfm_deploy.errors import ArtifactError
 from lfm_deploy.pictures.facts import PictureFacts
 from lfm_deploy.prediction.proved_range import FORMAT, ProvedRange, read_proved_range
 
+NO_QUALITY = json.dumps(
+    {
+        "format": FORMAT,
+        "checkpoint_sha256": "0" * 64,
+        "envelope": {"conditions": [{"name": "jpeg high", "acc_fake": None, "fpr": None}]},
+    }
+)
+
 
 def condition(name, found, called):
     return {"name": name, "acc_fake": {"value": found}, "fpr": {"value": called}}
@@ -51,10 +59,14 @@ def test_half_of_what_it_tells_apart_is_the_limit():
     assert measure(condition("jpeg 98", 50.4, 7)).jpeg_from is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "x"}', json.dumps({"format": FORMAT}), "[" * 9999])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": "x"}', json.dumps({"format": FORMAT}), "[" * 9999, NO_QUALITY]
+)
 def test_a_damaged_file_is_one_line(tmp_path, text):
     path = tmp_path / "envelope.json"
     assert read_proved_range(path) is None
     path.write_text(text)
-    with pytest.raises(ArtifactError, match=r"envelope\.json: damaged.*verify --suite SUITE --envelope"):
+    with pytest.raises(
+        ArtifactError, match=r"envelope\.json: .*; run 'lfm-deploy verify --suite SUITE --envelope' again"
+    ):
         read_proved_range(path)

@@ -4,14 +4,13 @@ A treatment leaves the detector at work where it keeps at least half of what tel
 are: the share of fakes that is called fake, less the share of real pictures that is.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
-from lfm_deploy.errors import ArtifactError
 from lfm_deploy.pictures.facts import PictureFacts
+from lfm_deploy.storage.values import Reader, Sha256
 
 FORMAT = "lfm-deploy envelope 1"
 _KEPT_SHARE = 0.5
@@ -85,15 +84,37 @@ def read_proved_range(path: Path) -> ProvedRange | None:
     """
     if not path.is_file():
         return None
+    reader = Reader(where=str(path), remedy="run 'lfm-deploy verify --suite SUITE --envelope' again")
+    values = reader.read_json(path)
+    reader.take_format(values, FORMAT)
+    found = reader.convert(values, _EnvelopeFile, others=True)
+    if not found["envelope"]["conditions"]:
+        reader.refuse("has no condition")
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT or not isinstance(values["checkpoint_sha256"], str):
-            raise ValueError(values["format"])
-        return ProvedRange.from_conditions(values["checkpoint_sha256"], values["envelope"]["conditions"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        raise ArtifactError(
-            f"{path}: damaged, or of another version; run 'lfm-deploy verify --suite SUITE --envelope' again"
-        ) from None
+        return ProvedRange.from_conditions(found["checkpoint_sha256"], found["envelope"]["conditions"])
+    except ValueError:  # a quality that is no number
+        reader.refuse("has a condition of an unknown name")
+
+
+class _Value(TypedDict):
+    value: float
+
+
+class _Condition(TypedDict):
+    name: str
+    acc_fake: _Value | None
+    fpr: _Value | None
+
+
+class _Conditions(TypedDict):
+    conditions: list[_Condition]
+
+
+class _EnvelopeFile(TypedDict):
+    """What is read of ``envelope.json``; its other keys are for people and for the model card."""
+
+    checkpoint_sha256: Sha256
+    envelope: _Conditions
 
 
 def _separation(condition: Mapping[str, Any]) -> float:

@@ -1,24 +1,47 @@
 """The files of a workdir that a model card is made from, read back and held against one another."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, TypeVar
 
 from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.contract import Contract
 from lfm_deploy.deployment.inspection import inspect_artifact
 from lfm_deploy.errors import ArtifactError
+from lfm_deploy.prediction.proved_range import FORMAT as ENVELOPE_FORMAT
 from lfm_deploy.report.document import FORMAT as REPORT_FORMAT
-from lfm_deploy.report.schema import Report
+from lfm_deploy.report.schema import MadeValues, Report
 from lfm_deploy.storage.atomic import sha256_of_file
+from lfm_deploy.storage.values import Reader
 from lfm_deploy.thresholds.threshold_values import FORMAT as THRESHOLD_FORMAT
 from lfm_deploy.thresholds.threshold_values import ThresholdValues
 from lfm_deploy.verification.envelope_values import EnvelopeValues
 from lfm_deploy.workdir import Workdir
 
 _VERIFY = "lfm-deploy verify --suite SUITE"
+# A report of a hundred thousand pictures whose decisions all flipped stays below that.
+_MOST_BYTES = 256 << 20
+
+T = TypeVar("T")
+
+
+class EnvelopeFile(TypedDict):
+    """The whole of ``envelope.json``.
+
+    Attributes:
+        format: name and number of this format.
+        checkpoint_sha256: SHA-256 of the checkpoint that was measured.
+        threshold: logit above which a picture was called fake.
+        made: time of the measurement, and the command that made it.
+        envelope: figures after each treatment.
+    """
+
+    format: str
+    checkpoint_sha256: str
+    threshold: float
+    made: MadeValues
+    envelope: EnvelopeValues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,26 +75,25 @@ def read_sources(workdir: Workdir) -> CardSources:
     checkpoint = inspect_artifact(workdir.require_checkpoint())
     contract = read_graph_info(workdir.graph(Precision.FP32)).contract
     report = _read_report(workdir, contract)
-    threshold = _read(workdir.threshold, THRESHOLD_FORMAT, "lfm-deploy threshold PICTURES --fpr 1%")
+    threshold = _read(workdir.threshold, THRESHOLD_FORMAT, ThresholdValues, "lfm-deploy threshold PICTURES --fpr 1%")
     if threshold is not None and threshold["origin"]["checkpoint_sha256"] != checkpoint["sha256"]:
         threshold = None  # what it says is of another detector; the contract has none of it either
-    envelope = _read(workdir.envelope, None, f"{_VERIFY} --envelope")
+    envelope = _read(workdir.envelope, ENVELOPE_FORMAT, EnvelopeFile, f"{_VERIFY} --envelope")
     if envelope is not None and envelope["checkpoint_sha256"] != checkpoint["sha256"]:
         envelope = None
     return CardSources(
         report=report,
         checkpoint=checkpoint,
         contract=contract,
-        threshold=cast("ThresholdValues | None", threshold if contract.chosen is not None else None),
-        envelope=None if envelope is None else cast(EnvelopeValues, envelope["envelope"]),
+        threshold=threshold if contract.chosen is not None else None,
+        envelope=None if envelope is None else envelope["envelope"],
     )
 
 
 def _read_report(workdir: Workdir, contract: Contract) -> Report:
-    values = _read(workdir.report, REPORT_FORMAT, _VERIFY)
-    if values is None:
+    report = _read(workdir.report, REPORT_FORMAT, Report, _VERIFY)
+    if report is None:
         raise ArtifactError(f"{workdir.report}: no such file, and a card states what was verified; run '{_VERIFY}'")
-    report = cast(Report, values)
     changed = [
         engine["file"]
         for engine in report["engines"]
@@ -84,21 +106,14 @@ def _read_report(workdir: Workdir, contract: Contract) -> Report:
     return report
 
 
-def _read(path: Path, form: str | None, remedy: str) -> dict[str, Any] | None:
-    """Plain values of a file of ours; None where it is missing."""
+def _read(path: Path, form: str, kind: type[T], remedy: str) -> T | None:
+    """The values of a file of ours; None where it is missing."""
     if not path.is_file():
         return None
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or not isinstance(values.get("format"), str):
-            raise ValueError
-        if form is not None and values["format"] != form:
-            raise ArtifactError(
-                f"{path}: of format {values['format']!r}, this version reads {form!r}; run '{remedy}' again"
-            )
-    except (OSError, ValueError, RecursionError):
-        raise ArtifactError(f"{path}: damaged; run '{remedy}' again") from None
-    return values
+    reader = Reader(where=str(path), remedy=f"run '{remedy}' again")
+    values = reader.read_json(path, _MOST_BYTES)
+    reader.take_format(values, form)
+    return reader.convert(values | {"format": form}, kind, defaults=True)
 
 
 def _sha256(path: Path) -> str | None:
