@@ -66,7 +66,7 @@ def make_sample(per_class: int = 30, seed: int = 0, folder: Path = Path("data"))
     scores = _scores(pictures, np.random.default_rng(seed))
     rows = [
         dict(zip(("suite", "set", "category", "path", "label"), picture, strict=True))
-        | {"engine": name, "logit": float(logit)}
+        | {"engine": name, "logit": float(logit), "notes": "jpeg-q88; <odd>" if picture[4] else ""}
         for name, logits in scores.items()
         for picture, logit in zip(pictures, logits, strict=True)
     ]
@@ -330,6 +330,7 @@ def _suite(name: str, pictures: list[Any], folder: Path) -> dict[str, Any]:
         "sets": [{"name": part, "real": of.count(0), "fake": of.count(1)} for part, of in labels.items()],
         "published": published(SETS["DiffusionForensics"]) if name == "DiffusionForensics" else None,
         "in_both_classes": [twice] if name == "mine" else [],
+        "outside": 7 if name == "mine" else None,
         "confounders": [
             {"set": "mine", "property": "format", "auc": 0.97, "text": "all 80 JPEG files are <real>"},
             {

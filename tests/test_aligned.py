@@ -1,3 +1,4 @@
+import csv
 import shutil
 
 import pytest
@@ -100,3 +101,6 @@ def test_the_command_warns_and_shows_both(own_workdir, stored, capsys):
     page = own_workdir.page.read_text()
     assert "Fakes stored as real pictures" in page
     assert "all 12 JPEG files are real" in own_workdir.summary.read_text()
+    with own_workdir.scores.open(newline="") as file:
+        notes = {row["path"].rpartition(".")[2]: row["notes"] for row in csv.DictReader(file)}
+    assert notes == {"png": "", "jpg": "jpeg-q40; jpeg-420"}

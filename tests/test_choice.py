@@ -34,13 +34,17 @@ def test_fresh_pictures_keep_the_rate_and_the_recall_that_was_told():
 
 
 def test_fresh_pictures_keep_both_rates_of_a_band():
-    choice = choose([("one", draw(0, 2000, 2000))], Claim(rate=0.05, miss_rate=0.03))
+    scores = draw(0, 2000, 2000)
+    choice = choose([("one", scores)], Claim(rate=0.05, miss_rate=0.03))
     fresh = draw(1, 200_000, 200_000)
     assert (fresh.logits[fresh.labels == 1] <= choice.uncertain_above).mean() < 0.03
     assert (fresh.logits[fresh.labels == 0] > choice.threshold).mean() < 0.05
     shares = choice.all
     parts = (shares.fake_called_fake, shares.fake_uncertain, shares.fake_called_real)
     assert sum(part.found for part in parts) == 2000
+    between = (scores.logits > choice.uncertain_above) & (scores.logits <= choice.threshold)
+    assert shares.fake_uncertain.found == between[2000:].sum() > 0
+    assert shares.real_uncertain.found == between[:2000].sum() > 0
 
 
 def test_classes_that_lie_far_apart_need_no_band():

@@ -23,7 +23,7 @@ def test_all_files_of_a_report_are_rendered_and_only_drawings_are_written(tmp_pa
     read = list(csv.DictReader(io.StringIO(files[tmp_path / "scores.csv"].decode(), newline="")))
     assert [(row["path"], float(row["logit"])) for row in read] == [(row["path"], row["logit"]) for row in rows]
     assert any(row["path"].endswith(NASTY) for row in read)
-    assert list(read[0]) == ["engine", "suite", "set", "category", "path", "label", "logit"]
+    assert list(read[0]) == ["engine", "suite", "set", "category", "path", "label", "logit", "notes"]
 
 
 def test_a_file_name_that_is_not_utf8_spoils_no_file(tmp_path):

@@ -31,7 +31,7 @@ def small():
     for engine in report["engines"]:
         engine["suites"] = engine["suites"][1:]
         engine["gates"] = [gate for gate in engine["gates"] if gate["suite"] == "mine"]
-    report |= {"suites": report["suites"][1:], "quantisation": {}, "envelope": None}
+    report |= {"suites": report["suites"][1:], "quantisation": {}, "envelope": None, "aligned": None}
     names = {engine["name"] for engine in report["engines"]}
     return report, [row for row in rows if row["suite"] == "mine" and row["engine"] in names]
 

@@ -2,6 +2,8 @@ import datetime
 import io
 import json
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
@@ -65,9 +67,8 @@ def make_signer():
     )
 
 
-@pytest.fixture(scope="module")
-def signed():
-    """A JPEG with a manifest that says that a model made it."""
+def sign(remote=None):
+    """A JPEG with a manifest that says that a model made it; in it, or at an address."""
     signer = make_signer()
     import c2pa
 
@@ -76,9 +77,17 @@ def signed():
         "claim_generator_info": [{"name": "A generator", "version": "3"}],
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}],
     }
-    content = io.BytesIO()
-    c2pa.Builder(json.dumps(manifest)).sign(signer, "image/jpeg", io.BytesIO(save("JPEG")), content)
+    content, builder = io.BytesIO(), c2pa.Builder(json.dumps(manifest))
+    if remote is not None:
+        builder.set_no_embed()
+        builder.set_remote_url(remote)
+    builder.sign(signer, "image/jpeg", io.BytesIO(save("JPEG")), content)
     return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def signed():
+    return sign()
 
 
 def test_a_manifest_whose_signature_holds(signed):
@@ -95,6 +104,27 @@ def test_a_manifest_over_other_pixels(signed):
     found = read_provenance(bytes(changed))
     assert found.c2pa_signature == "does not hold: assertion.dataHash.mismatch"
     assert found.c2pa == "A generator 3, signed by Test signer"
+
+
+def test_a_manifest_elsewhere_is_not_fetched():
+    asked = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self):  # its name in http.server
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            found = read_provenance(sign(f"http://127.0.0.1:{server.server_port}/manifest"))
+        finally:
+            server.shutdown()
+    assert found == Provenance(c2pa_signature="not fetched: it lies elsewhere")
+    assert not asked
 
 
 def test_without_c2pa_a_manifest_is_not_taken_for_none(signed, monkeypatch):

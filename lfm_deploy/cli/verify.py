@@ -196,7 +196,7 @@ def _warn_of_pairs(found: "Verification") -> None:
 def _warn_of_confounders(found: "Verification") -> None:
     """What a detector of file formats would live on, on stderr: of each suite the property that tells most."""
     for suite in found.suites:
-        of_suite = [one for name, one in found.confounders if name == suite.name]
+        of_suite = found.storage[suite.name].confounders
         if of_suite:
             worst = max(of_suite, key=lambda one: one.auc)
             more = f" (and {len(of_suite) - 1} more, in the report)" if len(of_suite) > 1 else ""

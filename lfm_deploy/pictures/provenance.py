@@ -151,7 +151,9 @@ def _read_manifest(content: bytes, form: str) -> dict[str, str]:
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         return {}
     except c2pa.C2paError as error:
-        return {"c2pa_signature": f"cannot be read: {str(error)[:80]}"}
+        said = str(error)
+        elsewhere = said.startswith("Remote:")
+        return {"c2pa_signature": "not fetched: it lies elsewhere" if elsewhere else f"cannot be read: {said[:80]}"}
     active = found.get("manifests", {}).get(found.get("active_manifest"), {})
     return {"c2pa": _name_maker(active), "c2pa_signature": _describe_state(state, found)} | _find_source_type(active)
 

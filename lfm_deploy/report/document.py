@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 from calib.findings_schema import DescribedFindings
 from lfm_deploy.contract import describe_threshold
@@ -74,6 +75,7 @@ def make_report(
 
 def scores_as_rows(verification: Verification) -> list[ScoreRow]:
     """Every logit with its picture: the rows from which every table is drawn."""
+    notes = {suite.name: _notes_of(verification, suite) for suite in verification.suites}
     return [
         {
             "engine": engine,
@@ -83,6 +85,7 @@ def scores_as_rows(verification: Verification) -> list[ScoreRow]:
             "path": str(path),
             "label": int(label),
             "logit": float(logit),
+            "notes": "; ".join(notes[suite].get(path, ())),
         }
         for (engine, suite), parts in verification.scores.items()
         for name, scores in parts
@@ -90,6 +93,11 @@ def scores_as_rows(verification: Verification) -> list[ScoreRow]:
             scores.paths, scores.labels, scores.logits, scores.categories, strict=True
         )
     ]
+
+
+def _notes_of(verification: Verification, suite: Suite) -> Mapping[Path, tuple[str, ...]]:
+    storage = verification.storage.get(suite.name)
+    return {} if storage is None else storage.notes
 
 
 def _own_command() -> list[str]:
@@ -101,6 +109,7 @@ def _asked(suite: Suite, verification: Verification) -> SuiteValues:
     """A suite as it was judged: its test sets with the pictures that could be read."""
     parts = verification.scores.get((verification.engines[0].name, suite.name), [])
     table = published_table(suite.name) if suite.published else None
+    storage = verification.storage.get(suite.name)
     return {
         "name": suite.name,
         "size": suite.size,
@@ -115,7 +124,8 @@ def _asked(suite: Suite, verification: Verification) -> SuiteValues:
             for pair in verification.in_both_classes
             if pair.suite == suite.name
         ],
-        "confounders": [one.as_dict() for name, one in verification.confounders if name == suite.name],
+        "confounders": [] if storage is None else [one.as_dict() for one in storage.confounders],
+        "outside": None if storage is None else storage.outside,
     }
 
 

@@ -15,7 +15,7 @@ from lfm_deploy.report.schema import Report, ScoreRow
 from lfm_deploy.report.thumbnails import Thumbnail
 from lfm_deploy.workdir import Workdir
 
-_COLUMNS = ("engine", "suite", "set", "category", "path", "label", "logit")
+_COLUMNS = ("engine", "suite", "set", "category", "path", "label", "logit", "notes")
 
 
 def render_all(

@@ -119,6 +119,8 @@ class SuiteValues(TypedDict):
         published: paper's figures for it; None where there are none.
         in_both_classes: pictures that lie among the real and among the fake ones.
         confounders: properties of files by which the classes differ.
+        outside: number of pictures that are outside of what the detector was proved on; None where no envelope was
+            measured.
     """
 
     name: str
@@ -128,6 +130,7 @@ class SuiteValues(TypedDict):
     published: PublishedValues | None
     in_both_classes: list["PairValues"]
     confounders: list[ConfounderValues]
+    outside: int | None
 
 
 class SetValues(TypedDict):
@@ -193,6 +196,7 @@ class ScoreRow(TypedDict):
         path: file of the picture.
         label: label of the picture: 0 is real, 1 is fake.
         logit: logit of the picture, a float32 number; above the threshold is fake.
+        notes: facts of the file, with ``"; "`` between them, as ``predict`` has them.
     """
 
     engine: str
@@ -202,3 +206,4 @@ class ScoreRow(TypedDict):
     path: str
     label: int
     logit: float
+    notes: str

@@ -73,6 +73,10 @@ def print_report(report: Report, console: Console) -> None:
     twice = [f"{one['real']} = {one['fake']}" for suite in report["suites"] for one in suite["in_both_classes"]]
     _print_lines(console, "in both classes, so that one label is wrong", twice)
     _print_confounders(report, console)
+    for suite in report["suites"]:
+        if suite["outside"]:
+            share = f"{suite['outside']:,} of {suite['pictures']:,} pictures of {suite['name']}"
+            console.print(Text(f"{share} are outside of what this detector was proved on", style="yellow"))
     _print_lines(console, "skipped pictures", [f"{one['path']}: {one['reason']}" for one in report["skipped"]])
 
 

@@ -21,7 +21,6 @@ from lfm_deploy.scoring.scorers import Scorer, plan_tasks, published_reading, ru
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import SuiteTasks, collect_scores, find_in_both, make_scorer, make_tasks
 from lfm_deploy.suites import Suite
-from lfm_deploy.suites.confounders import Confounder, find_confounders, read_all_facts
 from lfm_deploy.verification.aligned import measure_aligned
 from lfm_deploy.verification.decoder_findings import DecoderFindings, JudgedDecoder, measure_decoder, open_judged
 from lfm_deploy.verification.engine_rows import (
@@ -35,6 +34,7 @@ from lfm_deploy.verification.engine_rows import (
 from lfm_deploy.verification.envelope import check_pictures, choose_envelope_engine, measure_envelope
 from lfm_deploy.verification.envelope_figures import Envelope
 from lfm_deploy.verification.speeds import measure_speeds
+from lfm_deploy.verification.storage_facts import describe_storage, find_proved_range
 from lfm_deploy.verification.verification_result import EngineResult, Verification
 from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
@@ -109,7 +109,7 @@ def verify(
         limits=options.limits,
         envelope=envelope,
         aligned=aligned,
-        confounders=_find_confounders(suites, on_progress),
+        storage=describe_storage(suites, find_proved_range(workdir, envelope), on_progress),
         contract=find_contract(workdir),
     )
 
@@ -187,15 +187,6 @@ def _measure_treated(
         measure_envelope(opened.envelope, planned, **asked) if options.envelope else None,
         measure_aligned(opened.envelope, planned, **asked) if options.aligned else None,
     )
-
-
-def _find_confounders(suites: Sequence[Suite], on_progress: Progress) -> tuple[tuple[str, Confounder], ...]:
-    """Name of the suite, and a property of its files by which the classes differ."""
-    found = []
-    for suite in suites:
-        facts = read_all_facts([image.path for part in suite.sets for image in part.images], on_progress)
-        found += [(suite.name, one) for one in find_confounders(suite.name, suite.sets, facts)]
-    return tuple(found)
 
 
 def _finish(

@@ -13,11 +13,11 @@ from lfm_deploy.quantisation import Budget, Quantisation
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import InBothClasses
 from lfm_deploy.suites import Suite
-from lfm_deploy.suites.confounders import Confounder
 from lfm_deploy.verification.comparison import SuiteResult
 from lfm_deploy.verification.decoder_findings import PixelFindings
 from lfm_deploy.verification.envelope_figures import Envelope
 from lfm_deploy.verification.speeds import MemoryUse
+from lfm_deploy.verification.storage_facts import SuiteStorage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Verification:
         envelope: figures of an engine after other treatments of the pictures; None if not asked for.
         aligned: figures of an engine as files are stored, and with fakes stored as the real pictures of their set; None
             if not asked for.
-        confounders: names of suites, each with a property of its files by which the classes differ.
+        storage: facts on how the files of each suite are stored, by its name.
         contract: contract of the workdir's artifacts, by whose threshold all decided.
     """
 
@@ -97,7 +97,7 @@ class Verification:
     limits: Budget | None = None
     envelope: Envelope | None = None
     aligned: Envelope | None = None
-    confounders: tuple[tuple[str, Confounder], ...] = ()
+    storage: Mapping[str, SuiteStorage] = field(default_factory=dict)
     contract: Contract = field(default_factory=Contract)
 
     @property
