@@ -195,7 +195,7 @@ def _kernels(report: Report) -> Iterator[str]:
         for name, table in listed
         for entry in table["cards"]
     ]
-    blocks = [_table(["engine", "card", "MB a picture", "at most, pictures/s"], speeds, left=2)]
+    blocks = [format_table(["engine", "card", "MB a picture", "at most, pictures/s"], speeds, left=2)]
     for name, table in listed:
         rows = [
             [
@@ -210,7 +210,9 @@ def _kernels(report: Report) -> Iterator[str]:
         ]
         card = table["cards"][0]["card"] if table["cards"] else "no card known"
         blocks.append(f"{escape(name)}, batch {table['batch']}, times on {escape(card)}:")
-        blocks.append(_table(["kernel", "kind", "MB moved", "10⁶ multiply-adds", "in", "µs a picture"], rows, left=2))
+        blocks.append(
+            format_table(["kernel", "kind", "MB moved", "10⁶ multiply-adds", "in", "µs a picture"], rows, left=2)
+        )
     yield _folded("Kernels at best, by NVIDIA's figures of the cards; not measured", *blocks)
 
 
