@@ -7,7 +7,7 @@ machine; tensorrt-rtx builds ahead of time for others, without a GPU and without
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.build_progress import BuildProgress
@@ -153,32 +153,20 @@ def _describe_engine(
     built: BuiltForm,
     seconds: float,
 ) -> EngineInfo:
-    onnx_sha256 = sha256_of_file(graph)
-    sides = profile_sides(source, config)
-    return EngineInfo(
+    info = EngineInfo(
         runtime=library.name,
         library_version=library.version,
         gpu=gpu,
         batch=config.batch,
-        sides=sides,
+        sides=profile_sides(source, config),
         precision=source.precision,
         input=source.input,
         evidence=source.evidence,
         contract=source.contract,
         config=source.config,
         checkpoint_sha256=source.checkpoint_sha256,
-        onnx_sha256=onnx_sha256,
-        fingerprint=make_fingerprint(
-            onnx=onnx_sha256,
-            library=f"{library.name} {library.version}",
-            gpu=gpu,
-            batch=config.batch,
-            sides=sides,
-            workspace_mib=config.workspace_mib,
-            user_allocation=library.is_rtx,
-            form=built.form,
-            version_compatible=config.version_compatible,
-        ),
+        onnx_sha256=sha256_of_file(graph),
+        fingerprint="",
         plan_sha256=sha256_of_bytes(built.plan.content),
         plan_bytes=len(built.plan.content),
         weights_bytes=_logged(built.plan.lines, _WEIGHTS),
@@ -189,6 +177,26 @@ def _describe_engine(
         form=built.form,
         kernels=built.kernels,
         quantisation=source.quantisation,
+    )
+    return replace(info, fingerprint=fingerprint_engine(info))
+
+
+def fingerprint_engine(info: EngineInfo) -> str:
+    """SHA-256 over everything that went into an engine; see ``EngineInfo``.
+
+    Args:
+        info: contents of the sidecar; its own fingerprint plays no part.
+    """
+    return make_fingerprint(
+        onnx=info.onnx_sha256,
+        library=f"{info.runtime} {info.library_version}",
+        gpu=info.gpu,
+        batch=info.batch,
+        sides=info.sides,
+        workspace_mib=info.workspace_mib,
+        user_allocation=info.runtime == "tensorrt-rtx",
+        form=info.form,
+        version_compatible=any(" >= " in one for one in info.loads_in),
     )
 
 

@@ -25,7 +25,7 @@ from lfm_deploy.pictures.baseline_jpegs import find_whole_baseline
 from lfm_deploy.pictures.decoding import Source, decode_picture
 from lfm_deploy.pictures.jpegs import JpegDecoder, load_jpeg
 from lfm_deploy.pictures.nvimagecodec_decoder import NvImageCodecDecoder
-from lfm_deploy.pictures.pipeline import Decoded, Encoded, PictureGroup, read_groups
+from lfm_deploy.pictures.pipeline import Decoded, Encoded, Look, PictureGroup, read_groups
 from lfm_deploy.pictures.pixel_limit import most_pixels
 from lfm_deploy.pictures.self_test import check_format, draw_pattern, load_samples
 
@@ -59,7 +59,13 @@ class CardReader:
     _stream: Any = field(default=None, init=False)
 
     def read(
-        self, sources: Iterable[Source], *, batch: int, workers: int | None = None, start: int = 0
+        self,
+        sources: Iterable[Source],
+        *,
+        batch: int,
+        workers: int | None = None,
+        start: int = 0,
+        look: Look | None = None,
     ) -> Iterator[PictureGroup]:
         """Groups as ``read_groups`` gives them, with runs on the card.
 
@@ -68,12 +74,20 @@ class CardReader:
             batch: number of pictures in a group at most.
             workers: threads that read, and decode what the card does not; None is one for each core.
             start: index in the whole list of the first picture.
+            look: function that finds out more about a picture; see ``read_groups``.
 
         Raises:
             DecoderError: a format that is asked for is decoded to other pixels on this machine.
         """
         groups = read_groups(
-            sources, self.size, batch=batch, config=self.config, workers=workers, start=start, decode=self.prepare
+            sources,
+            self.size,
+            batch=batch,
+            config=self.config,
+            workers=workers,
+            start=start,
+            decode=self.prepare,
+            look=look,
         )
         with ThreadPoolExecutor(1, thread_name_prefix="card-reader") as pool:
             coming = None

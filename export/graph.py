@@ -45,12 +45,14 @@ class ExportConfig:
         input: raw uint8 pixels, or normalised float32 ones.
         evidence: whether the graph also gives the pooled values and their positions.
         precision: arithmetic from NPR to the pooling; FP32, FP16 or BF16.
+        decided: contract whose threshold the graph takes over; None is the threshold 0.
     """
 
     size: SizePolicy = 256
     input: InputForm = InputForm.UINT8
     evidence: bool = False
     precision: Precision = Precision.FP32
+    decided: Contract | None = None
 
     def __post_init__(self) -> None:
         """INT8 needs ranges, which no checkpoint has."""
@@ -70,7 +72,7 @@ def make_graph(checkpoint: Checkpoint, config: ExportConfig) -> onnx.ModelProto:
         ConfigError: evidence was asked for of a network that has none.
         BuildError: the exported graph is not what it must be.
     """
-    contract = Contract(size=config.size)
+    contract = replace(config.decided or Contract(), size=config.size)
     if config.size != "native":
         check_size(checkpoint.config, config.size, config.size)
     if config.evidence:

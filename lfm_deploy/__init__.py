@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lfm_deploy.prediction.rows import Prediction
     from lfm_deploy.quantisation import Budget, Recipe
     from lfm_deploy.suites import load_suites
+    from lfm_deploy.thresholds.measurement import threshold
     from lfm_deploy.verification.verification import verify
     from lfm_deploy.verification.verification_result import Verification
     from lfm_deploy.verification.verify_options import VerifyOptions
@@ -64,6 +65,7 @@ _SOURCES = {
     "lfm_deploy.prediction.rows": ("Prediction",),
     "lfm_deploy.exploration.specimens": ("draw_sample", "find_specimens"),
     "lfm_deploy.suites": ("load_suites",),
+    "lfm_deploy.thresholds.measurement": ("threshold",),
     "lfm_deploy.verification.verify_options": ("VerifyOptions",),
     "lfm_deploy.verification.verification_result": ("Verification",),
     "lfm_deploy.verification.verification": ("verify",),
@@ -114,6 +116,7 @@ __all__ = [
     "read_graph_info",
     "read_image",
     "run_benchmark",
+    "threshold",
     "verify",
     "write_checkpoint",
 ]

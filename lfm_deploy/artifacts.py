@@ -237,6 +237,7 @@ def read_graph_info(path: Path | str) -> GraphInfo:
             f"{path}: damaged or changed since it was made (its check sum does not hold); copy it again, or make it "
             "again with 'lfm-deploy export'"
         )
+    _check_chosen(info, path)
     return info
 
 
@@ -275,6 +276,7 @@ def read_engine_info(path: Path | str) -> EngineInfo:
             f"{path}: damaged, or {sidecar.name} belongs to another plan (the sha256 differs); "
             f"run '{build_command(info.precision, info.gpu)}' again"
         )
+    _check_chosen(info, path)
     return info
 
 
@@ -299,6 +301,16 @@ def read_descent(path: Path) -> tuple[str | None, bool]:
         info = read_engine_info(path)
         return info.checkpoint_sha256, info.evidence
     return None, False
+
+
+def _check_chosen(info: GraphInfo | EngineInfo, path: Path) -> None:
+    """Refuse a threshold that was chosen on the logits of another checkpoint."""
+    chosen = info.contract.chosen
+    if chosen is not None and chosen.checkpoint_sha256 != info.checkpoint_sha256:
+        raise ArtifactError(
+            f"{path}: its threshold {info.contract.threshold:g} was chosen for another checkpoint, so that it says "
+            "nothing of this one; run 'lfm-deploy threshold PICTURES --fpr 1%'"
+        )
 
 
 def _plain(info: GraphInfo | EngineInfo) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from lfm_deploy.errors import ContractError
+from lfm_deploy.threshold_origin import ThresholdOrigin
 
 SizePolicy = int | Literal["native"]
 
@@ -16,6 +17,9 @@ LARGEST_SIDE = 1 << 15
 LARGEST_LOGIT = 1e5
 # Of the square pictures that stand for all sizes where an artifact takes any: those that the network was trained on.
 _USUAL_SIDE = 256
+# What says how a logit becomes a decision; no picture and no logit depends on it.
+_OF_CHOICE = ("uncertain_above", "chosen")
+_OF_DECISIONS = ("threshold", *_OF_CHOICE)
 
 # JPEG by libjpeg-turbo's accurate integer IDCT and smooth chroma up-sampling, as Pillow has it; EXIF orientation is
 # never applied, transparency is dropped, of an animation the first frame counts.
@@ -40,6 +44,9 @@ class Contract:
         resize: the filter, Pillow's antialiased bilinear, the width first.
         threshold: logit above which the decision is "fake".
         labels: meaning of the labels 0 and 1.
+        uncertain_above: logit above which, up to the threshold, the decision is "uncertain"; None where there is no
+            such band.
+        chosen: origin of the threshold; None for one that nobody chose, which is 0.
     """
 
     size: Annotated[int, Meta(ge=2, le=LARGEST_SIDE, multiple_of=2)] | Literal["native"] = 256
@@ -48,9 +55,13 @@ class Contract:
     resize: Literal["pillow-bilinear-antialias"] = "pillow-bilinear-antialias"
     threshold: Annotated[float, Meta(ge=-LARGEST_LOGIT, le=LARGEST_LOGIT)] = 0.0
     labels: tuple[Literal["real"], Literal["fake"]] = ("real", "fake")
+    uncertain_above: Annotated[float, Meta(ge=-LARGEST_LOGIT, le=LARGEST_LOGIT)] | None = None
+    chosen: ThresholdOrigin | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a size that no graph can have."""
+        """Refuse a size that no graph can have, and a band that is none."""
+        if self.uncertain_above is not None and not self.uncertain_above < self.threshold:
+            raise ContractError(f"uncertain_above is {self.uncertain_above}, expected less than {self.threshold}")
         if self.size == "native":
             return
         if not isinstance(self.size, int) or not 2 <= self.size <= LARGEST_SIDE or self.size % 2:
@@ -60,20 +71,36 @@ class Contract:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self) | {"labels": list(self.labels)}
+        values = asdict(self) | {"labels": list(self.labels)}
+        # What was not chosen is left out: contracts stay what they were before there was a choice.
+        return {name: value for name, value in values.items() if name not in _OF_CHOICE or value is not None}
+
+    @property
+    def decision(self) -> tuple[float, float | None]:
+        """All that turns a logit into a decision: the threshold, and the lower end of the band below it."""
+        return self.threshold, self.uncertain_above
+
+
+def describe_threshold(contract: Contract) -> str:
+    """The threshold, the band below it, and where both came from, in one line."""
+    band = "" if contract.uncertain_above is None else f", uncertain above {contract.uncertain_above:g}"
+    return f"{contract.threshold:g}{band}, {contract.chosen or 'which nobody chose'}"
 
 
 def complete_contract(values: Any) -> Any:
-    """The values of a contract with the decoder, which was not named while there was one way alone.
+    """The values of a contract with what may be left out.
+
+    That is the decoder, which was not named while there was one way alone, and a choice that nobody made.
 
     Args:
         values: plain values of a file, to be held against ``Contract`` afterwards.
     """
-    return {"decoder": EXACT_DECODER} | dict(values) if isinstance(values, Mapping) else values
+    absent: dict[str, Any] = {"decoder": EXACT_DECODER} | dict.fromkeys(_OF_CHOICE)
+    return absent | dict(values) if isinstance(values, Mapping) else values
 
 
 def check_contract(made_for: Contract, asked: Contract, where: str) -> None:
-    """Refuse to judge pictures under a contract that the artifact was not made for.
+    """Refuse to judge pictures under a contract that the artifact was not made for; its threshold is its own.
 
     Args:
         made_for: contract of the artifact.
@@ -86,7 +113,9 @@ def check_contract(made_for: Contract, asked: Contract, where: str) -> None:
     differences = [
         f"{f.name} is {getattr(made_for, f.name)!r}, asked for {getattr(asked, f.name)!r}"
         for f in fields(Contract)
-        if getattr(made_for, f.name) != getattr(asked, f.name) and not (f.name == "size" and made_for.size == "native")
+        if getattr(made_for, f.name) != getattr(asked, f.name)
+        and not (f.name == "size" and made_for.size == "native")
+        and f.name not in _OF_DECISIONS
     ]
     if differences:
         remedy = "lfm-deploy export --dynamic-size" if asked.size == "native" else "lfm-deploy export"

@@ -18,9 +18,10 @@ class Workdir:
     """A deployment folder, ``deploy/`` by default.
 
     It holds ``lfm.pth`` (a copy of the checkpoint, byte for byte), ``golden.zip``, ``lfm.onnx``, ``lfm.fp16.onnx``,
-    ``lfm.int8.onnx`` (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as ``lfm.fp16.sm86.engine`` with sidecar
-    and build log, ``ranges.json``, ``precision.json``, ``report.json`` with ``report.html``, ``report.md`` and
-    ``report.xml``, ``scores.csv``, and ``scores.sqlite``, which remembers logits from one verification to the next.
+    ``lfm.bf16.onnx``, ``lfm.int8.onnx`` (for TensorRT) and ``lfm.int8.cpu.onnx``, engines such as
+    ``lfm.fp16.sm86.engine`` with sidecar and build log, ``ranges.json``, ``precision.json``, ``threshold.json``,
+    ``envelope.json``, ``MODEL_CARD.md``, ``report.json`` with ``report.html``, ``report.md`` and ``report.xml``,
+    ``scores.csv``, and ``scores.sqlite``, which remembers logits from one verification to the next.
 
     Attributes:
         path: path of the folder.
@@ -67,6 +68,21 @@ class Workdir:
     def precisions(self) -> Path:
         """What the search for INT8 layers found, for each recipe."""
         return self.path / "precision.json"
+
+    @property
+    def threshold(self) -> Path:
+        """The threshold that was chosen for it, with all its figures."""
+        return self.path / "threshold.json"
+
+    @property
+    def card(self) -> Path:
+        """The model card, which travels with the files."""
+        return self.path / "MODEL_CARD.md"
+
+    @property
+    def envelope(self) -> Path:
+        """What the last verification with ``--envelope`` found the detector good for."""
+        return self.path / "envelope.json"
 
     @property
     def scores(self) -> Path:

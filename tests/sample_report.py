@@ -66,12 +66,12 @@ def make_sample(per_class: int = 30, seed: int = 0, folder: Path = Path("data"))
     scores = _scores(pictures, np.random.default_rng(seed))
     rows = [
         dict(zip(("suite", "set", "category", "path", "label"), picture, strict=True))
-        | {"engine": name, "logit": float(logit)}
+        | {"engine": name, "logit": float(logit), "notes": "jpeg-q88; <odd>" if picture[4] else ""}
         for name, logits in scores.items()
         for picture, logit in zip(pictures, logits, strict=True)
     ]
     report = {
-        "format": "lfm-deploy report 3",
+        "format": "lfm-deploy report 4",
         "made": {
             "at": "2026-11-25T02:00:00Z",
             "command": ["lfm-deploy", "verify", "--suite", "diffusion", "--data", "/data/my pictures", "--envelope"],
@@ -80,15 +80,19 @@ def make_sample(per_class: int = 30, seed: int = 0, folder: Path = Path("data"))
             "outcome": "failed",
             "passed": False,
             "text": "FAILED on CPU: onnxruntime int8 tensorrt broke a gate; 1 undecided; 1 not run",
+            "threshold": "decisions and gates are at the threshold 0, which nobody chose",
             "not_run": [NOT_RUN],
         },
         "device": "cpu",
         "threshold": 0.0,
+        "uncertain_above": None,
+        "threshold_origin": None,
         "limits": None,
         "statistics": {"rounds": 2000, "seed": 0, "confidence": 95},
         "suites": [_suite(name, pictures, folder) for name in SETS],
         "engines": [_engine(name, pictures, scores) for name in NAMES],
         "envelope": envelope(len(pictures)),
+        "aligned": envelope(len(pictures)) | {"conditions": envelope(len(pictures))["conditions"][:2]},
         "group": None,
         "advice": ["onnxruntime on cpu: INT8 broke a gate: ship FP16"],
         "quantisation": {"tensorrt": quantisation("tensorrt"), "cpu": quantisation("cpu")},
@@ -326,4 +330,16 @@ def _suite(name: str, pictures: list[Any], folder: Path) -> dict[str, Any]:
         "sets": [{"name": part, "real": of.count(0), "fake": of.count(1)} for part, of in labels.items()],
         "published": published(SETS["DiffusionForensics"]) if name == "DiffusionForensics" else None,
         "in_both_classes": [twice] if name == "mine" else [],
+        "outside": 7 if name == "mine" else None,
+        "confounders": [
+            {"set": "mine", "property": "format", "auc": 0.97, "text": "all 80 JPEG files are <real>"},
+            {
+                "set": "mine",
+                "property": "size",
+                "auc": 0.75,
+                "text": "64x64: 2 % of the real pictures, 90 % of the fakes",
+            },
+        ]
+        if name == "mine"
+        else [],
     }

@@ -69,7 +69,7 @@ def test_json_is_all_that_json_prints(call, deployment, pictures, small_checkpoi
     assert (code, json.loads(out)[0]["gpu"], json.loads(out)[0]["batch"]) == (0, "sm120", [1, 2, 4])
     code, out, _ = call("verify", "--suite", pictures, "--no-speed", "--json")
     values = json.loads(out)
-    assert (code, values["suites"][0]["name"], values["format"]) == (0, "suite", "lfm-deploy report 3")
+    assert (code, values["suites"][0]["name"], values["format"]) == (0, "suite", "lfm-deploy report 4")
     assert values["environment"]["libraries"]["torch"]
     code, out, _ = call("suites", "--json")
     assert (code, len(json.loads(out))) == (0, 5)

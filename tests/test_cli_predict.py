@@ -15,11 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from PIL import Image, PngImagePlugin
 from waiting import wait_for
 
 from lfm_deploy.cli import run
 from lfm_deploy.pictures.images import find_images
+from lfm_deploy.prediction.proved_range import FORMAT
 from lfm_deploy.prediction.resumption import progress_path
+from lfm_deploy.storage.atomic import sha256_of_file
+from lfm_deploy.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,6 +69,7 @@ def test_csv_table_and_json_lines_say_the_same(call, workdir, mixed):
         "probability": "",
         "verdict": "",
         "error": "cannot be read: not a picture of a known format",
+        "notes": "",
     }
     assert "taking" in err
     assert "lfm.onnx" in err
@@ -178,7 +183,7 @@ def test_rows_come_while_the_list_is_still_being_written(start, workdir, mixed):
     process = start(["-", "--batch", "2", *workdir], mixed, stdout=subprocess.PIPE)
     process.stdin.write(b"00.png\n01.png\n")
     process.stdin.flush()
-    assert process.stdout.readline() == b"path,logit,probability,verdict,error\n"
+    assert process.stdout.readline() == b"path,logit,probability,verdict,error,notes\n"
     assert process.stdout.readline().startswith(b"00.png,")
     assert process.stdout.readline().startswith(b"01.png,")
     out, _ = process.communicate(b"02.png\n", timeout=60)
@@ -315,3 +320,76 @@ def test_what_this_machine_decodes_otherwise_is_a_warning_until_a_picture_asks_f
         assert len(out.splitlines()) == (12 if code == 0 else 1)
     assert "Error: PNG is decoded to other pixels here than the contract's" in err
     self_test.find_differences.cache_clear()
+
+
+def write_envelope(workdir, sha256, found_after_jpeg):
+    """An envelope as ``verify --envelope`` writes it, of a detector that finds so many fakes after JPEG."""
+    conditions = [
+        {"name": name, "acc_fake": {"value": found}, "fpr": {"value": 0}}
+        for name, found in (("as is", 90), ("jpeg 98", found_after_jpeg), ("jpeg 95", found_after_jpeg))
+    ]
+    values = {"format": FORMAT, "checkpoint_sha256": sha256, "envelope": {"conditions": conditions}}
+    workdir.envelope.write_text(json.dumps(values))
+
+
+@pytest.fixture
+def own_workdir(small_workdir, tmp_path):
+    shutil.copytree(small_workdir.path, tmp_path / "deploy")
+    return Workdir(tmp_path / "deploy")
+
+
+@pytest.fixture
+def stored(pictures, tmp_path):
+    """Two PNG files, and one of them as JPEG."""
+    folder = tmp_path / "stored"
+    folder.mkdir()
+    for path in find_images(pictures)[:2]:
+        shutil.copy(path, folder)
+    with Image.open(path) as picture:
+        picture.save(folder / "x.jpg", quality=88, subsampling="4:2:0")
+    return folder
+
+
+def test_notes_are_in_every_form_and_the_summary_counts_what_is_outside(call, own_workdir, stored):
+    write_envelope(own_workdir, sha256_of_file(own_workdir.checkpoint), found_after_jpeg=2)
+    _, out, err = call("predict", stored)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["notes"] for row in rows] == ["", "", "jpeg-q88; jpeg-420; outside: jpeg (fails at q98)"]
+    assert "1 of 3 pictures is outside of what this detector was proved on" in err
+    _, out, _ = call("predict", stored, "--json")
+    assert json.loads(out.splitlines()[2])["notes"] == ["jpeg-q88", "jpeg-420", "outside: jpeg (fails at q98)"]
+    _, out, _ = call("predict", stored, "--format", "table")
+    assert "[jpeg-q88; jpeg-420; outside: jpeg (fails at q98)]" in out
+
+
+def test_a_proved_jpeg_is_not_outside(call, own_workdir, stored):
+    write_envelope(own_workdir, sha256_of_file(own_workdir.checkpoint), found_after_jpeg=80)
+    _, out, err = call("predict", stored)
+    assert "outside: jpeg below q95" in out
+    assert "1 of 3 pictures" in err
+
+
+def test_an_envelope_of_another_checkpoint_says_nothing(call, own_workdir, stored):
+    write_envelope(own_workdir, "0" * 64, found_after_jpeg=2)
+    _, out, err = call("predict", stored)
+    assert "outside" not in out
+    assert "of another checkpoint, so that notes state facts alone" in err
+    own_workdir.envelope.write_text("{")
+    code, _, err = call("predict", stored)
+    assert code == 2
+    assert len(err.splitlines()) == 1 + 1  # what was taken, and what is wrong
+
+
+def test_provenance_has_columns_of_its_own_and_moves_no_logit(call, workdir, mixed, tmp_path):
+    pytest.importorskip("c2pa", reason="c2pa-python is not installed")
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("parameters", "Steps: 20")
+    with Image.open(mixed / "00.png") as picture:
+        picture.save(mixed / "00b.png", pnginfo=texts)
+    _, out, _ = call("predict", "mixed", "--provenance", *workdir)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["generator"] for row in rows[:3]] == ["", "Stable Diffusion web UI", ""]
+    assert rows[0]["logit"] == rows[1]["logit"]
+    assert {"c2pa", "c2pa_signature", "source_type"} < rows[0].keys()
+    _, out, _ = call("predict", "mixed", "--provenance", "--json", *workdir)
+    assert json.loads(out.splitlines()[1])["generator"] == "Stable Diffusion web UI"

@@ -30,6 +30,19 @@ def mine(tmp_path):
     return tmp_path / "mine"
 
 
+def test_it_warns_where_the_classes_are_stored_differently(call, tmp_path):
+    for seed in range(24):
+        path = tmp_path / "mine" / ("0_real" if seed % 2 else "1_fake") / f"{seed}.{'jpg' if seed % 2 else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, 48, 3), np.uint8)).save(path)
+    code, out, _ = call(tmp_path / "mine")
+    assert code == 0  # a warning: nothing is missing or wrong
+    assert "warning: mine: all 12 JPEG files are real; the format alone tells real from fake with an AUC of 1.00" in out
+    _, out, _ = call(tmp_path / "mine", "--json")
+    (confounder,) = json.loads(out)[0]["confounders"]
+    assert (confounder["property"], confounder["auc"]) == ("format", 1.0)
+
+
 def test_alone_it_says_source_size_and_tree_of_each(call):
     code, out, err = call()
     assert (code, err) == (0, "")

@@ -3,7 +3,7 @@ import pytest
 
 from lfm_deploy.artifacts import read_graph_info
 from lfm_deploy.errors import ArtifactError
-from lfm_deploy.storage.graph_file import SEAL_KEY, holds_seal, is_sealed, seal_graph
+from lfm_deploy.storage.graph_file import SEAL_KEY, hash_network, holds_seal, is_sealed, seal_graph
 
 
 def test_a_graph_is_sealed_and_stays_valid_onnx(small_graph):
@@ -60,3 +60,14 @@ def test_metadata_that_is_no_utf8_is_damage(small_graph, tmp_path):
     assert path.read_bytes() != content
     with pytest.raises(ArtifactError, match="damaged or not an ONNX file"):
         read_graph_info(path)
+
+
+def test_a_network_is_the_same_whatever_its_metadata_says(small_graph):
+    content = small_graph.read_bytes()
+    model = onnx.load_model_from_string(content)
+    onnx.helper.set_model_props(model, {"other": "text"})
+    other = seal_graph(model)
+    assert other != content
+    assert hash_network(other) == hash_network(content)
+    model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:-1] + b"?"
+    assert hash_network(seal_graph(model)) != hash_network(content)

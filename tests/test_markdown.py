@@ -5,7 +5,8 @@ import pytest
 from markdown_it import MarkdownIt
 from sample_report import NASTY, make_sample
 
-from lfm_deploy.report.markdown import escape, make_markdown
+from lfm_deploy.report.markdown import make_markdown
+from lfm_deploy.report.markdown_parts import escape
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,8 @@ def shown(token):
 
 def test_every_table_is_one_with_rows_of_equal_length(report):
     found = tables(make_markdown(report))
-    # Two suites, gates, flips, published, envelope, cards, kernels, fingerprints.
-    assert len(found) == 9
+    # Two suites, gates, flips, published, envelope, aligned fakes, cards, kernels, confounders, fingerprints.
+    assert len(found) == 11
     for table in found:
         assert len({len(row) for row in table}) == 1
         assert len(table) >= 2
@@ -128,7 +129,8 @@ def test_nothing_verified_is_said_without_tables_of_nothing(report):
     report = copy.deepcopy(report)
     engine = report["engines"][-1]
     report |= {"engines": [engine], "envelope": None, "skipped": []}
-    report["suites"] = [suite | {"published": None} for suite in report["suites"]]
+    report["aligned"] = None
+    report["suites"] = [suite | {"published": None, "confounders": []} for suite in report["suites"]]
     report["verdict"] |= {"outcome": "nothing", "text": "NOTHING VERIFIED"}
     text = make_markdown(report)
     assert text.startswith("## ❌ NOTHING VERIFIED\n\n**Not run**: tensorrt-rtx fp16 sm86 (no CUDA device)\n")

@@ -12,7 +12,7 @@ from lfm_deploy.report.thumbnails import Thumbnail
 # One white and one black pixel are enough to be drawn.
 DOT = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 SECTIONS = ["engines", "gates", "sets", "published", "curves", "histograms", "scatters", "speed", "kernels", "envelope"]
-SECTIONS += ["flips", "errors", "int8", "data", "repeat"]
+SECTIONS += ["aligned", "flips", "errors", "int8", "data", "repeat"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def small():
     for engine in report["engines"]:
         engine["suites"] = engine["suites"][1:]
         engine["gates"] = [gate for gate in engine["gates"] if gate["suite"] == "mine"]
-    report |= {"suites": report["suites"][1:], "quantisation": {}, "envelope": None}
+    report |= {"suites": report["suites"][1:], "quantisation": {}, "envelope": None, "aligned": None}
     names = {engine["name"] for engine in report["engines"]}
     return report, [row for row in rows if row["suite"] == "mine" and row["engine"] in names]
 

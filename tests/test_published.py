@@ -41,6 +41,9 @@ from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import make_scorer, make_tasks
 from lfm_deploy.storage.graph_file import seal_graph
 from lfm_deploy.suites import load_suites
+from lfm_deploy.suites.confounders import find_confounders, read_all_facts
+from lfm_deploy.thresholds.choice import Claim, choose
+from lfm_deploy.verification.aligned import measure_aligned
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
 from lfm_deploy.verification.conditions import AS_IS, encode_jpeg
 from lfm_deploy.verification.envelope import choose_envelope_engine, measure_envelope
@@ -212,6 +215,53 @@ def test_the_page_says_what_a_jpeg_leaves_of_the_detector(verified, shared):
         for estimate, cell in zip((figures.acc, figures.ap, figures.acc_fake, figures.fpr), stated, strict=True):
             value, low, high = (100 * share for share in (estimate.value, estimate.low, estimate.high))
             assert cell == f"{value:.1f} ({low:.0f}-{high:.0f})", name
+
+
+def test_the_pages_say_what_is_left_where_fakes_are_stored_as_real_pictures(verified, shared):
+    workdir, _ = verified
+    suites = load_suites(str(shared / "wild"), None)
+    with ScoreCache(workdir.score_cache, pytest.fail) as cache:
+        engine = choose_envelope_engine(workdir, find_candidates(workdir, "cpu"), suites, None)
+        planned = [make_tasks(suite, published_reading(suite.size, batch=32)) for suite in suites]
+        with closing(make_scorer(engine, required=True)) as scorer:
+            stored, aligned = (one.figures for one in measure_aligned(scorer, planned, cache=cache).conditions)
+    for name, figures in (("as stored", stored), ("fakes stored as real pictures", aligned)):
+        shares = (figures.acc, figures.ap, figures.acc_fake, figures.fpr)
+        assert find_row("README.md", name)[1:] == tuple(f"{100 * share.value:.1f}" for share in shares)
+    facts = read_all_facts([image.path for part in suites[0].sets for image in part.images])
+    areas = {one.set: one.auc for one in find_confounders("wild", suites[0].sets, facts) if one.property == "format"}
+    assert areas.pop("wild") > 0.7
+    assert "all 261 JPEG files of these pictures are real" in read_flowing("README.md").replace("All", "all")
+    for before, after in zip(stored.sets, aligned.sets, strict=True):
+        if before.ap is not None:
+            cells = [_cell(one) for one in (before.acc, after.acc, before.acc_fake, after.acc_fake)]
+            area = f"{areas[before.name]:.2f}" if before.name in areas else "-"
+            assert find_row("docs/verification.md", before.name)[1:] == (area, *cells)
+    means = [_cell(one) for one in (stored.acc, aligned.acc, stored.acc_fake, aligned.acc_fake)]
+    assert find_row("docs/verification.md", "mean")[1:] == ("-", *means)
+
+
+def _cell(estimate):
+    value, low, high = (100 * share for share in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.1f} ({low:.0f}-{high:.0f})"
+
+
+def test_the_pages_say_what_a_rate_of_false_accusations_costs(wild):
+    _, rows = wild
+    logits, labels = (
+        np.array([kind(row[name]) for row in rows if row["engine"] == "onnxruntime fp32"])
+        for name, kind in (("logit", np.float32), ("label", int))
+    )
+    paths = tuple(Path(str(index)) for index in range(len(labels)))
+    choice = choose([("wild", Scores(paths=paths, labels=labels, logits=logits))], Claim(rate=0.01))
+    for name, shares in (("0, the paper's", choice.at_zero), (f"{choice.threshold:g}, for 1 %", choice.all)):
+        cells = [
+            f"{100 * one.value:.2f} ({100 * one.low:.2f}-{100 * one.high:.2f})"
+            for one in (shares.real_called_fake.estimate, shares.fake_called_fake.estimate)
+        ]
+        assert list(find_row("docs/decisions.md", name)[1:]) == cells
+    bound = f"at most {100 * choice.all.real_called_fake.bound:.2f} % of real pictures like these"
+    assert bound in read_flowing("docs/decisions.md")
 
 
 def test_the_page_says_what_int8_by_the_defaults_of_tools_costs(official_deployment, wild):

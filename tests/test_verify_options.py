@@ -17,7 +17,7 @@ from lfm_deploy.verification.verify_options import VerifyOptions
         ({"speed_seconds": float("nan")}, "speed_seconds is nan, expected 0"),
         (
             {"envelope_engine": "onnxruntime fp32"},
-            "envelope_engine is 'onnxruntime fp32', which has no effect without envelope=True",
+            "envelope_engine is 'onnxruntime fp32', which has no effect without envelope=True or aligned=True",
         ),
     ],
 )
@@ -29,3 +29,7 @@ def test_options_that_make_no_sense_are_refused(values, message):
 def test_several_gpus_and_no_speed_make_sense():
     options = VerifyOptions(device="cuda:0,cuda:1", speed_seconds=0, envelope=True, envelope_engine="onnxruntime fp32")
     assert options.use_cache
+
+
+def test_the_engine_of_the_envelope_may_be_that_of_aligned_fakes():
+    assert VerifyOptions(aligned=True, envelope_engine="onnxruntime fp32").envelope is False

@@ -30,6 +30,7 @@ _COMMANDS = {
     "export": "Export a checkpoint to ONNX, proved equal to it on real pixels.",
     "calibrate": "Measure activation ranges on pictures, for build --int8.",
     "build": "Build FP32, FP16, BF16 or INT8 graphs, and TensorRT engines from them.",
+    "threshold": "Choose the threshold that keeps false accusations below a rate.",
     "verify": "Check that every engine makes the checkpoint's decisions.",
     "bench": "Measure how fast every engine is, and how close to the machine's limits.",
     "predict": "Say for each picture whether it is real or generated.",
@@ -37,6 +38,7 @@ _COMMANDS = {
     "triton": "Write a model repository that Triton Inference Server loads as it is.",
     "explore": "Draw what the network makes of pictures: a map of its vectors, and what it sees.",
     "profile": "Count parameters and multiply-adds, layer by layer, and compare them with the paper.",
+    "card": "Write a model card of what was measured, for whoever gets the files.",
     "suites": "List the published test suites and where their data comes from.",
     "inspect": "Say what a file or a workdir is, what made it, and whether it can run here.",
 }

@@ -118,5 +118,8 @@ def _print_workdir(workdir: Workdir, holdings: list["Holding"], steps: list["Ste
             notes.setdefault(note, []).append(holding.path.name)
     for note, names in notes.items():
         console.print(f"{', '.join(names)}: {note}")
+    thresholds = dict.fromkeys(holding.details["threshold"] for holding in holdings if "threshold" in holding.details)
+    for text in thresholds:
+        console.print(f"threshold: {text}", soft_wrap=True)
     for step in steps:
         console.print(f"next: {step.command}  # {step.why}", soft_wrap=True)

@@ -56,7 +56,7 @@ _FORMATS = ("table", "csv", "jsonl")
     "--threshold",
     type=float,
     metavar="LOGIT",
-    help="Logit above which a picture is fake.  [default: the engine's own, 0]",
+    help="Logit above which a picture is fake.  [default: the engine's own]",
 )
 @click.option(
     "--decoder",
@@ -79,6 +79,9 @@ _FORMATS = ("table", "csv", "jsonl")
     help="Folder for drawings of where each verdict came from, one PNG a picture.",
 )
 @max_pixels_option
+@click.option(
+    "--provenance", is_flag=True, help="Also say what pictures state of their origin: C2PA, IPTC, generators' texts."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first picture that cannot be judged, with exit code 2.")
 @workdir_option
 def command(
@@ -96,6 +99,7 @@ def command(
     output: Path | None,
     overwrite: bool,
     evidence: Path | None,
+    provenance: bool,
     strict: bool,
     workdir: Workdir,
 ) -> int:
@@ -103,7 +107,8 @@ def command(
 
     PATHS are files, folders (sorted, with all that lies below them), shards (.zip, .tar, .tar.gz), quoted patterns
     ('**/*.png') and lists (@list.txt, or - for standard input). Rows come in this order, each as soon as it is judged;
-    a picture that cannot be read gets a row with the reason.
+    a picture that cannot be read gets a row with the reason. Each row has notes: facts of the file, and "outside: …"
+    where the detector was measured to fail on such files (verify --envelope).
     """
     if not paths and not lists:
         raise click.UsageError("name pictures, folders or shards, or a list with --from-list")
@@ -134,6 +139,7 @@ def command(
         threshold=threshold,
         batch=batch,
         decoder=decoder,
+        provenance=provenance,
         on_message=say,
     )
     warn_of_decoding()
@@ -150,7 +156,7 @@ def command(
             file.skip(sources)
         start = 0 if file is None else file.pictures
         groups = predict_groups(judge, sources, start=start, overlays=overlays, strict=strict)
-        return _write_all(groups, written, file, output, left_out)
+        return _write_all(groups, judge, written, file, output, left_out)
 
 
 def _choose_format(form: str | None, output: Path | None) -> "RowFormat":
@@ -175,7 +181,8 @@ def _open_output(
     from lfm_deploy.prediction.rows import write_header
 
     settings = describe_run(judge) | {"format": str(form), "evidence": evidence}
-    file = ResumableFile(output, settings, write_header(form), overwrite=overwrite)
+    header = write_header(form, provenance=judge.provenance)
+    file = ResumableFile(output, settings, header, overwrite=overwrite)
     if file.resumed:
         say(f"{output}: continuing behind {file.pictures} pictures")
     return file
@@ -183,6 +190,7 @@ def _open_output(
 
 def _write_all(
     groups: "Iterator[list[Prediction]]",
+    judge: "Judge",
     form: "RowFormat",
     file: "ResumableFile | None",
     output: Path | None,
@@ -191,12 +199,13 @@ def _write_all(
     from lfm_deploy.prediction.rows import write_header, write_rows
 
     counts: Counter[str] = Counter()
+    outside = 0
     started, before = time.monotonic(), 0 if file is None else file.pictures
     colour = file is None and sys.stdout.isatty()
     try:
         with _progress(file) as update:
             if file is None:
-                _print(write_header(form, colour=colour))
+                _print(write_header(form, colour=colour, provenance=judge.provenance))
             for rows in groups:
                 content = write_rows(rows, form, colour=colour)
                 if file is None:
@@ -204,6 +213,7 @@ def _write_all(
                 else:
                     file.append(content, [row.path for row in rows])
                 counts.update(row.verdict or "not judged" for row in rows)
+                outside += sum(row.is_outside for row in rows)
                 update(len(rows))
         if file is not None:
             file.finish()
@@ -213,11 +223,21 @@ def _write_all(
         say(f"Interrupted after {done} pictures; {remedy}.")
         return _INTERRUPTED
     _summarise(counts, before, time.monotonic() - started, output)
+    _say_outside(outside, counts.total(), judge)
     say_left_out(left_out)
     if counts["not judged"] == counts.total() > 0 and not before:
         say("Error: not one of these pictures could be judged; the rows say why")
         return 1
     return 0
+
+
+def _say_outside(outside: int, total: int, judge: "Judge") -> None:
+    """On how many of the pictures the verdict is worth nothing."""
+    if judge.proved is None:
+        say("notes state facts alone: what this detector is proved on, 'lfm-deploy verify --envelope' measures")
+    elif outside:
+        are = "is" if outside == 1 else "are"
+        say(f"{outside:,} of {total:,} pictures {are} outside of what this detector was proved on")
 
 
 def _print(content: bytes) -> None:
@@ -229,7 +249,9 @@ def _summarise(counts: "Counter[str]", before: int, seconds: float, output: Path
     total = counts.total()
     behind = f" behind {before} that were there" if before else ""
     parts = [
-        f"{counts[name]} {name}" for name in ("fake", "real", "not judged") if counts[name] or name != "not judged"
+        f"{counts[name]} {name}"
+        for name in ("fake", "uncertain", "real", "not judged")
+        if counts[name] or name in ("fake", "real")
     ]
     where = "" if output is None else f"; written: {output}"
     say(

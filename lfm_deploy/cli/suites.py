@@ -37,8 +37,8 @@ def command(suites: tuple[str, ...], data: Path | None, size: "SizePolicy | None
     """Show the published test suites, or look at what is there.
 
     Without options, it says where each suite comes from and in which folders its pictures must lie. With --data, or
-    with suites, folders or lists, it reads every picture, and says what is missing, unreadable, or in both classes. If
-    anything is, the exit code is 1.
+    with suites, folders or lists, it reads every picture, and says what is missing, unreadable, or in both classes; if
+    anything is, the exit code is 1. It warns where real pictures and fakes are stored differently.
     """
     if data is None and not suites:
         _describe(as_json)
@@ -117,6 +117,8 @@ def _print(survey: "SuiteSurvey") -> None:
     for picture in unreadable[:_LISTED]:
         console.print(Text(f"  unreadable: {picture.path}: {picture.reason}", style="red"), soft_wrap=True)
     _print_rest(console, len(unreadable))
+    for confounder in survey.confounders:
+        console.print(Text(f"  warning: {confounder}", style="yellow"), soft_wrap=True)
     if text := survey.left_out.describe():
         console.print(Text(f"  {text}", style="dim"), soft_wrap=True)
     missing = [part.name for part in survey.sets if part.missing is not None]
@@ -189,4 +191,5 @@ def _as_values(survey: "SuiteSurvey") -> dict[str, Any]:
         ],
         "left_out": dict(survey.left_out),
         "in_both_classes": [{"real": str(real), "fake": str(fake)} for real, fake in survey.in_both_classes],
+        "confounders": [confounder.as_dict() for confounder in survey.confounders],
     }

@@ -70,7 +70,10 @@ _KEPT = "the scores so far are kept, and the same command goes on from there"
     help="A decoder to judge against Pillow like an engine; repeatable.",
 )
 @click.option("--envelope", is_flag=True, help="Also judge the pictures after JPEG, WebP, resizing, cropping, blur.")
-@click.option("--envelope-engine", metavar="NAME", help="Engine for --envelope.  [default: the FP32 graph]")
+@click.option("--aligned", is_flag=True, help="Also judge the fakes stored as the real pictures of their set are.")
+@click.option(
+    "--envelope-engine", metavar="NAME", help="Engine for --envelope and --aligned.  [default: the FP32 graph]"
+)
 @click.option("--allow-undecided", is_flag=True, help="Exit 0 where pictures are too few to decide a gate.")
 @workdir_option
 @json_option
@@ -88,6 +91,7 @@ def command(
     detectors: tuple[Path, ...],
     decoders: tuple[str, ...],
     envelope: bool,
+    aligned: bool,
     envelope_engine: str | None,
     allow_undecided: bool,
     workdir: Workdir,
@@ -123,7 +127,8 @@ def command(
         limits=None if limits is None else Budget.parse(limits),
         decoders=decoders,
         detectors=detectors,
-        envelope=envelope or envelope_engine is not None,
+        envelope=envelope or (envelope_engine is not None and not aligned),
+        aligned=aligned,
         envelope_engine=envelope_engine,
         use_cache=not no_cache,
     )
@@ -140,6 +145,7 @@ def command(
     if found is None:
         return _INTERRUPTED
     _warn_of_pairs(found)
+    _warn_of_confounders(found)
     quantised = describe_quantisation(workdir, lambda line: say(f"Warning: {line}"))
     report = make_report(found, device=device, quantised=quantised)
     write_report(workdir, report, found)
@@ -187,6 +193,16 @@ def _warn_of_pairs(found: "Verification") -> None:
         say(f"Warning: {pair.suite}: the same file is real and fake: {pair.real} and {pair.fake}")
     if len(found.in_both_classes) > _SHOWN_PAIRS:
         say(f"Warning: … and {len(found.in_both_classes) - _SHOWN_PAIRS} more such pairs, all in the report")
+
+
+def _warn_of_confounders(found: "Verification") -> None:
+    """What a detector of file formats would live on, on stderr: of each suite the property that tells most."""
+    for suite in found.suites:
+        of_suite = found.storage[suite.name].confounders
+        if of_suite:
+            worst = max(of_suite, key=lambda one: one.auc)
+            more = f" (and {len(of_suite) - 1} more, in the report)" if len(of_suite) > 1 else ""
+            say(f"Warning: {worst}{more}; --aligned judges fakes that are stored as real pictures are")
 
 
 def write_report(workdir: Workdir, report: "Report", found: Any) -> None:

@@ -66,12 +66,27 @@ def export_into(
         refuse_input("--workdir", [workdir.checkpoint], [checkpoint])  # a plain one is replaced by its own bytes
         on_message(f"{checkpoint}: took {source.taken or 'its tensors'}")
         source, content = copy_as_own(source)
+    config = _keep_threshold(workdir, source.sha256, config, on_message)
     graph, golden = make_proved_graph(source, config), make_golden(source, config.size)
     with workdir.lock(on_message):
         content = checkpoint.read_bytes() if content is None else content
         contents = {workdir.checkpoint: content, workdir.golden: golden}
         write_together(contents | {workdir.graph(Precision.FP32): graph.content})
     return graph
+
+
+def _keep_threshold(
+    workdir: Workdir, sha256: str, config: ExportConfig, on_message: Callable[[str], None]
+) -> ExportConfig:
+    """The same with the threshold that was chosen here for the same checkpoint and the same size of pictures."""
+    before = read_graph_info_if_whole(workdir.graph(Precision.FP32))
+    if config.decided is not None or before is None or before.contract.chosen is None:
+        return config
+    if (before.checkpoint_sha256, before.contract.size) != (sha256, config.size):
+        on_message(f"the threshold {before.contract.threshold:g} was of another graph and goes; the new one is 0")
+        return config
+    on_message(f"keeping the threshold {before.contract.threshold:g}, {before.contract.chosen}")
+    return replace(config, decided=before.contract)
 
 
 def choose_target(gpus: list[str] | None, library: str | None) -> BuildTarget:
@@ -131,7 +146,13 @@ def make_typed_graph(workdir: Workdir, precision: Precision, on_message: Callabl
     found = read_graph_info_if_whole(path)
     if precision is Precision.FP32 or (found is not None and is_made_as(found, wanted)):
         return path
-    config = ExportConfig(size=base.contract.size, input=base.input, evidence=evidence, precision=precision)
+    config = ExportConfig(
+        size=base.contract.size,
+        input=base.input,
+        evidence=evidence,
+        precision=precision,
+        decided=base.contract,
+    )
     graph = make_proved_graph(source, config)
     with write_atomically(path) as temporary:
         temporary.write_bytes(graph.content)

@@ -7,6 +7,7 @@ from engines.gpus import find_gpu
 from engines.library import load_runtime_for
 from engines.trt import check_gpu, check_version
 from lfm_deploy.artifacts import EngineInfo, Precision, build_command, is_checkpoint, read_engine_info, read_graph_info
+from lfm_deploy.contract import describe_threshold
 from lfm_deploy.deployment.kernel_table import describe_kernels
 from lfm_deploy.errors import ArtifactError, InputError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
@@ -47,6 +48,7 @@ def _graph(path: Path) -> dict[str, Any]:
     return {
         "kind": f"ONNX graph, {info.precision}, {info.input} input" + (", with evidence" if info.evidence else ""),
         **_quantisation(info.quantisation),
+        "threshold": describe_threshold(info.contract),
         "contract": info.contract.as_dict(),
         "config": info.config.as_dict(),
         "made from checkpoint": info.checkpoint_sha256,
@@ -93,6 +95,7 @@ def _engine(path: Path) -> dict[str, Any]:
         "built for": info.gpu,
         "batch (min, opt, max)": info.batch,
         **_quantisation(info.quantisation),
+        "threshold": describe_threshold(info.contract),
         "contract": info.contract.as_dict(),
         "config": info.config.as_dict(),
         "made from checkpoint": info.checkpoint_sha256,

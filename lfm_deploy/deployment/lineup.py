@@ -38,6 +38,7 @@ class Candidate:
         quantisation: ranges, layers and budget of an INT8 graph or engine; None for others.
         compiled: whether ``torch.compile`` makes the kernels; for the checkpoint alone.
         kernels: kernels of a TensorRT engine at best; None where its library lists none.
+        threshold: logit above which it decides "fake", the same for all of a workdir.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Candidate:
     quantisation: Quantisation | None = None
     compiled: bool = False
     kernels: KernelTableValues | None = None
+    threshold: float = 0.0
 
     @property
     def form(self) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def find_candidates(workdir: Workdir, device: str, *, compiled: bool = False) ->
         compiled: whether the checkpoint compiled by ``torch.compile`` is among them, too.
 
     Raises:
-        ArtifactError: a file is damaged, foreign, or was made from another checkpoint or another graph.
+        ArtifactError: a file is damaged, foreign, has another threshold than the rest, or was made from another
+            checkpoint or another graph.
     """
     found = [
         Candidate(
@@ -87,7 +90,47 @@ def find_candidates(workdir: Workdir, device: str, *, compiled: bool = False) ->
         ]
     found += [_graph_candidate(workdir, path, device) for path in workdir.graphs()]
     found += [_engine_candidate(workdir, path, device) for path in workdir.engines()]
-    return found
+    decided = _find_decided(found)
+    return [replace(one, threshold=decided.threshold) for one in found]
+
+
+def find_contract(workdir: Workdir) -> Contract:
+    """The contract that a workdir's artifacts have; the default one where it holds a checkpoint alone.
+
+    Args:
+        workdir: folder that a checkpoint was exported into.
+
+    Raises:
+        ArtifactError: the first artifact is damaged or foreign.
+    """
+    graphs, engines = workdir.graphs(), workdir.engines()
+    if graphs:
+        return read_graph_info(graphs[0]).contract
+    return read_engine_info(engines[0]).contract if engines else Contract()
+
+
+def _find_decided(found: list[Candidate]) -> Contract:
+    """The contract by whose threshold all decide.
+
+    Raises:
+        ArtifactError: two artifacts have different thresholds.
+    """
+    decided: Contract | None = None
+    for one in found:
+        if one.contract is None:
+            continue
+        decided = decided or one.contract
+        if one.contract.decision != decided.decision:
+            raise ArtifactError(
+                f"{one.path}: its threshold is {_show(one.contract)}, that of the others here {_show(decided)}; "
+                "run 'lfm-deploy threshold PICTURES --fpr 1%', which gives all of them the same, or build it again"
+            )
+    return decided or Contract()
+
+
+def _show(contract: Contract) -> str:
+    band = "" if contract.uncertain_above is None else f" (uncertain above {contract.uncertain_above:g})"
+    return f"{contract.threshold:g}{band}"
 
 
 def _graph_candidate(workdir: Workdir, path: Path, device: str) -> Candidate:

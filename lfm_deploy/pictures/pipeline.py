@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class Encoded:
 Decoded = NDArray[np.uint8] | Encoded
 Decoder = Callable[[Path | bytes, NDArray[np.uint8] | None], Decoded]
 """From a file or its bytes to uint8 ``(H, W, 3)``, written into the second argument where there is one."""
+Look = Callable[[Path | bytes], Any]
+"""From a file or its bytes to whatever is to be known of it besides its pixels."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class PictureGroup:
         runs: pictures that can be judged, in order, as offsets and uint8 ``(N, H, W, 3)``; at a fixed size there is one
             run, at native size one for each stretch of one size.
         encoded: pictures of the run whose place in it is still empty, by their offset in ``names``.
+        looks: findings on each picture that could be loaded, by its offset in ``names``.
     """
 
     start: int
@@ -67,6 +70,7 @@ class PictureGroup:
     reasons: dict[int, str] = field(default_factory=dict)
     runs: list[tuple[list[int], NDArray[np.uint8]]] = field(default_factory=list)
     encoded: dict[int, Encoded] = field(default_factory=dict)
+    looks: dict[int, Any] = field(default_factory=dict)
 
 
 def read_groups(
@@ -79,6 +83,7 @@ def read_groups(
     start: int = 0,
     decode: Decoder | None = None,
     jpeg: JpegDecoder | None = None,
+    look: Look | None = None,
 ) -> Iterator[PictureGroup]:
     """Decode pictures in order. One that cannot be judged never stops or reorders the rest.
 
@@ -94,9 +99,10 @@ def read_groups(
         start: index in the whole list of the first picture.
         decode: function that decodes pictures for another detector than LFM, at this size; None is ``decode_picture``.
         jpeg: decoder of JPEG files for ``decode_picture``; None leaves them to Pillow.
+        look: function that finds out more about a picture, in the thread that decodes it; None finds out nothing.
     """
     decode = decode or lfm_decoder(size, config or ModelConfig(), jpeg)
-    with _Feed(sources, size, decode, batch, workers or len(os.sched_getaffinity(0))) as feed:
+    with _Feed(sources, size, decode, batch, workers or len(os.sched_getaffinity(0)), look) as feed:
         yield from _grouped(feed, size, batch, start)
 
 
@@ -112,14 +118,24 @@ class _Picture:
     """A picture on its way; ``block`` is the array that it is decoded into, row by row, at a fixed size."""
 
     name: str
-    future: Future[Decoded]
     block: NDArray[np.uint8] | None
+    future: Future[Decoded] = field(init=False)
+    seen: Any = None
 
 
 class _Feed:
     """Walks the list in a thread, hands pictures to the decoding threads, and gives them back in order."""
 
-    def __init__(self, sources: Iterable[Source], size: SizePolicy, decode: Decoder, batch: int, workers: int) -> None:
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        size: SizePolicy,
+        decode: Decoder,
+        batch: int,
+        workers: int,
+        look: Look | None,
+    ) -> None:
+        self._look = look
         self._sources, self._size, self._decoder, self._batch = sources, size, decode, batch
         self._most = _GROUPS_AHEAD * batch
         self._most_pixels = self._most * (_PIXELS_A_PICTURE if size == "native" else size * size)
@@ -172,8 +188,9 @@ class _Feed:
                 if self._size != "native" and row == 0:
                     block = np.empty((self._batch, self._size, self._size, 3), np.uint8)
                 slot = None if block is None else block[row]
-                future = self._pool.submit(self._decode, source, slot)
-                self._ready.put(_Picture(source.name, future, block))
+                picture = _Picture(source.name, block)
+                picture.future = self._pool.submit(self._decode, source, slot, picture)
+                self._ready.put(picture)
             self._ready.put(None)
         except BaseException as error:
             if not self._stopped:  # a closed pool refuses work; nobody waits for it any more
@@ -195,10 +212,13 @@ class _Feed:
             self._undecoded += 1
             return not self._stopped
 
-    def _decode(self, source: Source, slot: NDArray[np.uint8] | None) -> Decoded:
+    def _decode(self, source: Source, slot: NDArray[np.uint8] | None, picture: _Picture) -> Decoded:
         pixels = 0
         try:
-            result = self._decoder(source.load(), slot)
+            content = source.load()
+            if self._look is not None:
+                picture.seen = self._look(content)
+            result = self._decoder(content, slot)
             pixels = _count_pixels(result)
             return result
         finally:
@@ -215,18 +235,23 @@ def _count_pixels(result: Decoded) -> int:
     return int(result.shape[0] * result.shape[1])
 
 
-def make_group(names: Sequence[str], results: Sequence[NDArray[np.uint8] | str]) -> PictureGroup:
+def make_group(
+    names: Sequence[str], results: Sequence[NDArray[np.uint8] | str], looks: Sequence[object | None] = ()
+) -> PictureGroup:
     """A group of pictures that were decoded elsewhere.
 
     Args:
         names: names of the pictures.
         results: pixels of each, uint8 ``(H, W, 3)``, or the reason why there are none.
+        looks: what else is known of each, as ``read_groups`` has it of ``look``; empty where nothing is.
     """
     reasons = {offset: result for offset, result in enumerate(results) if isinstance(result, str)}
     held: list[tuple[int, Decoded]] = [
         (offset, result) for offset, result in enumerate(results) if not isinstance(result, str)
     ]
-    return _closed(PictureGroup(0, list(names), reasons), held, None)
+    group = PictureGroup(0, list(names), reasons)
+    group.looks = {offset: seen for offset, seen in enumerate(looks) if seen is not None}
+    return _closed(group, held, None)
 
 
 def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[PictureGroup]:
@@ -240,6 +265,8 @@ def _grouped(feed: _Feed, size: SizePolicy, batch: int, start: int) -> Iterator[
             group, held, pixels = PictureGroup(group.start + len(group.names)), [], 0
         offset, block = len(group.names), picture.block
         group.names.append(picture.name)
+        if picture.seen is not None:
+            group.looks[offset] = picture.seen
         if isinstance(result, str):
             group.reasons[offset] = result
         else:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.pipeline import PictureGroup, lfm_decoder, read_groups
 from lfm_deploy.pictures.sources import describe_nothing, find_sources
 from lfm_deploy.prediction.judges import Judge, open_judge
+from lfm_deploy.prediction.notes import Background, make_look
 from lfm_deploy.prediction.rows import Prediction, judge_logit
 from lfm_deploy.workdir import Workdir
 
@@ -32,6 +34,7 @@ def predict(
     batch: int | None = None,
     decoder: str | None = None,
     evidence: Path | None = None,
+    provenance: bool = False,
     strict: bool = False,
 ) -> Iterator[Prediction]:
     """Verdicts on pictures in their order, each as soon as its batch is judged; memory does not grow with the list.
@@ -42,11 +45,13 @@ def predict(
         workdir: folder of the deployment, or its path.
         precision: precision of the workdir's engine: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``; None is FP32.
         device: device to run on: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None chooses.
-        threshold: logit above which a picture is fake; None is the contract's.
+        threshold: logit above which a picture is fake, without a band of uncertainty; None is the contract's, with its
+            band.
         batch: number of pictures in a batch at most; None is 8 on a CPU and 64 on a GPU.
         decoder: decoder of JPEG files: ``"pillow"``, ``"simplejpeg"`` or ``"nvimagecodec"``; None takes the fastest
             whose pixels are the contract's.
         evidence: folder for overlays, one PNG a picture, which show where each verdict came from; None draws none.
+        provenance: whether to read what pictures state of their origin: C2PA, IPTC's source type, generators.
         strict: whether a picture that cannot be judged is an error; False gives it a row with the reason.
 
     Raises:
@@ -67,6 +72,7 @@ def predict(
         threshold=threshold,
         batch=batch,
         decoder=decoder,
+        provenance=provenance,
     )
     try:
         overlays = None
@@ -131,8 +137,9 @@ def _read_groups(
     judge: Judge, sources: Iterable[Source], workers: int | None, start: int, *, on_host: bool
 ) -> Iterator[PictureGroup]:
     """Groups from the card, or from the host: drawings of evidence are made from pixels there."""
+    look = look_of(judge)
     if judge.card is not None and not on_host:
-        return judge.card.read(sources, batch=judge.batch, workers=workers, start=start)
+        return judge.card.read(sources, batch=judge.batch, workers=workers, start=start, look=look)
     return read_groups(
         sources,
         judge.size,
@@ -140,6 +147,7 @@ def _read_groups(
         decode=decoder_of(judge),
         workers=workers,
         start=start,
+        look=look,
     )
 
 
@@ -149,15 +157,25 @@ def decoder_of(judge: Judge) -> Callable[[Path | bytes, NDArray[np.uint8] | None
     return lfm_decoder(judge.size, judge.engine.config, jpeg)
 
 
+def look_of(judge: Judge) -> Callable[[Path | bytes], Background]:
+    """What finds the background of a picture for a judge, from its path or its bytes."""
+    return make_look(judge.size, judge.proved, provenance=judge.provenance)
+
+
 def judge_group(judging: Judge, group: PictureGroup) -> list[Prediction]:
     """The rows of a group; whoever gives verdicts, gives them by this function."""
     found: dict[int, np.float32] = {}
     for offsets, images in group.runs:
         logits: NDArray[np.float32] = judging.engine.logits(images)
         found.update(zip(offsets, logits, strict=True))
-    return [
-        Prediction(index=group.start + offset, path=name, error=group.reasons[offset])
-        if offset in group.reasons
-        else judge_logit(group.start + offset, name, found[offset], judging.threshold)
-        for offset, name in enumerate(group.names)
-    ]
+    return [_judge_one(judging, group, offset, found.get(offset)) for offset in range(len(group.names))]
+
+
+def _judge_one(judging: Judge, group: PictureGroup, offset: int, logit: np.float32 | None) -> Prediction:
+    index, name = group.start + offset, group.names[offset]
+    if logit is None:
+        row = Prediction(index=index, path=name, error=group.reasons[offset])
+    else:
+        row = judge_logit(index, name, logit, judging.threshold, uncertain_above=judging.uncertain_above)
+    seen: Background = group.looks.get(offset, Background())
+    return replace(row, notes=seen.notes, provenance=seen.provenance)

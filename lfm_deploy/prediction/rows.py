@@ -10,9 +10,13 @@ from enum import StrEnum
 
 import numpy as np
 
-COLUMNS = ("path", "logit", "probability", "verdict", "error")
-_COLOURS = {"fake": "31", "real": "34"}  # of a terminal: red and blue, as in pictures of evidence
-_VERDICT_WIDTH, _NUMBER_WIDTH = 8, 11
+from lfm_deploy.pictures.provenance import PROVENANCE_COLUMNS, Provenance
+from lfm_deploy.prediction.notes import OUTSIDE
+
+COLUMNS = ("path", "logit", "probability", "verdict", "error", "notes")
+_NOTES_BETWEEN = "; "
+_COLOURS = {"fake": "31", "real": "34", "uncertain": "35"}  # of a terminal: red and blue, as in pictures of evidence
+_VERDICT_WIDTH, _NUMBER_WIDTH = 10, 11
 
 
 class RowFormat(StrEnum):
@@ -32,8 +36,11 @@ class Prediction:
         path: path of the picture, ``shard.zip/inner/name.png`` inside a shard.
         logit: logit of the engine, a float32 value; None where the picture could not be judged.
         probability: sigmoid of the logit, in [0, 1]; None where there is no logit.
-        verdict: ``"fake"`` where the logit is above the threshold, else ``"real"``; None where there is no logit.
+        verdict: ``"fake"`` where the logit is above the threshold, ``"uncertain"`` where it is within the band below,
+            else ``"real"``; None where there is no logit.
         error: reason why the picture could not be judged; None where it could.
+        notes: facts of the file, and what it is outside of; see ``lfm_deploy.prediction.notes``.
+        provenance: origin that the picture states, no part of the verdict; None where nobody asked.
     """
 
     index: int
@@ -42,11 +49,28 @@ class Prediction:
     probability: float | None = None
     verdict: str | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()
+    provenance: Provenance | None = None
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the picture is outside of what the detector was proved on."""
+        return any(note.startswith(OUTSIDE) for note in self.notes)
 
 
-def judge_logit(index: int, path: str, logit: np.float32, threshold: float) -> Prediction:
-    """The verdict on a logit; one that is no number is an error, never a verdict."""
-    value = float(logit)
+def judge_logit(
+    index: int, path: str, logit: np.float32, threshold: float, *, uncertain_above: float | None = None
+) -> Prediction:
+    """The verdict on a logit; one that is no number is an error, never a verdict.
+
+    Args:
+        index: position in the list, from 0.
+        path: path of the picture.
+        logit: logit of the engine.
+        threshold: logit above which the picture is fake.
+        uncertain_above: logit above which, up to the threshold, there is no verdict; None where there is no such band.
+    """
+    value, edge = float(logit), threshold if uncertain_above is None else uncertain_above
     if not math.isfinite(value):
         return Prediction(index=index, path=path, error=f"the engine's logit is {value}")
     return Prediction(
@@ -54,14 +78,14 @@ def judge_logit(index: int, path: str, logit: np.float32, threshold: float) -> P
         path=path,
         logit=value,
         probability=_sigmoid(value),
-        verdict="fake" if value > threshold else "real",
+        verdict="fake" if value > threshold else "uncertain" if value > edge else "real",
     )
 
 
-def write_header(form: RowFormat, *, colour: bool = False) -> bytes:
-    """What stands above the rows."""
+def write_header(form: RowFormat, *, colour: bool = False, provenance: bool = False) -> bytes:
+    """What stands above the rows, with or without the columns of provenance."""
     if form is RowFormat.CSV:
-        return (",".join(COLUMNS) + "\n").encode()
+        return (",".join([*COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]) + "\n").encode()
     if form is RowFormat.TABLE:
         line = f"{'verdict':<{_VERDICT_WIDTH}}{'probability':>{_NUMBER_WIDTH}}{'logit':>{_NUMBER_WIDTH}}  picture"
         return (_tinted(line, "1") if colour else line).encode() + b"\n"
@@ -78,7 +102,9 @@ def write_rows(rows: Iterable[Prediction], form: RowFormat, *, colour: bool = Fa
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
         judged = [] if row.logit is None else [_shortest(row.logit), f"{row.probability:.6g}", row.verdict]
-        writer.writerow([row.path, *(judged or ["", "", ""]), row.error or ""])
+        origin = [] if row.provenance is None else [value or "" for value in row.provenance.as_dict().values()]
+        notes = _NOTES_BETWEEN.join(row.notes)
+        writer.writerow([row.path, *(judged or ["", "", ""]), row.error or "", notes, *map(_printable, origin)])
     return text.getvalue().encode(errors="surrogateescape")
 
 
@@ -89,7 +115,8 @@ def _as_json(row: Prediction) -> bytes:
         "probability": None if row.probability is None else float(f"{row.probability:.6g}"),
         "verdict": row.verdict,
         "error": row.error,
-    }
+        "notes": row.notes,
+    } | ({} if row.provenance is None else row.provenance.as_dict())
     try:
         return json.dumps(values, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError:
@@ -105,6 +132,12 @@ def _as_line(row: Prediction, colour: bool) -> bytes:
         verdict = f"{row.verdict:<{_VERDICT_WIDTH}}"
         verdict = _tinted(verdict, _COLOURS[row.verdict]) if colour else verdict
         line = f"{verdict}{row.probability:>{_NUMBER_WIDTH}.4f}{row.logit:>{_NUMBER_WIDTH}.3f}  {path}"
+    said = [*row.notes]
+    if row.provenance is not None:
+        said += [f"{name}: {value}" for name, value in row.provenance.as_dict().items() if value is not None]
+    if said:
+        noted = f"  [{_printable(_NOTES_BETWEEN.join(said))}]"
+        line += _tinted(noted, "33" if row.is_outside else "2") if colour else noted
     return line.encode(errors="surrogateescape") + b"\n"
 
 

@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 from calib.findings_schema import DescribedFindings
-from lfm_deploy.contract import Contract
+from lfm_deploy.contract import describe_threshold
 from lfm_deploy.environment import describe_environment
 from lfm_deploy.metrics.estimate import CONFIDENCE
 from lfm_deploy.metrics.gate import Outcome, VerdictOutcome
@@ -17,7 +19,7 @@ from lfm_deploy.suites import GROUPS, Suite
 from lfm_deploy.suites.published import published_table
 from lfm_deploy.verification.verification_result import EngineResult, Verification
 
-_FORMAT = "lfm-deploy report 3"
+FORMAT = "lfm-deploy report 4"
 
 
 def make_report(
@@ -37,11 +39,11 @@ def make_report(
         command: command line that made the report; None takes this process's.
         at: time of the report; None is now.
     """
-    limits, envelope = verification.limits, verification.envelope
+    limits, envelope, chosen = verification.limits, verification.envelope, verification.contract.chosen
     published = {suite.name for suite in verification.suites if suite.published}
     engines = [describe_engine(engine, published) for engine in verification.engines]
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "made": {
             "at": (at or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "command": list(command) if command is not None else _own_command(),
@@ -50,16 +52,20 @@ def make_report(
             "outcome": str(verification.outcome),
             "passed": verification.passed,
             "text": _verdict(verification, device),
+            "threshold": f"decisions and gates are at the threshold {describe_threshold(verification.contract)}",
             "not_run": [engine.name for engine in verification.engines if engine.not_run is not None],
         },
         "device": device,
-        "threshold": Contract().threshold,
+        "threshold": verification.contract.threshold,
+        "uncertain_above": verification.contract.uncertain_above,
+        "threshold_origin": None if chosen is None else asdict(chosen),
         "limits": None if limits is None else limits.as_dict(),
         "statistics": {"rounds": ROUNDS, "seed": SEED, "confidence": round(100 * CONFIDENCE)},
         "suites": [_asked(suite, verification) for suite in verification.suites],
         "group": _group(verification.suites),
         "engines": engines,
         "envelope": None if envelope is None else envelope.as_dict(),
+        "aligned": None if verification.aligned is None else verification.aligned.as_dict(),
         "advice": advise(engines),
         "quantisation": dict(quantised or {}),
         "skipped": [{"path": str(picture.path), "reason": picture.reason} for picture in verification.skipped],
@@ -69,6 +75,7 @@ def make_report(
 
 def scores_as_rows(verification: Verification) -> list[ScoreRow]:
     """Every logit with its picture: the rows from which every table is drawn."""
+    notes = {suite.name: _notes_of(verification, suite) for suite in verification.suites}
     return [
         {
             "engine": engine,
@@ -78,6 +85,7 @@ def scores_as_rows(verification: Verification) -> list[ScoreRow]:
             "path": str(path),
             "label": int(label),
             "logit": float(logit),
+            "notes": "; ".join(notes[suite].get(path, ())),
         }
         for (engine, suite), parts in verification.scores.items()
         for name, scores in parts
@@ -85,6 +93,11 @@ def scores_as_rows(verification: Verification) -> list[ScoreRow]:
             scores.paths, scores.labels, scores.logits, scores.categories, strict=True
         )
     ]
+
+
+def _notes_of(verification: Verification, suite: Suite) -> Mapping[Path, tuple[str, ...]]:
+    storage = verification.storage.get(suite.name)
+    return {} if storage is None else storage.notes
 
 
 def _own_command() -> list[str]:
@@ -96,6 +109,7 @@ def _asked(suite: Suite, verification: Verification) -> SuiteValues:
     """A suite as it was judged: its test sets with the pictures that could be read."""
     parts = verification.scores.get((verification.engines[0].name, suite.name), [])
     table = published_table(suite.name) if suite.published else None
+    storage = verification.storage.get(suite.name)
     return {
         "name": suite.name,
         "size": suite.size,
@@ -110,6 +124,8 @@ def _asked(suite: Suite, verification: Verification) -> SuiteValues:
             for pair in verification.in_both_classes
             if pair.suite == suite.name
         ],
+        "confounders": [] if storage is None else [one.as_dict() for one in storage.confounders],
+        "outside": None if storage is None else storage.outside,
     }
 
 

@@ -20,9 +20,15 @@ _WIDTH_OF_A_SET_CELL = 7
 _WIDTH_OF_INTERVAL = len("95-100")
 
 
-def print_envelope(values: EnvelopeValues, console: Console) -> None:
-    """The figures after each condition, and for every test set what becomes of fakes and of real pictures."""
-    console.print(_condition_table(values, console.width))
+def print_envelope(values: EnvelopeValues, console: Console, *, title: str = "operating envelope of") -> None:
+    """The figures after each condition, and for every test set what becomes of fakes and of real pictures.
+
+    Args:
+        values: figures, from ``Envelope.as_dict``.
+        console: console to print to.
+        title: words above the table, before the name of the engine.
+    """
+    console.print(_condition_table(values, console.width, title))
     _print_skipped(values, console)
     conditions = values["conditions"]
     if len(conditions[0]["sets"]) < 2:
@@ -34,8 +40,8 @@ def print_envelope(values: EnvelopeValues, console: Console) -> None:
     console.print(_set_table(values, "fpr", "real pictures called fake, %, by test set"))
 
 
-def _condition_table(values: EnvelopeValues, width: int) -> Table:
-    table = make_table(f"{values['suite']}: operating envelope of {values['engine']}", "condition")
+def _condition_table(values: EnvelopeValues, width: int, title: str) -> Table:
+    table = make_table(f"{values['suite']}: {title} {values['engine']}", "condition")
     for _, heading in _COLUMNS:
         table.add_column(heading, justify="right", min_width=5)
     table.add_column("pictures", justify="right")

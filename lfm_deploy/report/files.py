@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lfm_deploy.prediction.proved_range import FORMAT
 from lfm_deploy.report.drawings import Drawings
 from lfm_deploy.report.junit import make_junit
 from lfm_deploy.report.markdown import make_markdown
@@ -14,7 +15,7 @@ from lfm_deploy.report.schema import Report, ScoreRow
 from lfm_deploy.report.thumbnails import Thumbnail
 from lfm_deploy.workdir import Workdir
 
-_COLUMNS = ("engine", "suite", "set", "category", "path", "label", "logit")
+_COLUMNS = ("engine", "suite", "set", "category", "path", "label", "logit", "notes")
 
 
 def render_all(
@@ -23,7 +24,9 @@ def render_all(
     thumbnails: Mapping[str, Thumbnail],
     workdir: Workdir,
 ) -> dict[Path, bytes]:
-    """``report.json``, its views, and ``scores.csv``, by path; only drawings are written, to be found again.
+    """``report.json``, its views, ``scores.csv``, and ``envelope.json`` where it was measured, by path.
+
+    Only drawings are written, to be found again.
 
     Args:
         report: report from ``make_report``.
@@ -35,13 +38,26 @@ def render_all(
     page = make_page(report, rows, thumbnails, drawings)
     drawings.remove_others()
     content = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return {
+    envelope = {} if report["envelope"] is None else {workdir.envelope: _encode(_keep_envelope(report))}
+    return envelope | {
         workdir.report: _encode(content),
         workdir.page: _encode(page),
         workdir.summary: _encode(make_markdown(report)),
         workdir.junit: make_junit(report),
         workdir.scores: _encode(_as_csv(rows)),
     }
+
+
+def _keep_envelope(report: Report) -> str:
+    """The envelope in a file of its own, which stays when the next report has none; predictions look at it."""
+    values = {
+        "format": FORMAT,
+        "checkpoint_sha256": report["engines"][0]["sha256"],
+        "threshold": report["threshold"],
+        "made": report["made"],
+        "envelope": report["envelope"],
+    }
+    return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _encode(text: str) -> bytes:

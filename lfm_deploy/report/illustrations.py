@@ -91,7 +91,7 @@ def draw_histograms(report: Report, scores: ScoreRows, drawings: Drawings) -> di
             drawings.draw(
                 "histograms.plot_histogram",
                 *scores.of(engine["name"], suite["name"])[:2],
-                report["threshold"],
+                0.0 if engine["kind"] == "detector" else report["threshold"],  # its own is subtracted already
                 title=engine["name"],
                 scope=suite["name"],
             )

@@ -1,12 +1,11 @@
 """The report for a pull request: GitHub-flavoured Markdown, a view of the JSON."""
 
-import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from lfm_deploy.deployment.kernel_table import show_arithmetic, show_name
 from lfm_deploy.report.engine_schema import EngineValues, ShareName
-from lfm_deploy.report.figures import Figure, show_estimate, show_fps, show_need, show_number
+from lfm_deploy.report.figures import show_fps, show_need, show_number
 from lfm_deploy.report.findings import (
     ColumnFigures,
     decoders_in_words,
@@ -20,15 +19,12 @@ from lfm_deploy.report.findings import (
     reasons_not_run,
     suite_of,
 )
+from lfm_deploy.report.markdown_parts import escape, format_code, format_estimate, format_table
 from lfm_deploy.report.schema import Report
+from lfm_deploy.verification.envelope_values import EnvelopeValues
 
 _MARKS = {"passed": "✅", "failed": "❌", "undecided": "⚠️", "nothing": "❌"}
 _LISTED = 10
-# What means something to Markdown inside a line, or ends the cell of a table.
-_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
-_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-# GitHub makes links of these by itself.
-_LINKED = {"://": "&#58;//", "www.": "www&#46;"}
 
 
 def make_markdown(report: Report) -> str:
@@ -41,12 +37,14 @@ def make_markdown(report: Report) -> str:
         f"## {_MARKS[report['verdict']['outcome']]} {escape(report['verdict']['text'])}",
         *(f"**Not run**: {_listed(names)} ({escape(reason)})" for reason, names in reasons_not_run(report)),
         *(f"**Advice** for {escape(line)}" for line in report["advice"]),
+        f"{escape(_capital(report['verdict']['threshold']))}.",
         *_engines(report),
         *(f"**Pixels**: {escape(line)}" for line in decoders_in_words(report)),
         *_gates(report),
         *_flips(report),
         *_published(report),
-        *_envelope(report),
+        *_envelope(report["envelope"], "Operating envelope"),
+        *_envelope(report["aligned"], "Fakes stored as the real pictures of their set"),
         *_kernels(report),
         *_pictures(report),
         *_environment(report),
@@ -54,24 +52,14 @@ def make_markdown(report: Report) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def escape(text: str) -> str:
-    """Text as it is, inside a line: nothing in it is taken for Markdown, HTML, an address or the end of a cell."""
-    escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()).translate(_ENTITIES))
-    for mark, entity in _LINKED.items():
-        escaped = escaped.replace(mark, entity)
-    return escaped
+def _capital(text: str) -> str:
+    """A sentence as it begins."""
+    return text[:1].upper() + text[1:]
 
 
 def _path(text: str) -> str:
     """A file name; inside code GitHub looks for no mentions and issue numbers."""
     return f"<code>{escape(text)}</code>"
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table whose first columns stand left; cells are escaped already."""
-    rules = [":--" if index < left else "--:" for index in range(len(headings))]
-    lines = [headings, rules, *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _engines(report: Report) -> Iterator[str]:
@@ -86,18 +74,18 @@ def _engines(report: Report) -> Iterator[str]:
             rows.append([
                 escape(engine["name"]),
                 _outcome(outcome_of(engine, suite["name"])),
-                _estimate(found["mean"]["acc"]),
-                _estimate(found["mean"]["ap"]),
+                format_estimate(found["mean"]["acc"]),
+                format_estimate(found["mean"]["ap"]),
                 *(
                     ["-", "-", "-"]
                     if against is None
-                    else [str(against["flips"]), _estimate(against["delta_acc"], "+z.2f"),
+                    else [str(against["flips"]), format_estimate(against["delta_acc"], "+z.2f"),
                           show_number(against["logit_error"]["max"], ".2g")]
                 ),
                 _fastest(engine),
             ])  # fmt: skip
         headings = ["engine", "gates", "ACC %", "AP %", "flips", "ΔACC", r"max \|Δlogit\|", "pictures/s"]
-        yield _table(headings, rows, left=2)
+        yield format_table(headings, rows, left=2)
     confidence = report["statistics"]["confidence"]
     yield f"Means over the test sets that have both classes, with {confidence} % intervals."
 
@@ -113,13 +101,13 @@ def _gates(report: Report) -> Iterator[str]:
             escape(gate["suite"]),
             escape(gate["name"]),
             _outcome(gate["outcome"]),
-            _estimate(gate, ".3g"),
+            format_estimate(gate, ".3g"),
             f"{gate['limit']:g}",
             show_need(gate) or "-",
         ]
         for name, gate in found
     ]
-    yield _table(["engine", "suite", "gate", "outcome", "seen", "allowed", "to decide it"], rows, left=4)
+    yield format_table(["engine", "suite", "gate", "outcome", "seen", "allowed", "to decide it"], rows, left=4)
 
 
 def _flips(report: Report) -> Iterator[str]:
@@ -139,7 +127,7 @@ def _flips(report: Report) -> Iterator[str]:
         ]
         for flip in found[:_LISTED]
     ]
-    yield _table(["picture", "is", "logit of PyTorch", "logit of engines"], rows, left=2)
+    yield format_table(["picture", "is", "logit of PyTorch", "logit of engines"], rows, left=2)
     if len(found) > _LISTED:
         yield f"… and {len(found) - _LISTED} more, all in report.json."
 
@@ -159,22 +147,21 @@ def _published(report: Report) -> Iterator[str]:
                 rows.append(["Δ to the published LFM", *deltas])
         heading = f"Published figures beside yours: {escape(title)}, ACC / AP %"
         notes = [f"{escape(row['method'])}, {escape(note)}" for row in table["rows"] for note in row["notes"]]
-        yield _folded(heading, _table(["method", *map(escape, columns)], rows), *notes)
+        yield _folded(heading, format_table(["method", *map(escape, columns)], rows), *notes)
 
 
-def _envelope(report: Report) -> Iterator[str]:
-    envelope = report["envelope"]
+def _envelope(envelope: EnvelopeValues | None, title: str) -> Iterator[str]:
     if envelope is None:
         return
-    yield f"### Operating envelope: {escape(envelope['engine'])} on {escape(envelope['suite'])}"
+    yield f"### {title}: {escape(envelope['engine'])} on {escape(envelope['suite'])}"
     rows = [
         [
             escape(condition["name"]),
-            *(_estimate(condition[key]) for key in ("acc", "acc_real", "acc_fake", "ap", "fpr")),
+            *(format_estimate(condition[key]) for key in ("acc", "acc_real", "acc_fake", "ap", "fpr")),
         ]
         for condition in envelope["conditions"]
     ]
-    yield _table(["treatment", "ACC %", "real %", "fake %", "AP %", "FPR %"], rows)
+    yield format_table(["treatment", "ACC %", "real %", "fake %", "AP %", "FPR %"], rows)
 
 
 def _pictures(report: Report) -> Iterator[str]:
@@ -182,6 +169,12 @@ def _pictures(report: Report) -> Iterator[str]:
     if twice:
         lines = [f"- {_path(picture['real'])} = {_path(picture['fake'])}" for picture in twice[:_LISTED]]
         yield "\n".join([f"**In both classes**: {len(twice)}, so that one of the two labels is wrong", "", *lines])
+    confounders = [one for suite in report["suites"] for one in suite["confounders"]]
+    if confounders:
+        yield "**Real and fake are stored differently**, so that figures may be of files and not of pictures"
+        rows = [[escape(one["set"]), escape(one["property"]), f"{one['auc']:.2f}", escape(one["text"])]
+                for one in confounders]  # fmt: skip
+        yield format_table(["test set", "property", "AUC of it alone", "how"], rows, left=2)
     if report["skipped"]:
         lines = [f"- {_path(one['path'])}: {escape(one['reason'])}" for one in report["skipped"][:_LISTED]]
         rest = len(report["skipped"]) - _LISTED
@@ -202,7 +195,7 @@ def _kernels(report: Report) -> Iterator[str]:
         for name, table in listed
         for entry in table["cards"]
     ]
-    blocks = [_table(["engine", "card", "MB a picture", "at most, pictures/s"], speeds, left=2)]
+    blocks = [format_table(["engine", "card", "MB a picture", "at most, pictures/s"], speeds, left=2)]
     for name, table in listed:
         rows = [
             [
@@ -217,7 +210,9 @@ def _kernels(report: Report) -> Iterator[str]:
         ]
         card = table["cards"][0]["card"] if table["cards"] else "no card known"
         blocks.append(f"{escape(name)}, batch {table['batch']}, times on {escape(card)}:")
-        blocks.append(_table(["kernel", "kind", "MB moved", "10⁶ multiply-adds", "in", "µs a picture"], rows, left=2))
+        blocks.append(
+            format_table(["kernel", "kind", "MB moved", "10⁶ multiply-adds", "in", "µs a picture"], rows, left=2)
+        )
     yield _folded("Kernels at best, by NVIDIA's figures of the cards; not measured", *blocks)
 
 
@@ -226,15 +221,14 @@ def _environment(report: Report) -> Iterator[str]:
     libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
     rows = [[escape(engine["name"]), escape(engine["file"]), engine["sha256"]] for engine in report["engines"]]
     command = " ".join(shlex.join(report["made"]["command"]).split())
-    fence = "`" * (max((len(run) for run in re.findall("`+", command)), default=0) + 3)
     yield _folded(
         "Environment, fingerprints, and the command to repeat it",
-        f"{fence}\n{command}\n{fence}",
+        format_code(command),
         escape(
             f"{report['made']['at']}: lfm-deploy {about['lfm-deploy']} on {about['processor']}, "
             f"{about['threads']} threads, {about['system']}, Python {about['python']}; {libraries}"
         ),
-        _table(["engine", "file", "sha256"], rows, left=3),
+        format_table(["engine", "file", "sha256"], rows, left=3),
     )
 
 
@@ -245,10 +239,6 @@ def _folded(summary: str, *blocks: str) -> str:
 
 def _outcome(word: str) -> str:
     return {"fails": "**fails**", "undecided": "*undecided*"}.get(word, word)
-
-
-def _estimate(found: Figure, form: str = ".1f") -> str:
-    return show_estimate(found, form).replace("[", r"\[")
 
 
 def _one(figures: ColumnFigures, key: ShareName, column: str, form: str = ".1f") -> str:

@@ -6,13 +6,14 @@ and average precision are in per cent, their changes in percentage points, thres
 value is null; no key is ever missing but where ``NotRequired`` says so.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from calib.findings_schema import DescribedFindings
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.environment import EnvironmentValues
 from lfm_deploy.quantisation import BudgetValues
 from lfm_deploy.report.engine_schema import EngineValues
+from lfm_deploy.suites.confounders import ConfounderValues
 from lfm_deploy.suites.published import PublishedValues
 from lfm_deploy.verification.envelope_values import EnvelopeValues
 
@@ -26,12 +27,16 @@ class Report(TypedDict):
         verdict: verdict of all gates together.
         device: device that PyTorch and ONNX Runtime ran on, such as ``"cpu"`` or ``"cuda:0"``.
         threshold: logit above which a picture is called fake.
+        uncertain_above: logit above which, up to the threshold, no verdict is given; None without such a band.
+        threshold_origin: pictures and rates that the threshold was chosen by; None for one that nobody chose.
         limits: allowance that FP16, BF16 and INT8 were held to; None for what each has by itself.
         statistics: method of the intervals.
         suites: suites that were judged.
         group: paper's figures for a group of suites; None where no whole group was judged.
         engines: engines, the reference first.
         envelope: figures after other treatments of the pictures; None where that was not asked for.
+        aligned: figures in two conditions: as files are stored, and with fakes stored as the real pictures of their
+            set; None where that was not asked for.
         advice: sentences that say which precision to ship, one for each device where several ran.
         quantisation: origin of the INT8 graphs, by recipe: ``"tensorrt"``, ``"cpu"``.
         skipped: pictures that could not be judged.
@@ -43,12 +48,15 @@ class Report(TypedDict):
     verdict: "VerdictValues"
     device: str
     threshold: float
+    uncertain_above: float | None
+    threshold_origin: dict[str, Any] | None
     limits: BudgetValues | None
     statistics: "StatisticsValues"
     suites: list["SuiteValues"]
     group: "GroupValues | None"
     engines: list[EngineValues]
     envelope: EnvelopeValues | None
+    aligned: EnvelopeValues | None
     advice: list[str]
     quantisation: dict[str, DescribedFindings]
     skipped: list["SkippedValues"]
@@ -75,12 +83,14 @@ class VerdictValues(TypedDict):
             no engine ran beside the reference.
         passed: whether the outcome is ``"passed"``.
         text: verdict in one line, for people.
+        threshold: threshold that gates judge decisions at, in one line, for people.
         not_run: names of the engines that did not run.
     """
 
     outcome: str
     passed: bool
     text: str
+    threshold: str
     not_run: list[str]
 
 
@@ -108,6 +118,9 @@ class SuiteValues(TypedDict):
         sets: test sets with their pictures that could be read.
         published: paper's figures for it; None where there are none.
         in_both_classes: pictures that lie among the real and among the fake ones.
+        confounders: properties of files by which the classes differ.
+        outside: number of pictures that are outside of what the detector was proved on; None where no envelope was
+            measured.
     """
 
     name: str
@@ -116,6 +129,8 @@ class SuiteValues(TypedDict):
     sets: list["SetValues"]
     published: PublishedValues | None
     in_both_classes: list["PairValues"]
+    confounders: list[ConfounderValues]
+    outside: int | None
 
 
 class SetValues(TypedDict):
@@ -181,6 +196,7 @@ class ScoreRow(TypedDict):
         path: file of the picture.
         label: label of the picture: 0 is real, 1 is fake.
         logit: logit of the picture, a float32 number; above the threshold is fake.
+        notes: facts of the file, with ``"; "`` between them, as ``predict`` has them.
     """
 
     engine: str
@@ -190,3 +206,4 @@ class ScoreRow(TypedDict):
     path: str
     label: int
     logit: float
+    notes: str

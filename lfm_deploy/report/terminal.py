@@ -47,6 +47,7 @@ def print_report(report: Report, console: Console) -> None:
     """The report for a terminal: verdict first, what does not hold and what was left out last."""
     verdict = report["verdict"]
     console.print(Text(verdict["text"], style=_STYLES[verdict["outcome"]]))
+    console.print(Text(verdict["threshold"]))
     short = console.width < _WIDE
     console.print()
     for suite in report["suites"] if engines_that_ran(report) else ():
@@ -61,6 +62,8 @@ def print_report(report: Report, console: Console) -> None:
     _print_speeds(report, console)
     if report["envelope"] is not None:
         print_envelope(report["envelope"], console)
+    if report["aligned"] is not None:
+        print_envelope(report["aligned"], console, title="fakes stored as real pictures, by")
     _print_gates(report, console)
     for reason, names in reasons_not_run(report):
         console.print(Text(f"not run, {reason}: {', '.join(names)}", style="dim"))
@@ -69,6 +72,11 @@ def print_report(report: Report, console: Console) -> None:
     _print_flips(report, console)
     twice = [f"{one['real']} = {one['fake']}" for suite in report["suites"] for one in suite["in_both_classes"]]
     _print_lines(console, "in both classes, so that one label is wrong", twice)
+    _print_confounders(report, console)
+    for suite in report["suites"]:
+        if suite["outside"]:
+            share = f"{suite['outside']:,} of {suite['pictures']:,} pictures of {suite['name']}"
+            console.print(Text(f"{share} are outside of what this detector was proved on", style="yellow"))
     _print_lines(console, "skipped pictures", [f"{one['path']}: {one['reason']}" for one in report["skipped"]])
 
 
@@ -195,6 +203,17 @@ def _print_flips(report: Report, console: Console) -> None:
         label = "fake" if flip["label"] else "real"
         lines.append(f"{flip['path']}: is {label}; PyTorch {flip['reference']:+.3f}, {logits}")
     _print_lines(console, "changed decisions, the widest margin first", lines)
+
+
+def _print_confounders(report: Report, console: Console) -> None:
+    """Properties of files that a detector could live on, as far as one screen takes them."""
+    found = [one for suite in report["suites"] for one in suite["confounders"]]
+    if found:
+        console.print(Text(f"real and fake are stored differently: {len(found)}", style="yellow"))
+    for one in found[:_LISTED]:
+        console.print(f"  {one['set']}: {one['text']}; AUC of the {one['property']} alone {one['auc']:.2f}")
+    if len(found) > _LISTED:
+        console.print(Text(f"  … and {len(found) - _LISTED} more, all in the JSON"))
 
 
 def _print_lines(console: Console, heading: str, lines: Sequence[str]) -> None:

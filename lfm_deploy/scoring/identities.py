@@ -1,5 +1,6 @@
 """What the logits of an engine depend on besides the picture: its file, runtime, versions, settings and hardware."""
 
+from pathlib import Path
 from typing import Any
 
 from engines.cpu_settings import default_settings, find_settings
@@ -14,6 +15,7 @@ from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
 from lfm_deploy.storage.atomic import sha256_of_file
+from lfm_deploy.storage.graph_file import hash_network
 
 Identity = dict[str, Any]
 
@@ -32,7 +34,7 @@ def identify(candidate: Candidate) -> Identity | None:
         OtherGpuError: a TensorRT engine was built for another GPU than this machine's.
         UnavailableError: a TensorRT engine cannot run here.
     """
-    about: Identity = {"file": sha256_of_file(candidate.path), "precision": str(candidate.precision)}
+    about: Identity = {"file": _identify_file(candidate.path), "precision": str(candidate.precision)}
     if candidate.path.suffix == ".engine":
         return about | _identify_engine(candidate)
     device = candidate.device or "cpu"
@@ -73,6 +75,11 @@ def identify_place(device: str) -> Identity:
     gpus = [find_gpu(parse_gpu(name)) for name in split_devices(device)]
     driver = int(check(runtime, runtime.cudaDriverGetVersion(), "asking the driver for its version"))
     return {"device": device, "gpus": [_describe_gpu(gpu) for gpu in gpus], "driver": driver}
+
+
+def _identify_file(path: Path) -> str:
+    """Of a graph, the network alone: a threshold that is written into it changes no logit."""
+    return hash_network(path.read_bytes()) if path.suffix == ".onnx" else sha256_of_file(path)
 
 
 def _identify_engine(candidate: Candidate) -> Identity:

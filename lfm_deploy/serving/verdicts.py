@@ -15,7 +15,8 @@ from lfm_deploy.errors import DeployError, ImageError
 from lfm_deploy.pictures.decoding import read_rgb
 from lfm_deploy.pictures.pipeline import make_group
 from lfm_deploy.prediction.judges import Judge
-from lfm_deploy.prediction.prediction import decoder_of, judge_group
+from lfm_deploy.prediction.notes import Background
+from lfm_deploy.prediction.prediction import decoder_of, judge_group, look_of
 from lfm_deploy.prediction.rows import Prediction
 from lfm_deploy.serving.batching import Batcher, QueueFullError
 from lfm_deploy.serving.refusals import Reason, RefusalError, refuse_picture
@@ -43,6 +44,7 @@ class Verdict:
 class _Pixels:
     name: str
     pixels: NDArray[np.uint8]
+    background: Background | None = None
 
 
 class _MeasuredError(ImageError):
@@ -105,7 +107,7 @@ class VerdictDesk:
             on_batch: function that is given the number of pictures and the seconds of each batch.
         """
         self.judge, self.settings = judge, settings
-        self._decode = decoder_of(judge)
+        self._decode, self._look = decoder_of(judge), look_of(judge)
         self._decoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
         self._held = _Held(settings.max_queue * _PIXELS_A_PICTURE)
         self.batcher: Batcher[_Pixels, Prediction] = Batcher(
@@ -167,20 +169,29 @@ class VerdictDesk:
     async def _judge_file(self, name: str, content: bytes) -> Verdict:
         loop = asyncio.get_running_loop()
         try:
-            pixels = await loop.run_in_executor(self._decoders, self._read, content)
-        except RefusalError as refusal:
-            self.batcher.release()
-            return Verdict(Prediction(index=0, path=name, error=refusal.message), refusal)
+            found, background = await loop.run_in_executor(self._decoders, self._read_with_background, content)
         except BaseException:
             self.batcher.release()
             raise
+        if isinstance(found, RefusalError):
+            self.batcher.release()
+            (row,) = judge_group(self.judge, make_group([name], [found.message], [background]))
+            return Verdict(row, found)
         try:
-            row = await self.batcher.submit(_Pixels(name, pixels))
+            row = await self.batcher.submit(_Pixels(name, found, background))
         finally:
-            self._held.leave(_area(pixels))
+            self._held.leave(_area(found))
         if row.error is not None:
             return Verdict(row, RefusalError(Reason.INTERNAL, row.error))
         return Verdict(row)
+
+    def _read_with_background(self, content: bytes) -> tuple[NDArray[np.uint8] | RefusalError, Background]:
+        """Pixels of a picture, or why there are none, and what else is known of it; in a thread."""
+        background = self._look(content)
+        try:
+            return self._read(content), background
+        except RefusalError as refusal:
+            return refusal, background
 
     def _read(self, content: bytes) -> NDArray[np.uint8]:
         """Pixels of a picture that may be decoded; in a thread."""
@@ -201,7 +212,12 @@ class VerdictDesk:
     def _judge_batch(self, batch: Sequence[_Pixels]) -> list[Prediction]:
         """Rows of a batch; in the engine's thread. At native size pictures of one size run together."""
         order = sorted(range(len(batch)), key=lambda index: batch[index].pixels.shape)
-        group = make_group([batch[index].name for index in order], [batch[index].pixels for index in order])
+        sorted_batch = [batch[index] for index in order]
+        group = make_group(
+            [one.name for one in sorted_batch],
+            [one.pixels for one in sorted_batch],
+            [one.background for one in sorted_batch],
+        )
         rows = dict(zip(order, judge_group(self.judge, group), strict=True))
         return [rows[index] for index in range(len(batch))]
 

@@ -70,6 +70,21 @@ def _text(found: str | bytes) -> str:
     return found.decode() if isinstance(found, bytes) else found
 
 
+def hash_network(content: bytes) -> str:
+    """SHA-256 of an ONNX file without its metadata, in hex: all that its output depends on.
+
+    Args:
+        content: bytes of a whole ONNX file.
+
+    Raises:
+        DecodeError: the file is not a whole ONNX model.
+    """
+    message = _metadata_class()()
+    message.ParseFromString(content)
+    message.ClearField("metadata_props")
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()  # with the fields it doesn't know
+
+
 @cache
 def _metadata_class() -> Any:
     """The message ``ModelProto`` of onnx.proto with nothing but ``metadata_props``."""

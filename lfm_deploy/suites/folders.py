@@ -27,12 +27,19 @@ def load_published(spec: SuiteSpec, data: Path) -> Suite:
     return Suite(spec.name, spec.size, sets, published=True, left_out=left_out)
 
 
-def load_folder(folder: Path, size: SizePolicy) -> Suite:
-    """A folder of one's own, a test set or a folder of test sets; errors as of ``load_suites``."""
+def load_folder(folder: Path, size: SizePolicy, *, both_classes: bool = True) -> Suite:
+    """A folder of one's own, a test set or a folder of test sets; errors as of ``load_suites``.
+
+    Args:
+        folder: path of the folder.
+        size: size policy of the suite.
+        both_classes: whether a test set needs pictures of both classes.
+    """
     name, left_out = folder.resolve().name, LeftOut()
     if _class_folders(folder):
         part = load_set(folder, name, left_out)
-        _require_both_classes(part, folder)
+        if both_classes or not part.images:
+            _require_both_classes(part, folder)
         return Suite(name, size, (part,), left_out=left_out)
     children = [child for child in _subfolders(folder) if _holds_classes(child)]
     if not children:
@@ -43,7 +50,8 @@ def load_folder(folder: Path, size: SizePolicy) -> Suite:
     sets = tuple(part for child in children if (part := load_set(child, child.name, left_out)).images)
     if not any(part.images for part in sets):
         raise SuiteError(f"{folder}: no picture in any test set; known kinds are those that Pillow reads, like .png")
-    require_a_complete_set(sets, folder, "each needs 0_real/ and 1_fake/")
+    if both_classes:
+        require_a_complete_set(sets, folder, "each needs 0_real/ and 1_fake/")
     return Suite(name, size, sets, left_out=left_out)
 
 

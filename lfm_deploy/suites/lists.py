@@ -20,11 +20,16 @@ _LABELS = {"real": 0, "0": 0, "fake": 1, "1": 1}
 _HEADER = "the header is path,label and optionally set and category"
 
 
-def load_list(path: Path, size: SizePolicy) -> Suite:
+def load_list(path: Path, size: SizePolicy, *, both_classes: bool = True) -> Suite:
     """A suite from a CSV file in UTF-8 with the header ``path,label[,set[,category]]``.
 
     Columns may stand in any order. A relative path starts at the folder of the list; a label is real or fake, or 0
     or 1; without a column ``set`` all pictures are one test set, named after the file.
+
+    Args:
+        path: path of the list.
+        size: size policy of the suite.
+        both_classes: whether a test set needs pictures of both classes.
 
     Raises:
         SuiteError: a line is bad, or the file cannot be read; the message has the first bad line, and how many more
@@ -51,7 +56,8 @@ def load_list(path: Path, size: SizePolicy) -> Suite:
     parts = tuple(TestSet(name, tuple(images)) for name, images in sets.items())
     if not parts:
         raise SuiteError(f"{path}: no picture in it; give each a line below the header")
-    require_a_complete_set(parts, path, "give real and fake pictures the same set")
+    if both_classes:
+        require_a_complete_set(parts, path, "give real and fake pictures the same set")
     return Suite(path.stem, size, parts)
 
 

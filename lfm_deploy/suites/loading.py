@@ -14,7 +14,13 @@ DATA_VARIABLE = "LFM_DATA"
 OWN_SIZE = 256
 
 
-def load_suites(name: str | Path, data: Path | str | None = None, *, size: SizePolicy | None = None) -> list[Suite]:
+def load_suites(
+    name: str | Path,
+    data: Path | str | None = None,
+    *,
+    size: SizePolicy | None = None,
+    both_classes: bool = True,
+) -> list[Suite]:
     """A published suite, a group of them, or a folder or list of one's own.
 
     Args:
@@ -24,6 +30,7 @@ def load_suites(name: str | Path, data: Path | str | None = None, *, size: SizeP
         data: folder of the published suites, which lie there as ``<suite>/<test set>/[category/]{0_real,1_fake}/``;
             None takes the environment variable LFM_DATA, else ``data`` in the current folder.
         size: size policy of a folder or list of one's own, 256 if None; published suites have their own.
+        both_classes: whether a folder or list of one's own needs a test set with pictures of both classes.
 
     Raises:
         SuiteError: the name is unknown, data is missing (the message shows the expected tree), a class is missing
@@ -40,9 +47,9 @@ def load_suites(name: str | Path, data: Path | str | None = None, *, size: SizeP
         return [load_published(spec, data_folder(data)) for spec in specs]
     path = Path(name)
     if path.is_dir():
-        return [load_folder(path, size or OWN_SIZE)]
+        return [load_folder(path, size or OWN_SIZE, both_classes=both_classes)]
     if path.suffix.lower() == LIST_SUFFIX:
-        return [load_list(path, size or OWN_SIZE)]
+        return [load_list(path, size or OWN_SIZE, both_classes=both_classes)]
     known = [spec.name for spec in describe_suites()] + list(GROUPS)
     close = nearest(str(name), known)
     hint = f" (did you mean {close}?)" if close else ""

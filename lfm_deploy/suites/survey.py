@@ -15,6 +15,7 @@ from lfm_deploy.pictures.images import SkippedImage
 from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.suites.catalogue import SuiteSpec, find_specs
+from lfm_deploy.suites.confounders import Confounder, find_confounders, read_all_facts
 from lfm_deploy.suites.folders import load_set
 from lfm_deploy.suites.labelled import CLASS_FOLDERS, LabelledImage, TestSet
 from lfm_deploy.suites.loading import data_folder, load_suites
@@ -57,6 +58,7 @@ class SuiteSurvey:
         sets: one entry a test set, also for one that is missing.
         in_both_classes: pairs of a real and a fake picture with the same pixels: one of the labels is wrong.
         left_out: counter of what was passed over in its folders, by kind.
+        confounders: properties of files by which the classes differ; a detector of these would be right as well.
     """
 
     name: str
@@ -66,6 +68,7 @@ class SuiteSurvey:
     sets: tuple[SetSurvey, ...]
     in_both_classes: tuple[tuple[Path, Path], ...]
     left_out: LeftOut
+    confounders: tuple[Confounder, ...] = ()
 
     @property
     def is_fine(self) -> bool:
@@ -120,6 +123,7 @@ def _survey_suite(
     on_progress: Progress,
 ) -> SuiteSurvey:
     images = [image for part in sets for image in part.images]
+    facts = read_all_facts([image.path for image in images], on_progress)
     digests: dict[Path, str] = {}
     reasons: dict[Path, str] = {}
     for done, (image, digest, reason) in enumerate(_hash_all(images, size), 1):
@@ -136,6 +140,7 @@ def _survey_suite(
         sets=tuple(_survey_set(part, digests, reasons, None if spec is None else place / part.name) for part in sets),
         in_both_classes=_find_in_both(images, digests),
         left_out=left_out,
+        confounders=find_confounders(name, sets, facts),
     )
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lfm_deploy.benchmark.benchmark import Speed
-from lfm_deploy.contract import Contract
 from lfm_deploy.deployment.lineup import Candidate
 from lfm_deploy.detectors.detector_scores import DetectorScores
 from lfm_deploy.metrics.gate import Gate
@@ -43,8 +42,8 @@ class EngineRun:
 
     @property
     def threshold(self) -> float:
-        """Threshold of its contract, a logit; above it is fake."""
-        return (self.candidate.contract or Contract()).threshold
+        """Threshold of the workdir's contract, a logit; above it is fake."""
+        return self.candidate.threshold
 
 
 def describe_reference(run: EngineRun) -> EngineResult:

@@ -97,7 +97,7 @@ def measure_envelope(
     if conditions is None:
         conditions = standard_conditions(next((suite.size for suite in suites if suite.size != "native"), 256))
     each = sum(len(task.paths) for one in planned for task in one.tasks)
-    sets = [(_named(suite, part, len(suites)), part) for suite in suites for part in suite.sets]
+    sets = [(name_set(suite, part, len(suites)), part) for suite in suites for part in suite.sets]
     results = []
     for number, condition in enumerate(conditions):
 
@@ -111,7 +111,7 @@ def measure_envelope(
         ]
         plan_tasks(tasks, [scorer], cache)
         run_tasks(tasks, [scorer], cache, count)
-        results.append(_summarise(condition, sets, tasks, scorer.name, threshold))
+        results.append(summarise_condition(condition, sets, tasks, scorer.name, threshold))
     return Envelope(
         engine=scorer.name,
         suites=tuple(suite.name for suite in suites),
@@ -136,14 +136,29 @@ def _read_after(condition: Condition, size: SizePolicy, batch: int) -> Reading:
     return Reading(values={**published.values, **changed}, read=read)
 
 
-def _named(suite: Suite, part: TestSet, suites: int) -> str:
-    """Name of a test set; suites have sets of the same names, so that of several each says its suite."""
+def name_set(suite: Suite, part: TestSet, suites: int) -> str:
+    """Name of a test set; suites have sets of the same names, so that of several each says its suite.
+
+    Args:
+        suite: suite that the set is of.
+        part: test set.
+        suites: number of suites.
+    """
     return part.name if suites == 1 else f"{suite.name}/{part.name}"
 
 
-def _summarise(
+def summarise_condition(
     condition: Condition, sets: Sequence[tuple[str, TestSet]], tasks: Sequence[Task], scorer: str, threshold: float
 ) -> ConditionResult:
+    """Figures of an engine after a condition.
+
+    Args:
+        condition: condition that the pictures were put under.
+        sets: test sets with their names.
+        tasks: tasks that were run, one a test set.
+        scorer: name of the engine's scorer.
+        threshold: logit above which a picture is fake.
+    """
     reasons: Counter[str] = Counter()
     scores = []
     for (name, part), task in zip(sets, tasks, strict=True):

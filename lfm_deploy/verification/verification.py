@@ -8,9 +8,9 @@ Everything is scored before a row is made of it, so that nothing depends on whic
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lfm_deploy.deployment.lineup import Candidate, find_candidates
+from lfm_deploy.deployment.lineup import Candidate, find_candidates, find_contract
 from lfm_deploy.detectors.detector_scores import DetectorScores, check_names, open_all, score_detector
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.images import SkippedImage
@@ -21,6 +21,7 @@ from lfm_deploy.scoring.scorers import Scorer, plan_tasks, published_reading, ru
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import SuiteTasks, collect_scores, find_in_both, make_scorer, make_tasks
 from lfm_deploy.suites import Suite
+from lfm_deploy.verification.aligned import measure_aligned
 from lfm_deploy.verification.decoder_findings import DecoderFindings, JudgedDecoder, measure_decoder, open_judged
 from lfm_deploy.verification.engine_rows import (
     EngineRun,
@@ -31,7 +32,9 @@ from lfm_deploy.verification.engine_rows import (
     describe_reference,
 )
 from lfm_deploy.verification.envelope import check_pictures, choose_envelope_engine, measure_envelope
+from lfm_deploy.verification.envelope_figures import Envelope
 from lfm_deploy.verification.speeds import measure_speeds
+from lfm_deploy.verification.storage_facts import describe_storage, find_proved_range
 from lfm_deploy.verification.verification_result import EngineResult, Verification
 from lfm_deploy.verification.verify_options import VerifyOptions
 from lfm_deploy.workdir import Workdir
@@ -87,11 +90,7 @@ def verify(
         scores, skipped = _score_suites(planned, opened.scorers, cache, options.strict, on_progress)
         decoders = [measure_decoder(one, planned, opened.scorers[0], on_progress) for one in opened.decoders]
         foreign = [score_detector(one, planned, cache, options.batch, on_progress) for one in opened.detectors]
-        envelope = None
-        if opened.envelope is not None:
-            envelope = measure_envelope(
-                opened.envelope, planned, cache=cache, batch=options.batch, on_progress=on_progress
-            )
+        envelope, aligned = _measure_treated(opened, planned, options, candidates[0].threshold, on_progress)
         runs = _finish(candidates, opened, scores, options.speed_seconds, on_progress)
     scores |= {
         (decoder_row_name(found.decoder.name), suite): parts
@@ -109,6 +108,9 @@ def verify(
         in_both_classes=tuple(pair for one in planned for pair in find_in_both(one)),
         limits=options.limits,
         envelope=envelope,
+        aligned=aligned,
+        storage=describe_storage(suites, find_proved_range(workdir, envelope), on_progress),
+        contract=find_contract(workdir),
     )
 
 
@@ -133,7 +135,7 @@ def _open(
 ) -> _Opened:
     """Check what is to judge; all of it is closed with the stack."""
     envelope = None
-    if options.envelope:
+    if options.envelope or options.aligned:
         chosen = choose_envelope_engine(workdir, candidates, suites, options.envelope_engine)
         envelope = make_scorer(chosen, required=True)
         stack.callback(envelope.close)
@@ -167,6 +169,24 @@ def _score_suites(
             first = skipped[0]
             raise ImageError(f"{first.path}: {first.reason} ({len(skipped)} such pictures; --strict)")
     return scores, skipped
+
+
+def _measure_treated(
+    opened: _Opened, planned: Sequence[SuiteTasks], options: VerifyOptions, threshold: float, on_progress: Progress
+) -> tuple[Envelope | None, Envelope | None]:
+    """The operating envelope, and the figures of aligned fakes, as far as they were asked for."""
+    if opened.envelope is None:
+        return None, None
+    asked: dict[str, Any] = {
+        "threshold": threshold,
+        "cache": opened.cache,
+        "batch": options.batch,
+        "on_progress": on_progress,
+    }
+    return (
+        measure_envelope(opened.envelope, planned, **asked) if options.envelope else None,
+        measure_aligned(opened.envelope, planned, **asked) if options.aligned else None,
+    )
 
 
 def _finish(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lfm_deploy.benchmark.benchmark import Speed
+from lfm_deploy.contract import Contract
 from lfm_deploy.deployment.kernel_table import KernelTableValues
 from lfm_deploy.metrics.gate import Gate, Outcome, VerdictOutcome
 from lfm_deploy.pictures.images import SkippedImage
@@ -16,6 +17,7 @@ from lfm_deploy.verification.comparison import SuiteResult
 from lfm_deploy.verification.decoder_findings import PixelFindings
 from lfm_deploy.verification.envelope_figures import Envelope
 from lfm_deploy.verification.speeds import MemoryUse
+from lfm_deploy.verification.storage_facts import SuiteStorage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,10 @@ class Verification:
         in_both_classes: files that a suite has under both labels.
         limits: limits that FP16, BF16 and INT8 were held to; None for what each has by itself.
         envelope: figures of an engine after other treatments of the pictures; None if not asked for.
+        aligned: figures of an engine as files are stored, and with fakes stored as the real pictures of their set; None
+            if not asked for.
+        storage: facts on how the files of each suite are stored, by its name.
+        contract: contract of the workdir's artifacts, by whose threshold all decided.
     """
 
     engines: tuple[EngineResult, ...]
@@ -90,6 +96,9 @@ class Verification:
     in_both_classes: tuple[InBothClasses, ...] = ()
     limits: Budget | None = None
     envelope: Envelope | None = None
+    aligned: Envelope | None = None
+    storage: Mapping[str, SuiteStorage] = field(default_factory=dict)
+    contract: Contract = field(default_factory=Contract)
 
     @property
     def compared(self) -> list[EngineResult]:

@@ -25,7 +25,8 @@ class VerifyOptions:
         detectors: TOML files of foreign detectors to put beside the engines.
         compiled: whether the checkpoint compiled by ``torch.compile`` is judged and measured, too.
         envelope: whether to measure how one engine decides after other treatments of the pictures, too.
-        envelope_engine: name of that engine in reports; None is the FP32 graph.
+        aligned: whether to measure how one engine decides once the fakes are stored as the real pictures of their set.
+        envelope_engine: name of that engine in reports, for the envelope and for aligned fakes; None is the FP32 graph.
         use_cache: whether logits and speeds of earlier runs are taken from the workdir's ``scores.sqlite``, and those
             of this run kept there.
 
@@ -42,6 +43,7 @@ class VerifyOptions:
     detectors: tuple[Path, ...] = ()
     compiled: bool = False
     envelope: bool = False
+    aligned: bool = False
     envelope_engine: str | None = None
     use_cache: bool = True
 
@@ -56,7 +58,8 @@ class VerifyOptions:
             raise ConfigError(f"batch is {self.batch}, expected 1 picture or more at a time")
         if not (math.isfinite(self.speed_seconds) and self.speed_seconds >= 0):
             raise ConfigError(f"speed_seconds is {self.speed_seconds}, expected 0 to measure no speed, or more")
-        if self.envelope_engine is not None and not self.envelope:
+        if self.envelope_engine is not None and not (self.envelope or self.aligned):
             raise ConfigError(
-                f"envelope_engine is {self.envelope_engine!r}, which has no effect without envelope=True; set that too"
+                f"envelope_engine is {self.envelope_engine!r}, which has no effect without envelope=True or "
+                "aligned=True; set one of them, too"
             )
