@@ -235,9 +235,7 @@ def test_a_recipe_that_lacks_a_key_is_not_filled_with_another_value(data, tmp_pa
     content = torch.load(path, weights_only=True)
     del content["run"]["recipe"][key]
     torch.save(content, path)
-    with pytest.raises(
-        CheckpointError, match=r"state.pth: its recipe is not all that a run writes; start"
-    ):
+    with pytest.raises(CheckpointError, match=r"state.pth: its recipe is not all that a run writes; start"):
         resume_run(tmp_path / "run")
 
 
