@@ -243,7 +243,7 @@ def make_group(
     Args:
         names: names of the pictures.
         results: pixels of each, uint8 ``(H, W, 3)``, or the reason why there are none.
-        looks: what else is known of each, as ``read_groups`` has it of ``look``; empty where nothing is.
+        looks: background of each picture, as ``look`` of ``read_groups`` finds it; empty where nothing is known.
     """
     reasons = {offset: result for offset, result in enumerate(results) if isinstance(result, str)}
     held: list[tuple[int, Decoded]] = [
