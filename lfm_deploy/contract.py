@@ -84,7 +84,7 @@ class Contract:
 def describe_threshold(contract: Contract) -> str:
     """The threshold, the band below it, and where both came from, in one line."""
     band = "" if contract.uncertain_above is None else f", uncertain above {contract.uncertain_above:g}"
-    return f"{contract.threshold:g}{band}, {contract.chosen or 'which nobody chose'}"
+    return f"{contract.threshold:g}{band}, {contract.chosen or 'the published one'}"
 
 
 def complete_contract(values: Any) -> Any:

@@ -1,11 +1,14 @@
 """What several test files share. Tests that need a folder ``shared`` beside the checkout skip where it is missing."""
 
+import csv
 import ctypes.util
 import fcntl
 import functools
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +22,11 @@ from lfm_deploy.config import ModelConfig
 from lfm_deploy.workdir import Workdir
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+MakeOnce = Callable[[str, Callable[[Path], None]], Path]
 LONGEST = (
     "test_published.py",
     "test_demonstration.py",
+    "test_published_engines.py",
     "test_ablations.py",
     "test_cli.py",
     "test_bench.py",
@@ -95,6 +100,53 @@ def official_checkpoint(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def official_deployment(official_checkpoint: Path, shared: Path, make_once: MakeOnce) -> Workdir:
+    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write."""
+
+    def fill(folder: Path) -> None:
+        from calib.calibration import calibrate_into
+        from calib.int8_graph import quantise_into
+        from export.graph import ExportConfig
+        from lfm_deploy.artifacts import Precision
+        from lfm_deploy.deployment.deployment import export_into, make_typed_graph
+        from lfm_deploy.quantisation import Budget, Recipe
+
+        workdir = Workdir(folder / "deploy")
+        export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
+        make_typed_graph(workdir, Precision.FP16, lambda _: None)
+        calibrate_into(workdir, shared / "calibration" / "mixed")
+        for recipe in Recipe:
+            quantise_into(workdir, recipe, Budget())
+
+    return Workdir(make_once("official", fill) / "deploy")
+
+
+@pytest.fixture(scope="session")
+def verified(official_deployment: Workdir, shared: Path, make_once: MakeOnce) -> tuple[Workdir, dict[str, Any]]:
+    """The first real input, as a user runs it: photographs and generator output. Workdir and report. Do not write."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(official_deployment.path, folder / "deploy")
+        command = [sys.executable, "-m", "lfm_deploy", "verify", "--suite", shared / "wild", "--no-speed", "--json"]
+        command.append("--allow-undecided")  # some 960 pictures cannot show that ACC moves by less than 0.1 points
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert finished.returncode == 0, finished.stderr
+        (folder / "printed.json").write_text(finished.stdout)
+
+    folder = make_once("verified wild", fill)
+    return Workdir(folder / "deploy"), json.loads((folder / "printed.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def wild(verified: tuple[Workdir, dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Of that verification, the report and rows of scores."""
+    workdir, report = verified
+    with workdir.scores.open() as file:
+        return report, list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
 def golden(shared: Path) -> dict[str, Any]:
     """Pictures with logits and TKP vectors by the authors' own code."""
     with np.load(shared / "official" / "golden.npz") as arrays:
@@ -135,9 +187,6 @@ def write_random_checkpoint(config: ModelConfig, path: Path, side: int = 256) ->
         model.fc.bias.data -= logits[widest : widest + 2].mean()
     write_checkpoint(path, model.eval())
     return path
-
-
-MakeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.fixture(scope="session")

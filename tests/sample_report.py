@@ -80,7 +80,7 @@ def make_sample(per_class: int = 30, seed: int = 0, folder: Path = Path("data"))
             "outcome": "failed",
             "passed": False,
             "text": "FAILED on CPU: onnxruntime int8 tensorrt broke a gate; 1 undecided; 1 not run",
-            "threshold": "decisions and gates are at the threshold 0, which nobody chose",
+            "threshold": "decisions and gates are at the threshold 0, the published one",
             "not_run": [NOT_RUN],
         },
         "device": "cpu",
