@@ -77,7 +77,7 @@ def test_what_is_there_is_left_and_only_the_rest_is_judged(listed, judge, out):
     stamps = {path: path.stat().st_mtime_ns for path in files.values()}
     files["two.zip"].unlink()
     files["one.tar"].write_bytes(before[files["one.tar"].name][:-1])
-    shutil.copy(files["three.tar.gz"], files["photos/0.png and 3 more"])
+    shutil.copy(files["photos/3.png and 1 more"], files["photos/0.png and 3 more"])
     said = []
     run = judge_parts(judge, parts(), out, RowFormat.CSV, on_message=said.append)
     assert contents(out) == before

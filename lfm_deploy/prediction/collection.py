@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +53,12 @@ class Collection:
             yield rows[len(heading) :]
 
 
-def collect(folder: Path, parts: Iterable[Part], on_file: Callable[[int], object] = lambda _: None) -> Collection:
+def collect(folder: Path, parts: Iterable[Part]) -> Collection:
     """Find the results of every part of a list, after making sure that each is there once and nothing else is.
 
     Args:
         folder: folder that ``predict --output-dir`` wrote to.
         parts: parts of the whole list.
-        on_file: function that is given 1 for each file that was looked at.
 
     Raises:
         InputError: a part is missing, double, foreign or damaged, or parts were judged with different settings.
@@ -69,7 +68,6 @@ def collect(folder: Path, parts: Iterable[Part], on_file: Callable[[int], object
     found: dict[str, list[tuple[Path, PartHead]]] = {}
     damaged: list[str] = []
     for path in sorted(folder.glob(f"*{PART_SUFFIX}")):
-        on_file(1)
         try:
             head = read_head(path)
             found.setdefault(head.part_sha256, []).append((path, head))

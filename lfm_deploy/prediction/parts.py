@@ -121,8 +121,8 @@ def _list_entries(name: str | Source, left_out: LeftOut) -> Iterator[str | Sourc
 
 def _make_part(entries: Sequence[str | Source], shard: Path | None = None) -> Part:
     names = [entry if isinstance(entry, str) else entry.name for entry in entries]
-    digest = hashlib.sha256(b"pictures" if shard is None else b"shard")
+    digest = hashlib.sha256()
     for name in names:
-        digest.update(b"\0" + os.fsencode(name))
+        digest.update(os.fsencode(name) + b"\0")
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return Part(name=names[0] + more, sha256=digest.hexdigest(), shard=shard, entries=tuple(entries))
