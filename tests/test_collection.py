@@ -1,12 +1,17 @@
 """Parts put together: predict's own bytes, or what is wrong with them."""
 
+import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from shard_list import make_list
+from waiting import wait_for
 
 from lfm_deploy.cli import run
 from lfm_deploy.errors import ArtifactError, InputError
@@ -149,6 +154,38 @@ def test_nothing_that_is_read_is_written_over(out, tmp_path):
     buffer = io.BytesIO()
     buffer.writelines(found.rows())
     assert (tmp_path / "all.csv").read_bytes() == buffer.getvalue()
+
+
+def test_a_parquet_file_has_the_same_rows_and_replaces_nothing_but_its_own_kind(out, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    found, output = collect(out, parts()), tmp_path / "all.parquet"
+    write_collection(found, output)
+    rows = list(csv.DictReader(io.StringIO(b"".join(found.rows()).decode())))
+    table = pq.read_table(output).to_pydict()
+    assert table["path"] == [row["path"] for row in rows]
+    assert [None if value is None else str(np.float32(value)) for value in table["logit"]] == [
+        row["logit"] or None for row in rows
+    ]
+    write_collection(found, output, overwrite=True)
+    output.write_bytes(b"mine")
+    with pytest.raises(InputError, match="not written by collect"):
+        write_collection(found, output, overwrite=True)
+    assert output.read_bytes() == b"mine"
+    with pytest.raises(InputError, match="which are csv"):
+        write_collection(found, tmp_path / "all.jsonl")
+
+
+def test_a_run_that_is_killed_goes_on_and_gives_the_bytes_of_one_that_was_not(call, small_workdir, tmp_path):
+    workdir = ("--workdir", small_workdir.path)
+    _, wanted, _ = call("predict", "@list.txt", "--format", "csv", *workdir)
+    arguments = ("predict", "@list.txt", "--output-dir", "out", *map(str, workdir))
+    process = subprocess.Popen([sys.executable, "-m", "lfm_deploy", *arguments], stderr=subprocess.DEVNULL)
+    wait_for(lambda: any((tmp_path / "out").glob("*.part")) or process.poll() is not None)
+    process.kill()
+    process.wait()
+    assert call(*arguments)[0] == 0
+    assert call("collect", "out", "@list.txt")[:2] == (0, wanted)
+    assert all(path.suffix == ".part" for path in (tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.option(
     "--list", "--from-list", "lists", metavar="FILE", multiple=True, help="List that predict was given; - is stdin."
 )
-@click.option("--output", type=FILE, help="File to write the rows to.  [default: standard output]")
+@click.option(
+    "--output", type=FILE, help="File to write the rows to; .parquet makes it Parquet.  [default: standard output]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file of --output.")
 @json_option
 def command(

@@ -4,10 +4,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from lfm_deploy.errors import ArtifactError, InputError, WriteError
 from lfm_deploy.prediction.destinations import check_results_file
+from lfm_deploy.prediction.parquet import PARQUET_SUFFIX, is_our_parquet, require_pyarrow, write_parquet
 from lfm_deploy.prediction.part_files import PartCounts, PartHead, describe_changes, read_head, read_rows
 from lfm_deploy.prediction.parts import PART_SUFFIX, Part
 from lfm_deploy.prediction.rows import RowFormat, write_header
@@ -15,6 +17,8 @@ from lfm_deploy.storage.atomic import write_atomically
 from lfm_deploy.storage.overlap import refuse_input
 
 _MOST_NAMED = 20
+_SUFFIXES = {RowFormat.CSV: (".csv",), RowFormat.JSONL: (".jsonl", ".ndjson")}
+_OF_FORMATS = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,7 @@ def collect(folder: Path, parts: Iterable[Part]) -> Collection:
 def write_collection(
     collection: Collection, output: Path, *, inputs: Iterable[str] = (), overwrite: bool = False
 ) -> None:
-    """Write the rows of all parts into one file, whole or not at all.
+    """Write the rows of all parts into one file, whole or not at all; as Parquet where its name ends in .parquet.
 
     Args:
         collection: results of all parts.
@@ -105,18 +109,38 @@ def write_collection(
 
     Raises:
         ArtifactError: a part's rows are damaged.
-        InputError: the file is there, or is one of those that are read.
+        InputError: the file is there, is one of those that are read, or is called like one of another format.
+        UnavailableError: the file is to be Parquet, and pyarrow is not installed.
         WriteError: the file cannot be written.
     """
     refuse_input("--output", [output], [*inputs, *(path for path, _ in collection.files)])
     if output.suffix == PART_SUFFIX:
         raise InputError(f"--output: {output} is called like the results of a part; choose another name")
-    check_results_file(output, overwrite=overwrite)
+    form = collection.rows_format
+    if output.suffix not in (PARQUET_SUFFIX, *_SUFFIXES[form]) and output.suffix in _OF_FORMATS:
+        raise InputError(f"--output: {output} promises other rows than the parts hold, which are {form}; rename it")
     if not overwrite and os.path.lexists(output):
         raise InputError(f"{output}: is there already; use another name, or --overwrite")
+    if output.suffix == PARQUET_SUFFIX:
+        require_pyarrow()
+        if os.path.lexists(output) and not is_our_parquet(output):
+            raise InputError(f"--overwrite: {output} was not written by collect; remove it, or choose another name")
+    else:
+        check_results_file(output, overwrite=overwrite)
     try:
-        with write_atomically(output) as temporary, temporary.open("wb") as file:
-            file.writelines(collection.rows())
+        with write_atomically(output) as temporary:
+            if output.suffix == PARQUET_SUFFIX:
+                settings = collection.files[0][1].settings
+                write_parquet(
+                    temporary,
+                    islice(collection.rows(), 1, None),
+                    form,
+                    settings,
+                    provenance=settings.get("provenance") is True,
+                )
+            else:
+                with temporary.open("wb") as file:
+                    file.writelines(collection.rows())
     except OSError as error:
         raise WriteError(output, error, "make room or choose another --output") from None
 
