@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -68,7 +70,7 @@ def test_tasks_of_an_array_and_collect_give_the_bytes_of_predict(call, small_wor
         code, out, err = call("predict", "--from-list", "list.txt", "--output-dir", "out", "--format", form, *workdir)
         assert code == 0
         assert out == b""
-        assert f"part {task} of 3, by SLURM_ARRAY_TASK_ID" in err
+        assert f"part {task} of 3, by SLURM_ARRAY_TASK_ID: 2 of 6 shards" in err
     code, found, err = call("collect", "out", "--list", "list.txt")
     assert code == 0
     assert found == wanted
@@ -173,6 +175,25 @@ def test_a_parquet_file_has_the_same_rows_and_replaces_nothing_but_its_own_kind(
     assert output.read_bytes() == b"mine"
     with pytest.raises(InputError, match="which are csv"):
         write_collection(found, tmp_path / "all.jsonl")
+
+
+def test_a_list_may_be_a_pipe_which_is_read_once(call, small_workdir, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    lines = (tmp_path / "list.txt").read_bytes()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit((tmp_path / "pipe").write_bytes, lines)
+        code, _, err = call("predict", "@pipe", "--output-dir", "out", "--workdir", small_workdir.path)
+    assert code == 0
+    assert "6 parts judged" in err
+
+
+def test_what_comes_twice_is_said_before_anything_is_judged(call, small_workdir, tmp_path):
+    code, _, err = call(
+        "predict", "one.tar", "two.zip", "one.tar", "--output-dir", "out", "--workdir", small_workdir.path
+    )
+    assert code == 2
+    assert err.startswith("Error: one.tar: comes twice")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_is_killed_goes_on_and_gives_the_bytes_of_one_that_was_not(call, small_workdir, tmp_path):

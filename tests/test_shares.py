@@ -20,6 +20,7 @@ def slurm(number, count, first=1, step=1):
 def test_every_part_belongs_to_one_share(count):
     shares = [find_share(f"{number}/{count}", {}) for number in range(1, count + 1)]
     assert all(sum(share.holds(position) for share in shares) == 1 for position in range(200))
+    assert [share.count_of(200) for share in shares] == [sum(map(share.holds, range(200))) for share in shares]
 
 
 @pytest.mark.parametrize(("first", "step"), [(0, 1), (1, 1), (100, 1), (1, 2), (0, 4)])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lfm_deploy.cli.console import picture_count, say, say_left_out
 from lfm_deploy.pictures.left_out import LeftOut
+from lfm_deploy.pictures.sources import STANDARD_INPUT
 from lfm_deploy.prediction.judges import Judge
 from lfm_deploy.prediction.part_run import PartRun, judge_parts, make_folder
 from lfm_deploy.prediction.parts import Part, find_parts
@@ -27,12 +28,14 @@ class PartJob:
         share: share of them that is this process's.
         folder: folder of the results.
         left_out: counter of what is passed over.
+        total: number of parts of the whole list; None where it can be read only once.
     """
 
     parts: Iterator[Part]
     share: Share
     folder: Path
     left_out: LeftOut
+    total: int | None
 
 
 def open_job(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut, folder: Path, part: str | None) -> PartJob:
@@ -50,10 +53,18 @@ def open_job(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut, fold
         WriteError: the folder cannot be made.
     """
     share = find_share(part, os.environ)
+    # A name that comes twice at the end of a list is better known before the hours of work that stand before it.
+    total = sum(1 for _ in find_parts(paths, lists)) if _can_be_read_twice(paths, lists) else None
     parts = find_parts(paths, lists, left_out)
     parts = itertools.chain([next(parts)], parts)
     make_folder(folder)
-    return PartJob(parts=parts, share=share, folder=folder, left_out=left_out)
+    return PartJob(parts=parts, share=share, folder=folder, left_out=left_out, total=total)
+
+
+def _can_be_read_twice(paths: Sequence[str], lists: Sequence[str]) -> bool:
+    """Whether no list is a pipe or standard input, of which nothing would be left."""
+    in_paths = [name.removeprefix("@") for name in paths if name.startswith("@") or name == STANDARD_INPUT]
+    return all(Path(name).is_file() for name in (*lists, *in_paths))
 
 
 def run_job(job: PartJob, judge: Judge, form: RowFormat, *, strict: bool, overwrite: bool) -> int:
@@ -70,7 +81,10 @@ def run_job(job: PartJob, judge: Judge, form: RowFormat, *, strict: bool, overwr
         Exit code: 1 where there were pictures and not one of them could be judged.
     """
     if job.share.count > 1:
-        say(f"part {job.share.number} of {job.share.count}, by {job.share.origin}")
+        some = (
+            "" if job.total is None else f": {job.share.count_of(job.total)} of {job.total} shards and parts of lists"
+        )
+        say(f"part {job.share.number} of {job.share.count}, by {job.share.origin}{some}")
     run, started = PartRun(), time.monotonic()
     try:
         with picture_count() as update:

@@ -7,7 +7,7 @@ without opening a file of it.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,31 +92,26 @@ def find_parts(
 def _divide(names: Iterator[str | Source], left_out: LeftOut, most: int) -> Iterator[Part]:
     waiting: list[str | Source] = []
     for name in names:
-        if isinstance(name, str) and _is_shard(name):
+        # What is called like a picture is not looked at: of a hundred million, each machine would ask the file system.
+        if isinstance(name, Source) or f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES:
+            entries: Iterable[str | Source] = (name,)
+        elif is_folder(name):
+            entries = walk_pictures(Path(name), left_out)
+        elif is_shard(Path(name)):
             if waiting:
                 yield _make_part(waiting)
                 waiting = []
             yield _make_part([name], shard=Path(name))
             continue
-        for entry in _list_entries(name, left_out):
+        else:
+            entries = (name,)
+        for entry in entries:
             waiting.append(entry)
             if len(waiting) == most:
                 yield _make_part(waiting)
                 waiting = []
     if waiting:
         yield _make_part(waiting)
-
-
-def _is_shard(name: str) -> bool:
-    return is_shard(Path(name)) and not is_folder(name)
-
-
-def _list_entries(name: str | Source, left_out: LeftOut) -> Iterator[str | Source]:
-    # What is called like a picture is not looked at: of a hundred million, each machine would ask the file system.
-    if isinstance(name, Source) or Path(name).suffix.lower() in IMAGE_SUFFIXES or not is_folder(name):
-        yield name
-    else:
-        yield from walk_pictures(Path(name), left_out)
 
 
 def _make_part(entries: Sequence[str | Source], shard: Path | None = None) -> Part:

@@ -36,6 +36,10 @@ class Share:
         """Whether the part at a position of the list, from 0, belongs to the share."""
         return position % self.count == self.number - 1
 
+    def count_of(self, total: int) -> int:
+        """How many parts of a list of so many belong to the share."""
+        return len(range(self.number - 1, total, self.count))
+
 
 def find_share(text: str | None, environment: Mapping[str, str]) -> Share:
     """The share that was asked for, else that of a Slurm array or a Kubernetes Indexed Job, else all.
