@@ -1,10 +1,11 @@
 """The file of one part: read back as it was written, or refused in one line."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from lfm_deploy.errors import ArtifactError
+from lfm_deploy.errors import ArtifactError, WriteError
 from lfm_deploy.prediction.part_files import (
     PartCounts,
     PartHead,
@@ -62,6 +63,27 @@ def test_no_changed_byte_is_taken(path):
         path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
         with pytest.raises(ArtifactError, match=r"x\.part: "):
             read_rows(path, read_head(path))
+
+
+@pytest.mark.parametrize("thefts", [1, 2, 3])
+def test_a_temporary_file_that_another_node_took_away_is_written_again(path, head, monkeypatch, thefts):
+    replace_file, left = Path.replace, [None] * thefts
+
+    def steal(self, target):
+        if left:
+            left.pop()
+            self.unlink()
+        return replace_file(self, target)
+
+    path.unlink()
+    monkeypatch.setattr(Path, "replace", steal)
+    if thefts == 3:
+        with pytest.raises(WriteError):
+            write_part(path, head, ROWS)
+    else:
+        write_part(path, head, ROWS)
+        assert read_rows(path, read_head(path)) == ROWS
+    assert not list(path.parent.glob(".*"))
 
 
 @pytest.mark.parametrize("left", [0, 1, 100, -1, -len(ROWS), -len(ROWS) - 1])

@@ -23,6 +23,8 @@ _FORMAT = "lfm-deploy part 1"
 _REMEDY = "remove it, and judge its part again by the command that made it"
 # A hundred times what the settings take.
 _MOST_HEAD_BYTES = 1 << 20
+# Where locks hold on one node alone, another that starts may take a temporary file for a leftover, which it does once.
+_TRIES = 3
 # Of these, results of one list may come from several: another node has another processor, and card 1 is as good as 0.
 _OF_THE_MACHINE = ("device", "libraries", "processor")
 
@@ -158,13 +160,17 @@ def write_part(path: Path, head: PartHead, rows: bytes) -> None:
     Raises:
         WriteError: the file cannot be written.
     """
-    values = seal_values({"format": _FORMAT} | asdict(head))
-    try:
-        with write_atomically(path) as temporary, temporary.open("wb") as file:
-            file.write(json.dumps(values, allow_nan=False).encode() + b"\n")
-            file.write(rows)
-    except OSError as error:
-        raise WriteError(path, error, "make room or choose another --output-dir; what is there is kept") from None
+    first = json.dumps(seal_values({"format": _FORMAT} | asdict(head)), allow_nan=False).encode() + b"\n"
+    for left in reversed(range(_TRIES)):
+        try:
+            with write_atomically(path) as temporary, temporary.open("wb") as file:
+                file.write(first)
+                file.write(rows)
+            return
+        except OSError as error:
+            if not (isinstance(error, FileNotFoundError) and left):
+                remedy = "make room or choose another --output-dir; what is there is kept"
+                raise WriteError(path, error, remedy) from None
 
 
 def read_head(path: Path) -> PartHead:
