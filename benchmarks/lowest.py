@@ -24,7 +24,20 @@ from lfm_deploy.pictures.photographs import sample_tiles
 ROOT = Path(__file__).resolve().parents[1]
 # Not `gpu`, whose libraries lie on an index of their own, `lean`, which the tests have in several versions (`make
 # lean`), and `pycuda`, which has to be compiled with CUDA.
-_EXTRAS = ("cpu", "openvino", "rtx", "kernels", "fast-jpeg", "heic", "demo", "provenance", "train", "serve", "dev")
+_EXTRAS = (
+    "cpu",
+    "openvino",
+    "rtx",
+    "kernels",
+    "fast-jpeg",
+    "heic",
+    "demo",
+    "provenance",
+    "parquet",
+    "train",
+    "serve",
+    "dev",
+)
 # What these look at is no library's version: the tools of this checkout, its pages, its wheel.
 _ELSEWHERE = ("imports", "docstrings", "documentation", "packaging", "readme", "lower_bounds")
 _RECIPE = (

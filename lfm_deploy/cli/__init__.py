@@ -34,6 +34,7 @@ _COMMANDS = {
     "verify": "Check that every engine makes the checkpoint's decisions.",
     "bench": "Measure how fast every engine is, and how close to the machine's limits.",
     "predict": "Say for each picture whether it is real or generated.",
+    "collect": "Put the results of predict --output-dir together, each shard exactly once.",
     "serve": "Give verdicts over HTTP, the same as predict gives.",
     "triton": "Write a model repository that Triton Inference Server loads as it is.",
     "explore": "Draw what the network makes of pictures: a map of its vectors, and what it sees.",
@@ -43,7 +44,7 @@ _COMMANDS = {
     "inspect": "Say what a file or a workdir is, what made it, and whether it can run here.",
 }
 _INTERRUPTED = 130
-_WITHOUT_PYTORCH = frozenset({"predict", "suites"})
+_WITHOUT_PYTORCH = frozenset({"collect", "predict", "suites"})
 # Its libraries take 700 MB; where they fit in barely, loading them may abort, and starting a thread may wait for ever.
 _LEAST_BYTES = 1 << 30
 

@@ -159,3 +159,21 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[what], completed=done, total=total)
 
         yield update
+
+
+@contextmanager
+def picture_count(*, hidden: bool = False, before: int = 0) -> Iterator[Callable[[int], Any]]:
+    """A count on stderr while it is watched; how many there will be nobody knows. Yields ``advance(count)``.
+
+    Args:
+        hidden: whether to show nothing, since rows go to the terminal.
+        before: number of pictures that were done before.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} pictures"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal) as progress:
+        task = progress.add_task("judging", total=None, completed=before)
+        yield lambda count: progress.advance(task, count)

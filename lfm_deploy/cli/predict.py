@@ -4,10 +4,10 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +18,7 @@ from lfm_deploy.cli.console import (
     choose_device,
     gpus_option,
     max_pixels_option,
+    picture_count,
     say,
     say_left_out,
     warn_of_decoding,
@@ -71,7 +72,18 @@ _FORMATS = ("table", "csv", "jsonl")
 @click.option(
     "--output", type=FILE, help="File to write the rows to; after an interruption, the same command continues it."
 )
-@click.option("--overwrite", is_flag=True, help="Begin the file of --output anew.")
+@click.option(
+    "--output-dir",
+    type=FOLDER,
+    metavar="OUT",
+    help="Folder for one file a shard, or 10,000 pictures of a list; what is there is skipped. See collect.",
+)
+@click.option(
+    "--part",
+    metavar="N/COUNT",
+    help="Part of the shards to judge, such as 3/64.  [default: as Slurm or Kubernetes say, else all]",
+)
+@click.option("--overwrite", is_flag=True, help="Begin the file of --output, or the shards of --output-dir, anew.")
 @click.option(
     "--evidence",
     type=FOLDER,
@@ -97,6 +109,8 @@ def command(
     form: str | None,
     as_json: bool,
     output: Path | None,
+    output_dir: Path | None,
+    part: str | None,
     overwrite: bool,
     evidence: Path | None,
     provenance: bool,
@@ -116,11 +130,16 @@ def command(
         raise click.UsageError("--engine and --precision exclude each other")
     if as_json and form not in (None, "jsonl"):
         raise click.UsageError("--json and --format exclude each other")
-    if overwrite and output is None:
-        raise click.UsageError("--overwrite is for --output")
-    written = _choose_format("jsonl" if as_json else form, output)
+    if overwrite and output is None and output_dir is None:
+        raise click.UsageError("--overwrite is for --output and --output-dir")
+    if part is not None and output_dir is None:
+        raise click.UsageError("--part is for --output-dir")
+    if output_dir is not None and (output is not None or evidence is not None):
+        raise click.UsageError("--output-dir takes neither --output nor --evidence")
+    written = _choose_format("jsonl" if as_json else form, output, output_dir)
 
     from engines.host import keep_freed_memory
+    from lfm_deploy.cli.part_jobs import open_job, run_job
     from lfm_deploy.pictures.left_out import LeftOut
     from lfm_deploy.pictures.sources import find_sources
     from lfm_deploy.prediction.destinations import check_destinations
@@ -130,7 +149,10 @@ def command(
     check_destinations(output, evidence, paths=paths, lists=lists, engine=engine, workdir=workdir, overwrite=overwrite)
     keep_freed_memory()
     left_out = LeftOut()
-    sources = require_some(find_sources(paths, lists, left_out), [*paths, *lists])
+    if output_dir is None:
+        sources = require_some(find_sources(paths, lists, left_out), [*paths, *lists])
+    else:
+        job = open_job(paths, lists, left_out, output_dir, part)
     judge = open_judge(
         workdir,
         engine=engine,
@@ -143,6 +165,8 @@ def command(
         on_message=say,
     )
     warn_of_decoding()
+    if output_dir is not None:
+        return run_job(job, judge, written, strict=strict, overwrite=overwrite)
     overlays = None
     if evidence is not None:
         from lfm_deploy.prediction.overlays import OverlayWriter
@@ -159,13 +183,13 @@ def command(
         return _write_all(groups, judge, written, file, output, left_out)
 
 
-def _choose_format(form: str | None, output: Path | None) -> "RowFormat":
+def _choose_format(form: str | None, output: Path | None, output_dir: Path | None) -> "RowFormat":
     from lfm_deploy.prediction.rows import RowFormat
 
-    if output is not None and form == "table":
-        raise click.UsageError("--output takes --format csv or jsonl")
+    if form == "table" and not (output is None and output_dir is None):
+        raise click.UsageError(f"{'--output' if output_dir is None else '--output-dir'} takes --format csv or jsonl")
     if form is None:
-        on_terminal = output is None and sys.stdout.isatty()
+        on_terminal = output is None and output_dir is None and sys.stdout.isatty()
         as_lines = output is not None and output.suffix in (".jsonl", ".ndjson")
         form = "table" if on_terminal else "jsonl" if as_lines else "csv"
     return RowFormat(form)
@@ -203,7 +227,7 @@ def _write_all(
     started, before = time.monotonic(), 0 if file is None else file.pictures
     colour = file is None and sys.stdout.isatty()
     try:
-        with _progress(file) as update:
+        with picture_count(hidden=file is None, before=before) as update:
             if file is None:
                 _print(write_header(form, colour=colour, provenance=judge.provenance))
             for rows in groups:
@@ -257,17 +281,3 @@ def _summarise(counts: "Counter[str]", before: int, seconds: float, output: Path
     say(
         f"{total} picture{'' if total == 1 else 's'}{behind}: {', '.join(parts)}; {total / seconds:.0f} a second{where}"
     )
-
-
-@contextmanager
-def _progress(file: "ResumableFile | None") -> Iterator[Callable[[int], Any]]:
-    """A count on stderr while it is watched and rows go to a file; how many there will be nobody knows."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} pictures"), TimeElapsedColumn())
-    hidden = file is None or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("judging", total=None, completed=0 if file is None else file.pictures)
-        yield lambda count: progress.advance(task, count)

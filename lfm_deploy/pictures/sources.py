@@ -38,6 +38,50 @@ def find_sources(paths: Sequence[str], lists: Sequence[str] = (), left_out: Left
     return _walk_all(paths, lists, LeftOut() if left_out is None else left_out)
 
 
+def find_names(paths: Sequence[str], lists: Sequence[str] = ()) -> Iterator[str | Source]:
+    """Names of files, folders and shards in the order of ``find_sources``, none of them opened or looked at yet.
+
+    Args:
+        paths: names of what to read, as ``find_sources`` takes them.
+        lists: names of lists, as ``find_sources`` takes them.
+
+    Returns:
+        Names for ``walk_path``, and for a pattern that matches nothing a source that says so.
+
+    Raises:
+        InputError: nothing is there of all that was named, or a list cannot be read.
+    """
+    _check_any(paths, lists)
+    return _walk_names(paths, lists)
+
+
+def walk_path(name: str, left_out: LeftOut) -> Iterator[Source]:
+    """Pictures of a file, a folder or a shard.
+
+    Args:
+        name: path of it.
+        left_out: counter of what is passed over.
+    """
+    path = Path(name)
+    if is_folder(path):
+        yield from walk_pictures(path, left_out)
+    elif is_shard(path):
+        yield from walk_shard(path, left_out)
+    else:
+        yield file_source(name)
+
+
+def walk_pictures(folder: Path, left_out: LeftOut) -> Iterator[Source]:
+    """Pictures of a folder and below, and what cannot be read there as sources that say why.
+
+    Args:
+        folder: path of the folder.
+        left_out: counter of what is passed over.
+    """
+    for found, problem in walk_folder(folder, left_out):
+        yield file_source(found) if problem is None else failed_source(str(found), problem)
+
+
 def file_source(path: Path | str) -> Source:
     """A picture in a file of its own."""
     return Source(str(path), lambda: Path(path))
@@ -84,43 +128,34 @@ def _expand(pattern: str) -> Iterator[str]:
 
 
 def _walk_all(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut) -> Iterator[Source]:
+    for name in _walk_names(paths, lists):
+        if isinstance(name, Source):
+            yield name
+        else:
+            yield from walk_path(name, left_out)
+
+
+def _walk_names(paths: Sequence[str], lists: Sequence[str]) -> Iterator[str | Source]:
     for path in paths:
         if _is_list(path):
-            yield from _walk_list(path.removeprefix("@"), left_out)
+            yield from filter(None, _read_lines(path.removeprefix("@")))
         elif glob.has_magic(path) and not os.path.lexists(path):
-            yield from _walk_pattern(path, left_out)
+            yield from _walk_pattern(path)
         else:
-            yield from _walk_path(path, left_out)
+            yield path
     for name in lists:
-        yield from _walk_list(name, left_out)
+        yield from filter(None, _read_lines(name))
 
 
-def _walk_path(name: str, left_out: LeftOut) -> Iterator[Source]:
-    path = Path(name)
-    if is_folder(path):
-        for found, problem in walk_folder(path, left_out):
-            yield file_source(found) if problem is None else failed_source(str(found), problem)
-    elif is_shard(path):
-        yield from walk_shard(path, left_out)
-    else:
-        yield file_source(name)
-
-
-def _walk_pattern(pattern: str, left_out: LeftOut) -> Iterator[Source]:
+def _walk_pattern(pattern: str) -> Iterator[str | Source]:
     found = False
     for name in sorted(_expand(pattern)):
         path = Path(name)
         if (is_shard(path) or path.suffix.lower() in IMAGE_SUFFIXES) and not is_folder(path):
             found = True
-            yield from _walk_path(name, left_out)
+            yield name
     if not found:
         yield failed_source(pattern, "no picture or shard matches this pattern")
-
-
-def _walk_list(name: str, left_out: LeftOut) -> Iterator[Source]:
-    for line in _read_lines(name):
-        if line:
-            yield from _walk_path(line, left_out)
 
 
 def _read_lines(name: str) -> Iterator[str]:

@@ -48,11 +48,24 @@ def check_destinations(
         ours = [workdir.checkpoint, *workdir.graphs(), *sorted(workdir.path.glob("*.engine"))]
         written = (output, progress_path(output))
         refuse_input("--output", written, [*named, *map(Path, paths), *([engine] if engine else []), *ours])
-        _check_name(output)
-        if overwrite:
-            _check_results(output)
+        check_results_file(output, overwrite=overwrite)
     if evidence is not None:
         _check_folder(evidence, [name for name in paths if not name.startswith("@") and name != STANDARD_INPUT])
+
+
+def check_results_file(output: Path, *, overwrite: bool) -> None:
+    """Make sure that a file may hold rows, and that what it replaces was written by predict.
+
+    Args:
+        output: path of the results file; it need not exist.
+        overwrite: whether a results file that is there may be lost.
+
+    Raises:
+        InputError: the file is called like a picture or a shard, or what is there was not written by predict.
+    """
+    _check_name(output)
+    if overwrite:
+        _check_results(output)
 
 
 def _check_name(output: Path) -> None:

@@ -1,0 +1,181 @@
+"""Parts of a list, one after the other, each into a file of its own; what is there and valid is not judged again."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lfm_deploy.errors import ArtifactError, InputError, WriteError
+from lfm_deploy.pictures.left_out import LeftOut
+from lfm_deploy.prediction.judges import Judge, describe_run
+from lfm_deploy.prediction.part_files import (
+    PartCounts,
+    PartHead,
+    describe_changes,
+    hash_settings,
+    read_head,
+    read_rows,
+    readable,
+    split_settings,
+    write_part,
+)
+from lfm_deploy.prediction.parts import Part
+from lfm_deploy.prediction.prediction import predict_groups
+from lfm_deploy.prediction.rows import RowFormat, write_header, write_rows
+from lfm_deploy.prediction.shares import Share
+from lfm_deploy.storage.atomic import sha256_of_bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class PartRun:
+    """What a run over parts has done so far.
+
+    Attributes:
+        judged: number of parts that were judged.
+        skipped: number of parts whose files were there and valid.
+        unreadable: number of parts among the judged ones whose shards could not be read, or not to their ends.
+        counts: number of pictures of each kind in the parts that were judged.
+    """
+
+    judged: int = 0
+    skipped: int = 0
+    unreadable: int = 0
+    counts: PartCounts = field(default_factory=PartCounts)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the results before an engine is opened for them.
+
+    Args:
+        folder: path of the folder; it may be there.
+
+    Raises:
+        WriteError: the folder cannot be made, or is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(folder, error, "choose another --output-dir") from None
+
+
+def judge_parts(
+    judge: Judge,
+    parts: Iterable[Part],
+    folder: Path,
+    form: RowFormat,
+    *,
+    share: Share | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    left_out: LeftOut | None = None,
+    run: PartRun | None = None,
+    on_message: Callable[[str], None] = lambda _: None,
+    on_pictures: Callable[[int], Any] = lambda _: None,
+) -> PartRun:
+    """Judge those parts of a list that are this process's and have no valid file yet.
+
+    Args:
+        judge: engine with its settings, from ``open_judge``.
+        parts: parts of the whole list.
+        folder: folder of the results, one file a part.
+        form: format of the rows: CSV or JSON lines.
+        share: share of the parts that is this process's; None is all.
+        strict: whether a picture that cannot be judged is an error; its part gets no file then.
+        overwrite: whether parts that have a file are judged again, too.
+        left_out: counter of what is passed over in shards.
+        run: count to go on from, which is right at every moment; None is a new one.
+        on_message: function that is given a line on each part that is judged again or could not be read.
+        on_pictures: function that is given the number of pictures of each group that was judged.
+
+    Raises:
+        ImageError: a picture cannot be judged, and ``strict`` is set.
+        InputError: a file is there that was made with other settings.
+        WriteError: a file cannot be written.
+    """
+    run, left_out = run or PartRun(), LeftOut() if left_out is None else left_out
+    settings, machine = split_settings(describe_run(judge) | {"format": str(form)})
+    for position, part in enumerate(parts):
+        if share is not None and not share.holds(position):
+            continue
+        path = folder / part.file_name
+        size = _find_size(part)
+        if not overwrite and _is_done(path, part, size, settings, on_message):
+            run.skipped += 1
+            continue
+        found = _judge_part(judge, part, form, left_out, strict=strict, on_pictures=on_pictures)
+        head = PartHead(
+            part=readable(part.name),
+            part_sha256=part.sha256,
+            shard_bytes=size,
+            rows_format="csv" if form is RowFormat.CSV else "jsonl",
+            settings=settings,
+            settings_sha256=hash_settings(settings),
+            machine=machine,
+            counts=found.counts,
+            problem=found.problem,
+            rows_bytes=len(found.rows),
+            rows_sha256=sha256_of_bytes(found.rows),
+        )
+        write_part(path, head, found.rows)
+        run.judged += 1
+        run.counts += found.counts
+        if found.problem is not None:
+            run.unreadable += 1
+            on_message(f"{part.name}: {found.problem}; {path.name} says so")
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found in a part: its rows with their heading, counts, and what is wrong with its shard."""
+
+    rows: bytes
+    counts: PartCounts
+    problem: str | None
+
+
+def _find_size(part: Part) -> int | None:
+    try:
+        return None if part.shard is None else part.shard.stat().st_size
+    except (OSError, ValueError):
+        return None
+
+
+def _is_done(
+    path: Path, part: Part, size: int | None, settings: Mapping[str, Any], on_message: Callable[[str], None]
+) -> bool:
+    """Whether the part's file is there, whole, and of the shard as it is now."""
+    if not path.exists():
+        return False
+    try:
+        head = read_head(path)
+        if head.part_sha256 != part.sha256:
+            raise ArtifactError(f"{path}: of another part")
+        read_rows(path, head)
+    except ArtifactError as error:
+        on_message(f"judging {part.name} again: {str(error).partition('; ')[0]}")
+        return False
+    if changes := describe_changes(head.settings, settings):
+        raise InputError(
+            f"{path}: was judged otherwise: {changes}. Repeat the arguments that the folder was begun with, choose "
+            "another --output-dir, or use --overwrite"
+        )
+    if head.problem is not None or head.shard_bytes != size:
+        on_message(f"judging {part.name} again: {head.problem or 'the shard has another size now'}")
+        return False
+    return True
+
+
+def _judge_part(
+    judge: Judge, part: Part, form: RowFormat, left_out: LeftOut, *, strict: bool, on_pictures: Callable[[int], Any]
+) -> _Found:
+    blocks = [write_header(form, provenance=judge.provenance)]
+    counts, problem = PartCounts(), None
+    for rows in predict_groups(judge, part.walk(left_out), strict=strict):
+        blocks.append(write_rows(rows, form))
+        counts += PartCounts.of(rows)
+        if part.shard is not None:
+            # What is wrong with the shard itself has its name; pictures have the names of members.
+            problem = next((row.error for row in rows if row.path == str(part.shard)), problem)
+        on_pictures(len(rows))
+    return _Found(b"".join(blocks), counts, None if problem is None else readable(problem))
