@@ -3,6 +3,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from own_loop import run_apart
 
 from lfm_deploy.serving.batching import Batcher, QueueFullError
 
@@ -25,7 +26,7 @@ def run(test, **options):
             await batcher.close()
             assert batcher.reserved == 0
 
-    asyncio.run(main())
+    run_apart(main())
     return batches
 
 
@@ -81,7 +82,7 @@ def test_what_arrives_while_the_engine_works_is_the_next_batch():
             assert await asyncio.gather(first, *others) == [[1], [2], [3], [4]]
             await batcher.close()
 
-    asyncio.run(main())
+    run_apart(main())
     assert batches == [[1], [2, 3, 4]]
 
 

@@ -17,8 +17,10 @@ def test_the_demo_runs_the_whole_chain(tmp_path, monkeypatch, capfd):
     # No picture that was tested on was trained on, so accuracy at the threshold says something too.
     assert reference["mean"]["acc"]["value"] > 90
     assert {engine["name"] for engine in report["engines"]} >= {"pytorch fp32", "onnxruntime fp32", "onnxruntime fp16"}
-    assert {engine["name"] for engine in report["engines"]} >= {"onnxruntime int8 tensorrt", "onnxruntime int8 cpu"}
-    assert report["demo"]["without_int8"] == {}
+    assert any("int8 cpu" in engine["name"] for engine in report["engines"])
+    # So small a network is bound by what its first stage moves, which INT8 does not change.
+    assert report["demo"]["without_int8"].keys() == {"tensorrt"}
+    assert "no choice of layers beats FP16" in report["demo"]["without_int8"]["tensorrt"]
     assert report["verdict"]["outcome"] == "passed"
     page = (tmp_path / "deploy-demo" / "report.html").read_text()
     assert all(f'<section id="{part}">' in page for part in ("engines", "gates", "curves", "speed", "int8"))

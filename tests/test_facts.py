@@ -1,10 +1,12 @@
 import io
+import os
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
 from lfm_deploy.pictures.facts import read_facts
+from lfm_deploy.pictures.provenance import Provenance, read_provenance
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -89,3 +91,9 @@ def test_what_is_no_picture_has_no_facts(content, tmp_path):
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 def test_avif():
     assert read_facts(save("AVIF")).format == "avif"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert read_facts(tmp_path / "pipe.png") is None
+    assert read_provenance(tmp_path / "pipe.png") == Provenance()

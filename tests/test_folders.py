@@ -28,13 +28,13 @@ def test_a_link_to_itself_costs_its_own_row(tmp_path):
 
 
 def test_what_is_left_out_is_counted_by_kind(tmp_path):
-    fill(tmp_path, "a.png", "b.txt", "c.txt", ".hidden.png", ".cache/d.png", "s.tar", "README", "sub/e.heic")
+    fill(tmp_path, "a.png", "b.txt", "c.txt", ".hidden.png", ".cache/d.png", "s.tar", "README", "sub/e.xcf")
     (tmp_path / "linked").symlink_to(tmp_path / "sub")
     left_out = LeftOut()
     assert [path for path, _ in walk_folder(tmp_path, left_out)] == [tmp_path / "a.png"]
     assert left_out == {
         ".txt": 2,
-        ".heic": 1,
+        ".xcf": 1,
         "file without a suffix": 1,
         "hidden file": 1,
         "hidden folder": 1,

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ShapeError
 from lfm_deploy.network.model import LFM
 from training.distributed import Share
@@ -18,7 +17,7 @@ X = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 def make_heads(recipe=RECIPE, order="descending", share=None, seed=5):
     torch.manual_seed(0)
-    model = LFM(ModelConfig.from_dict(ModelConfig().as_dict() | MODEL | {"order": order})).eval()
+    model = LFM(dataclasses.replace(RECIPE, model=MODEL | {"order": order}).model_config()).eval()
     return TrainingHeads(model, recipe, share or Share(), torch.Generator().manual_seed(seed))
 
 

@@ -1,10 +1,11 @@
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
 
 from engines.library import load_library
-from lfm_deploy.artifacts import Precision, sidecar_path
+from lfm_deploy.artifacts import Precision, read_engine_info, sidecar_path
 from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.errors import ArtifactError, UnavailableError
 from lfm_deploy.machine import count_cores
@@ -44,7 +45,9 @@ def test_a_plan_of_another_version_is_stale_although_it_could_not_run(deployment
     workdir = Workdir(tmp_path / "deploy")
     sidecar = sidecar_path(workdir.engine(Precision.FP16, "sm86"))
     number = load_library("tensorrt-rtx").version
-    sidecar.write_text(sidecar.read_text().replace(f'"library_version": "{number}"', '"library_version": "1.0"'))
+    info = read_engine_info(workdir.engine(Precision.FP16, "sm86"))
+    assert info.library_version == number
+    sidecar.write_text(replace(info, library_version="1.0").to_json())
     engine = next(one for one in find_candidates(workdir, "cpu") if one.path == workdir.engine(Precision.FP16, "sm86"))
     with pytest.raises(ArtifactError, match=r"stale: built with tensorrt-rtx 1\.0"):
         identify(engine)

@@ -34,6 +34,7 @@ def choose(**changes):
         "within_budget": True,
         "reasons": {"conv1": "with it: flips", "conv2": "in the largest choice that holds the budget"},
         "multiply_adds": {"conv1": 1, "conv2": 3},
+        "at_best": [],
         "snr_db": {"conv1": math.inf, "conv2": 31.5},
         "logits": {"reference": [1.5], "int8": [1.25], "labels": [1]},
         "model": None,

@@ -136,6 +136,7 @@ def test_a_picture_without_a_name(server):
         "probability": None,
         "verdict": None,
         "error": "cannot be read: not a picture of a known format",
+        "notes": [],
     }
 
 

@@ -1,4 +1,3 @@
-import asyncio
 import json
 import socket
 import subprocess
@@ -8,6 +7,7 @@ from http.client import HTTPResponse
 
 import pytest
 from mixed_files import encode, list_bad, write_mixed
+from own_loop import run_apart
 from PIL import Image
 from service_process import PATIENCE_S, ServiceProcess, run_service
 
@@ -369,7 +369,7 @@ def test_bodies_are_bounded_all_together():
                 raise TimeoutError
         assert reader.held == 0
 
-    asyncio.run(main())
+    run_apart(main())
 
 
 def test_addresses_that_cannot_be_listened_on():

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from mixed_files import FORMATS, encode, list_bad
+from own_loop import run_apart
 from PIL import Image
 
 from export.graph import ExportConfig
@@ -31,7 +32,7 @@ def run(judge, test, **settings):
             assert desk.batcher.reserved == 0
             assert desk._held._now == 0
 
-    asyncio.run(main())
+    run_apart(main())
 
 
 @pytest.fixture(scope="module")

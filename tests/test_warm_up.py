@@ -1,4 +1,3 @@
-import asyncio
 import json
 import re
 import shutil
@@ -7,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from own_loop import run_apart
 
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision
@@ -34,7 +34,7 @@ def run(judge, golden, **settings):
                 await desk.close()
             assert desk.batcher.delay_s == desk.settings.max_delay_ms / 1000
 
-    asyncio.run(main())
+    run_apart(main())
 
 
 @pytest.fixture

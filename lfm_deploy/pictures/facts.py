@@ -1,6 +1,7 @@
 """What a picture file says of its past before anything is decoded: format, size, compression, colours, metadata."""
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -68,6 +69,8 @@ def read_facts(content: Path | bytes) -> PictureFacts | None:
     Args:
         content: path of the file, or its bytes.
     """
+    if not isinstance(content, bytes) and not os.path.isfile(content):  # a pipe would be waited for
+        return None
     # Decoders and parsers of metadata fail in many ways; what a file does not tell is no error here.
     with suppress(Exception):
         return _read(content)

@@ -6,6 +6,7 @@ anybody.
 
 import io
 import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ def read_provenance(content: Path | bytes) -> Provenance:
     Args:
         content: path of the file, or its bytes.
     """
+    if not isinstance(content, bytes) and not os.path.isfile(content):  # a pipe would be waited for
+        return Provenance()
     try:
         held = content if isinstance(content, bytes) else content.read_bytes()
     except OSError:

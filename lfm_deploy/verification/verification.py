@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lfm_deploy.deployment.lineup import Candidate, find_candidates, find_contract
+from lfm_deploy.contract import Contract
+from lfm_deploy.deployment.lineup import Candidate, find_candidates
 from lfm_deploy.detectors.detector_scores import DetectorScores, check_names, open_all, score_detector
 from lfm_deploy.errors import ImageError
 from lfm_deploy.pictures.images import SkippedImage
@@ -110,7 +111,7 @@ def verify(
         envelope=envelope,
         aligned=aligned,
         storage=describe_storage(suites, find_proved_range(workdir, envelope), on_progress),
-        contract=find_contract(workdir),
+        contract=next((one.contract for one in candidates if one.contract is not None), Contract()),
     )
 
 
