@@ -1,7 +1,6 @@
 """What a picture file says of its past before anything is decoded: format, size, compression, colours, metadata."""
 
 import io
-import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any
 from PIL import Image, JpegImagePlugin
 
 from lfm_deploy.pictures.jpeg_quality import estimate_quality
+from lfm_deploy.pictures.opening import is_regular
 from lfm_deploy.pictures.png_texts import drop_texts
 
 _FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM")
@@ -69,7 +69,7 @@ def read_facts(content: Path | bytes) -> PictureFacts | None:
     Args:
         content: path of the file, or its bytes.
     """
-    if not isinstance(content, bytes) and not os.path.isfile(content):  # a pipe would be waited for
+    if not isinstance(content, bytes) and not is_regular(content):  # a pipe would be waited for
         return None
     # Decoders and parsers of metadata fail in many ways; what a file does not tell is no error here.
     with suppress(Exception):

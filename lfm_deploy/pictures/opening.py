@@ -3,6 +3,7 @@
 import io
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -156,6 +157,13 @@ def _check_before_decoding(picture: Image.Image) -> None:
         raise ImageError(f"mode {picture.mode} has more than 8 bits a channel; convert it to 8 bits first")
     if picture.format == "HEIF" and picture.info.get("bit_depth", 8) > 8:
         raise ImageError(f"HEIC of {picture.info['bit_depth']} bits a channel; convert it to 8 bits first")
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a file of bytes: not a folder, a pipe or a device, and open to this user to look at."""
+    with suppress(OSError, ValueError):
+        return path.is_file()
+    return False
 
 
 def is_heif(content: Path | bytes) -> bool:

@@ -6,7 +6,6 @@ anybody.
 
 import io
 import json
-import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from PIL import Image
 
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.pictures.facts import known_formats
+from lfm_deploy.pictures.opening import is_regular
 from lfm_deploy.pictures.png_texts import read_texts
 
 _SOURCE_TYPE = re.compile(
@@ -98,7 +98,7 @@ def read_provenance(content: Path | bytes) -> Provenance:
     Args:
         content: path of the file, or its bytes.
     """
-    if not isinstance(content, bytes) and not os.path.isfile(content):  # a pipe would be waited for
+    if not isinstance(content, bytes) and not is_regular(content):  # a pipe would be waited for
         return Provenance()
     try:
         held = content if isinstance(content, bytes) else content.read_bytes()
