@@ -1,7 +1,7 @@
 """Does a damaged or odd file ever lead to a wrong answer, a traceback, a hang, or a picture left out in silence?
 
     python benchmarks/fuzz.py --inputs 10000 --jobs 2
-    python benchmarks/fuzz.py --only tar:17 --keep /tmp/tar17
+    python benchmarks/fuzz.py --only tar:17 --keep FOLDER
 
 Whole files of every kind that the product reads are made by the product itself, from a tiny network and tiles of
 photographs, or taken from a workdir. Each input damages one of them: bytes, values in JSON, TOML and pickles, headers

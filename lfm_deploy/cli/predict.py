@@ -16,7 +16,6 @@ from lfm_deploy.cli.console import (
     FOLDER,
     Choice,
     choose_device,
-    gpus_option,
     max_pixels_option,
     picture_count,
     say,
@@ -24,6 +23,7 @@ from lfm_deploy.cli.console import (
     warn_of_decoding,
     workdir_option,
 )
+from lfm_deploy.cli.judge_options import judge_options
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -41,29 +41,7 @@ _FORMATS = ("table", "csv", "jsonl")
 @click.option(
     "--from-list", "lists", metavar="FILE", multiple=True, help="File with one path a line; - is standard input."
 )
-@click.option(
-    "--engine", type=FILE, help="Engine, graph or checkpoint to run.  [default: the best of the workdir that runs here]"
-)
-@click.option(
-    "--precision",
-    type=Choice(["fp32", "fp16", "bf16", "int8"]),
-    help="Precision of the workdir's engine.  [default: fp32]",
-)
-@click.option(
-    "--device", help="Device: cpu, cuda or cuda:N.  [default: the GPU that an engine was built for, else cpu]"
-)
-@gpus_option
-@click.option(
-    "--threshold",
-    type=float,
-    metavar="LOGIT",
-    help="Logit above which a picture is fake.  [default: the engine's own]",
-)
-@click.option(
-    "--decoder",
-    type=Choice(["pillow", "simplejpeg", "nvimagecodec"]),
-    help="Decoder of JPEG files.  [default: the fastest whose pixels are Pillow's]",
-)
+@judge_options
 @click.option("--batch", type=click.IntRange(1, 4096), help="Pictures at a time.  [default: 8 on a CPU, 64 on a GPU]")
 @click.option(
     "--format", "form", type=Choice(_FORMATS), help="Format of the rows.  [default: table on a terminal, else csv]"

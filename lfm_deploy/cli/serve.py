@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from lfm_deploy.cli.console import FILE, Choice, choose_device, gpus_option, say, warn_of_decoding, workdir_option
+from lfm_deploy.cli.console import choose_device, say, warn_of_decoding, workdir_option
+from lfm_deploy.cli.judge_options import judge_options
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.workdir import Workdir
 
@@ -15,27 +16,7 @@ from lfm_deploy.workdir import Workdir
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes a free one."
 )
-@click.option(
-    "--engine", type=FILE, help="Engine, graph or checkpoint to run.  [default: the best of the workdir that runs here]"
-)
-@click.option(
-    "--precision", type=Choice(["fp32", "fp16", "int8"]), help="Precision of the workdir's engine.  [default: fp32]"
-)
-@click.option(
-    "--device", help="Device: cpu, cuda or cuda:N.  [default: the GPU that an engine was built for, else cpu]"
-)
-@gpus_option
-@click.option(
-    "--threshold",
-    type=float,
-    metavar="LOGIT",
-    help="Logit above which a picture is fake.  [default: the engine's own, 0]",
-)
-@click.option(
-    "--decoder",
-    type=Choice(["pillow", "simplejpeg", "nvimagecodec"]),
-    help="Decoder of JPEG files.  [default: the fastest whose pixels are Pillow's]",
-)
+@judge_options
 @click.option(
     "--max-batch", type=click.IntRange(1, 4096), help="Pictures in a batch at most.  [default: 8 on a CPU, 64 on a GPU]"
 )
