@@ -172,6 +172,16 @@ class WriteError(DeployError):
         self.exit_code = exit_code_of(error)
 
 
+class StoreError(DeployError):
+    """A store of files refuses, or is out of reach. Exit code 1: another try may succeed."""
+
+
+class RefusedError(StoreError, InputError):
+    """A store refuses what the user named: no such bucket, or not theirs to use. Exit code 2."""
+
+    exit_code = 2
+
+
 class UnavailableError(DeployError):
     """What was asked for cannot run on this machine: no GPU, or a library is missing. Exit code 3."""
 

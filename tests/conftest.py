@@ -358,6 +358,28 @@ def pictures(make_once: MakeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A real S3 server on loopback, in a process of its own."""
+    for name in ("s3fs", "moto"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    from s3_server import S3Server
+
+    server = S3Server(tmp_path_factory.mktemp("s3") / "log.txt")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A new bucket there, which this process finds by S3's own settings."""
+    from s3_server import Bucket
+
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return Bucket(s3_server.url)
+
+
+@pytest.fixture(scope="session")
 def calibration_folder(make_once: MakeOnce) -> Path:
     """96 small pictures, 48 of each class, spread over two categories."""
 
