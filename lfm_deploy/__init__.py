@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lfm_deploy.network.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map
     from lfm_deploy.pictures.images import read_batches, read_image
     from lfm_deploy.pictures.pixel_limit import limit_pixels
+    from lfm_deploy.prediction.collection import Collection, collect
     from lfm_deploy.prediction.prediction import predict
     from lfm_deploy.prediction.rows import Prediction
     from lfm_deploy.quantisation import Budget, Recipe
@@ -59,6 +60,7 @@ _SOURCES = {
     "lfm_deploy.exploration.exploration": ("Exploration", "explore"),
     "lfm_deploy.pictures.images": ("read_batches", "read_image"),
     "lfm_deploy.pictures.pixel_limit": ("limit_pixels",),
+    "lfm_deploy.prediction.collection": ("Collection", "collect"),
     "lfm_deploy.prediction.prediction": ("predict",),
     "lfm_deploy.quantisation": ("Budget", "Recipe"),
     "calib.int8_graph": ("quantise_into",),
@@ -78,6 +80,7 @@ __all__ = [
     "Budget",
     "BuildConfig",
     "Checkpoint",
+    "Collection",
     "Contract",
     "DeployError",
     "Engine",
@@ -95,6 +98,7 @@ __all__ = [
     "__version__",
     "build_engine",
     "calibrate_into",
+    "collect",
     "draw_evidence",
     "draw_sample",
     "evidence_contributions",

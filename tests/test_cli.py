@@ -340,7 +340,10 @@ def test_an_interrupt_never_leaves_half_an_engine(deployment, tmp_path, has_come
         (["build", "-fp16"], "No such option '-fp16'. Did you mean '--fp16'?"),
         (["build", "-p"], "No such option '-p'."),
         (["bench", "--batches", "1"], "No such option '--batches'. Did you mean '--batch'?"),
-        (["predict", "x.png", "--format", "jsn"], "'jsn' is not one of 'table', 'csv', 'jsonl'. Did you mean 'jsonl'?"),
+        (
+            ["predict", "x.png", "--format", "jsn"],
+            "'jsn' is not one of 'table', 'csv', 'jsonl', 'parquet'. Did you mean 'jsonl'?",
+        ),
         (["build", "--target", "toaster"], "'toaster' is not one of 'gpu', 'cpu', 'cuda'."),
         (["suites", "--size", "nativ"], "'nativ' is not one of '256', 'native'. Did you mean 'native'?"),
     ],

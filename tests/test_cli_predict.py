@@ -129,7 +129,7 @@ def test_evidence_is_drawn_for_what_was_judged(call, workdir, mixed, tmp_path):
         (["mixed", "--json", "--format", "csv"], "exclude each other"),
         (["mixed", "--engine", "x.onnx", "--precision", "fp16"], "exclude each other"),
         (["mixed", "--overwrite"], "is for --output"),
-        (["mixed", "--output", "x.csv", "--format", "table"], "takes --format csv or jsonl"),
+        (["mixed", "--output", "x.csv", "--format", "table"], "takes --format csv, jsonl or parquet"),
         (["mixed", "--engine", "x.onnx"], "x.onnx: no such file"),
         (["mixed", "--precision", "int8"], "lfm-deploy build --int8 --target cpu"),
         (["mixed", "--batch", "0"], "--batch"),

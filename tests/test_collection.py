@@ -15,9 +15,10 @@ import pytest
 from shard_list import make_list
 from waiting import wait_for
 
+import lfm_deploy
 from lfm_deploy.cli import run
 from lfm_deploy.errors import ArtifactError, InputError
-from lfm_deploy.prediction.collection import collect, write_collection
+from lfm_deploy.prediction.collection import collect_parts, write_collection
 from lfm_deploy.prediction.judges import open_judge
 from lfm_deploy.prediction.part_files import read_head, read_rows, write_part
 from lfm_deploy.prediction.part_run import judge_parts
@@ -91,7 +92,7 @@ def test_what_is_missing_double_foreign_and_damaged_is_listed(out, call):
     (out.parent / "list.txt").write_text(lines)
     (out / "other.part").write_bytes(b"something else")
     with pytest.raises(InputError) as caught:
-        collect(out, parts())
+        collect_parts(out, parts())
     said = str(caught.value)
     assert "1 missing (two.zip)" in said
     assert "2 double (copy.part, one.tar-" in said
@@ -106,9 +107,9 @@ def test_many_that_are_missing_are_counted(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "many.txt").write_text("\n".join(f"{index}.tar" for index in range(30)))
     with pytest.raises(InputError, match=r"30 missing \(0\.tar, 1\.tar, .* and 10 more\)"):
-        collect(tmp_path / "out", find_parts(["@many.txt"]))
+        collect_parts(tmp_path / "out", find_parts(["@many.txt"]))
     with pytest.raises(InputError, match="no such folder"):
-        collect(tmp_path / "nowhere", parts())
+        collect_parts(tmp_path / "nowhere", parts())
 
 
 def test_parts_of_another_contract_are_refused_and_machines_of_another_kind_are_not(out, small_workdir):
@@ -116,18 +117,18 @@ def test_parts_of_another_contract_are_refused_and_machines_of_another_kind_are_
     head = read_head(path)
     rows = read_rows(path, head)
     write_part(path, replace(head, machine=head.machine | {"processor": "another"}), rows)
-    assert collect(out, parts()).machines == 2
+    assert collect_parts(out, parts()).machines == 2
     judge = open_judge(small_workdir, threshold=3)
     judge_parts(judge, find_parts(["one.tar"]), out, RowFormat.CSV, overwrite=True)
     judge.engine.close()
     with pytest.raises(InputError, match=r"in 2 ways: 1 of 6 \(one\.tar-.*threshold 0\.0 and 3"):
-        collect(out, parts())
+        collect_parts(out, parts())
 
 
 def test_rows_that_were_changed_leave_nothing(out, tmp_path):
     path = file_of(out, "three.tar.gz")
     path.write_bytes(path.read_bytes()[:-2] + b"x\n")
-    found = collect(out, parts())
+    found = collect_parts(out, parts())
     with pytest.raises(ArtifactError, match="rows are not those"):
         write_collection(found, tmp_path / "all.csv")
     assert not (tmp_path / "all.csv").exists()
@@ -135,7 +136,7 @@ def test_rows_that_were_changed_leave_nothing(out, tmp_path):
 
 
 def test_nothing_that_is_read_is_written_over(out, tmp_path):
-    found = collect(out, parts())
+    found = collect_parts(out, parts())
     first = found.files[0][0]
     (tmp_path / "mine.csv").write_text("mine")
     for output, said in (
@@ -160,7 +161,7 @@ def test_nothing_that_is_read_is_written_over(out, tmp_path):
 
 def test_a_parquet_file_has_the_same_rows_and_replaces_nothing_but_its_own_kind(out, tmp_path):
     pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
-    found, output = collect(out, parts()), tmp_path / "all.parquet"
+    found, output = collect_parts(out, parts()), tmp_path / "all.parquet"
     write_collection(found, output)
     rows = list(csv.DictReader(io.StringIO(b"".join(found.rows()).decode())))
     table = pq.read_table(output).to_pydict()
@@ -170,11 +171,47 @@ def test_a_parquet_file_has_the_same_rows_and_replaces_nothing_but_its_own_kind(
     ]
     write_collection(found, output, overwrite=True)
     output.write_bytes(b"mine")
-    with pytest.raises(InputError, match="not written by collect"):
+    with pytest.raises(InputError, match="not written by lfm-deploy"):
         write_collection(found, output, overwrite=True)
     assert output.read_bytes() == b"mine"
     with pytest.raises(InputError, match="which are csv"):
         write_collection(found, tmp_path / "all.jsonl")
+
+
+def test_the_python_call_gives_what_the_command_gives(out, call, tmp_path):
+    _, wanted, _ = call("collect", "out", "--list", "list.txt")
+    _, printed, _ = call("collect", "out", "@list.txt", "--output", "all.csv", "--json")
+    found = lfm_deploy.collect("out", lists=["list.txt"])
+    assert isinstance(found, lfm_deploy.Collection)
+    assert b"".join(found.rows()) == wanted
+    assert found.describe() == {name: value for name, value in json.loads(printed).items() if name != "output"}
+    lfm_deploy.collect(out, "@list.txt", output=tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_bytes() == wanted
+    with pytest.raises(InputError, match="is there already"):
+        lfm_deploy.collect(out, ["@list.txt"], output="mine.csv")
+    with pytest.raises(InputError, match="one of the inputs"):
+        lfm_deploy.collect(out, ["@list.txt"], output="list.txt", overwrite=True)
+    lfm_deploy.collect(out, ["@list.txt"], output="mine.csv", overwrite=True)
+    with pytest.raises(InputError, match="foreign"):
+        lfm_deploy.collect(out, ["one.tar"])
+    with pytest.raises(InputError, match="nothing to read"):
+        lfm_deploy.collect(out)
+
+
+def test_parts_as_parquet_are_collected_to_the_bytes_of_csv(call, small_workdir, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    workdir = ("--workdir", small_workdir.path)
+    _, wanted, _ = call("predict", "@list.txt", "--format", "csv", *workdir)
+    assert call("predict", "@list.txt", "--output-dir", "out", "--format", "parquet", *workdir)[0] == 0
+    assert call("collect", "out", "@list.txt")[:2] == (0, wanted)
+    assert call("collect", "out", "@list.txt", "--output", "all.csv")[0] == 0
+    assert (tmp_path / "all.csv").read_bytes() == wanted
+    assert call("collect", "out", "@list.txt", "--output", "all.parquet")[0] == 0
+    rows = list(csv.DictReader(io.StringIO(wanted.decode())))
+    assert pq.read_table("all.parquet")["path"].to_pylist() == [row["path"] for row in rows]
+    # As other tools read a folder of them.
+    assert pq.read_table("out").num_rows == len(rows)
+    assert call("collect", "out", "@list.txt", "--output", "all.jsonl")[0] == 2
 
 
 def test_a_list_may_be_a_pipe_which_is_read_once(call, small_workdir, tmp_path):

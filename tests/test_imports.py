@@ -50,6 +50,7 @@ ELSEWHERE = {
     "nvimagecodec_decoder": "decoders",
     "opening": "decoding",
     "origin": "deployment",
+    "part_counts": "part_files",
     "plans": "builder",
     "open_api": "service_page",
     "pages": "service_page",

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from lfm_deploy.errors import UnavailableError
+from lfm_deploy.errors import InputError, UnavailableError
 from lfm_deploy.pictures.provenance import Provenance
-from lfm_deploy.prediction.parquet import is_our_parquet, require_pyarrow, write_parquet
+from lfm_deploy.prediction.parquet import check_parquet, require_pyarrow, write_parquet
 from lfm_deploy.prediction.rows import Prediction, RowFormat, judge_logit, write_rows
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
@@ -40,7 +40,7 @@ def test_values_are_those_of_the_rows(rows, form, tmp_path):
     assert found["error"] == [row.error for row in rows]
     assert found["notes"] == [*[""] * 5, "jpeg-q88; palette"]
     assert json.loads(table.schema.metadata[b"lfm_deploy"]) == {"engine": "one"}
-    assert is_our_parquet(tmp_path / "x.parquet")
+    check_parquet(tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize("form", [RowFormat.CSV, RowFormat.JSONL])
@@ -57,13 +57,14 @@ def test_no_rows_are_a_table_all_the_same(tmp_path):
 
 
 def test_files_of_others_are_not_ours(tmp_path):
-    (tmp_path / "x.parquet").write_bytes(b"PAR1 something else")
-    assert not is_our_parquet(tmp_path / "x.parquet")
-    assert not is_our_parquet(tmp_path / "none.parquet")
     import pyarrow as pa
 
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 something else")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "theirs.parquet")
-    assert not is_our_parquet(tmp_path / "theirs.parquet")
+    for name in ("x.parquet", "theirs.parquet"):
+        with pytest.raises(InputError, match="not written by lfm-deploy"):
+            check_parquet(tmp_path / name)
+    check_parquet(tmp_path / "none.parquet")
 
 
 def test_without_pyarrow_it_says_how_to_get_it(monkeypatch):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from shard_list import SHARDS, make_list
 
-from lfm_deploy.errors import ImageError, InputError, WriteError
+from lfm_deploy.errors import ArtifactError, ImageError, InputError, WriteError
 from lfm_deploy.prediction.judges import open_judge
-from lfm_deploy.prediction.part_files import PartCounts, read_head, read_rows
+from lfm_deploy.prediction.part_files import PartCounts, read_head, read_part, read_rows
 from lfm_deploy.prediction.part_run import judge_parts, make_folder
 from lfm_deploy.prediction.parts import find_parts
 from lfm_deploy.prediction.prediction import predict
@@ -61,6 +61,51 @@ def test_rows_of_a_part_are_those_of_predict_byte_for_byte(listed, judge, small_
     assert run.counts == total
     assert run.counts.pictures == 18
     assert len(contents(out)) == 7
+
+
+def test_parts_as_parquet_hold_the_rows_of_csv(listed, judge, out, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    odd = Path("odd")
+    odd.mkdir()
+    for name in ("\udcff.png", 'a "b", c.png', "\r\n.png", "ü.png"):
+        shutil.copy("photos/0.png", odd / name)
+    list_of_all = ["@list.txt", "odd"]
+    judge_parts(judge, find_parts(list_of_all), tmp_path / "csv", RowFormat.CSV)
+    run = judge_parts(judge, find_parts(list_of_all), out, RowFormat.PARQUET)
+    assert {name.partition(".part")[2] for name in contents(out)} == {".parquet"}
+    for part in find_parts(list_of_all):
+        head, rows = read_part(out / f"{part.file_name}.parquet")
+        wanted_head, wanted = read_part(tmp_path / "csv" / part.file_name)
+        assert rows == wanted.decode("utf-8", "backslashreplace").encode()
+        assert (head.counts, head.problem) == (wanted_head.counts, wanted_head.problem)
+        assert head.rows_format == head.settings["format"] == "parquet"
+        assert pq.read_table(out / f"{part.file_name}.parquet").num_rows == head.counts.pictures
+    again = judge_parts(judge, find_parts(list_of_all), out, RowFormat.PARQUET)
+    assert (run.judged, again.judged, again.skipped) == (7, 2, 5)
+
+
+def test_one_changed_bit_anywhere_in_a_parquet_part_is_damage(listed, judge, out):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    judge_parts(judge, find_parts(["one.tar"]), out, RowFormat.PARQUET)
+    (path,) = out.iterdir()
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 7):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        with pytest.raises(ArtifactError, match="damaged"):
+            read_part(path)
+    path.write_bytes(whole)
+    read_part(path)
+
+
+def test_results_of_another_format_are_refused(listed, judge, out):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    judge_parts(judge, find_parts(["one.tar"]), out, RowFormat.PARQUET)
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="another format than csv"):
+            judge_parts(judge, find_parts(["one.tar"]), out, RowFormat.CSV, overwrite=overwrite)
+    assert len(contents(out)) == 1
 
 
 def test_shares_together_write_what_one_run_writes(listed, judge, tmp_path):

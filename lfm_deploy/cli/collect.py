@@ -1,36 +1,36 @@
 """``lfm-deploy collect``: the results of all shards of a list as one table, or what is wrong with them."""
 
 import sys
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lfm_deploy.cli.console import FILE, FOLDER, json_option, print_json, say
+from lfm_deploy.cli.console import PLACE, json_option, print_json, say
+from lfm_deploy.storage.places import Place
 
 if TYPE_CHECKING:
     from lfm_deploy.prediction.collection import Collection
 
 
 @click.command("collect")
-@click.argument("folder", metavar="OUT", type=FOLDER)
+@click.argument("folder", metavar="OUT", type=PLACE)
 @click.argument("paths", metavar="[PATHS...]", nargs=-1)
 @click.option(
     "--list", "--from-list", "lists", metavar="FILE", multiple=True, help="List that predict was given; - is stdin."
 )
 @click.option(
-    "--output", type=FILE, help="File to write the rows to; .parquet makes it Parquet.  [default: standard output]"
+    "--output", type=PLACE, help="File to write the rows to; .parquet makes it Parquet.  [default: standard output]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file of --output.")
 @json_option
 def command(
-    folder: Path, paths: tuple[str, ...], lists: tuple[str, ...], output: Path | None, overwrite: bool, as_json: bool
+    folder: Place, paths: tuple[str, ...], lists: tuple[str, ...], output: Place | None, overwrite: bool, as_json: bool
 ) -> None:
     """Put the results of predict --output-dir OUT together: every shard exactly once, in the order of the list.
 
     PATHS and lists are those that predict was given. Where a shard is missing, double or foreign, or was judged by
-    another engine or under another contract, nothing is written and the error names it.
+    another engine or under another contract, nothing is written and the error names it. Each of these, OUT and the file
+    of --output may be a URL of a store, such as s3://bucket/out.
     """
     if not paths and not lists:
         raise click.UsageError("name the list that predict was given, with --list")
@@ -38,34 +38,19 @@ def command(
         raise click.UsageError("--json prints the summary, so that the rows need --output")
     if overwrite and output is None:
         raise click.UsageError("--overwrite is for --output")
-    from lfm_deploy.prediction.collection import collect, write_collection
-    from lfm_deploy.prediction.parts import find_parts
+    from lfm_deploy.prediction.collection import collect
 
-    found = collect(folder, find_parts(paths, lists))
+    found = collect(folder, paths, lists=lists, output=output, overwrite=overwrite)
     if output is None:
         for rows in found.rows():
             sys.stdout.buffer.write(rows)
         sys.stdout.buffer.flush()
-    else:
-        inputs = [name.removeprefix("@") for name in (*paths, *lists)]
-        write_collection(found, output, inputs=inputs, overwrite=overwrite)
     _summarise(found, output)
     if as_json:
-        print_json(
-            {
-                "parts": len(found.files),
-                "pictures": found.counts.pictures,
-                **asdict(found.counts),
-                "unreadable": found.unreadable,
-                "machines": found.machines,
-                "settings_sha256": found.files[0][1].settings_sha256,
-                "settings": found.files[0][1].settings,
-                "output": str(output),
-            }
-        )
+        print_json(found.describe() | {"output": str(output)})
 
 
-def _summarise(found: "Collection", output: Path | None) -> None:
+def _summarise(found: "Collection", output: Place | None) -> None:
     head = found.files[0][1]
     described = found.counts.describe(outside=head.settings.get("proved") is not None)
     say(f"{len(found.files)} parts; {described}{'' if output is None else f'; written: {output}'}")

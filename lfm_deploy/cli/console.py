@@ -12,20 +12,47 @@ import click
 from lfm_deploy.cli.streams import say as say  # it is part of what all commands share
 from lfm_deploy.errors import nearest
 from lfm_deploy.pictures.pixel_limit import MOST_PIXELS, limit_pixels
+from lfm_deploy.storage.places import Place, as_place, is_remote
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
     from lfm_deploy.pictures.left_out import LeftOut
 
     _Choice = click.Choice[str]
+    _Path = click.Path[Path]
+    _AnyParameter = click.ParamType[Place]
 else:
     _Choice = click.Choice  # generic since click 8.2
+    _Path = click.Path
+    _AnyParameter = click.ParamType
 
 # A terminal tells its width; a file or a pipe gets lines as wide as tables need.
 _FILE_WIDTH = 160
 
-FILE = click.Path(path_type=Path)
-FOLDER = click.Path(path_type=Path)
+
+class _LocalPath(_Path):
+    """A path of this machine; ``Path`` would make one of a URL, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or an error that says that a store will not do."""
+        if is_remote(value):
+            raise click.BadParameter(f"{value} is in a store, and this takes a path of this machine.", ctx, param)
+        return super().convert(value, param, ctx)
+
+
+class _AnyPlace(_AnyParameter):
+    """A path of this machine, or a URL of a store."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """The place."""
+        return as_place(value)
+
+
+FILE = _LocalPath(path_type=Path)
+FOLDER = _LocalPath(path_type=Path)
+PLACE = _AnyPlace()
 
 
 class Choice(_Choice):

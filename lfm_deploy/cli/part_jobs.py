@@ -15,6 +15,7 @@ from lfm_deploy.prediction.part_run import PartRun, judge_parts, make_folder
 from lfm_deploy.prediction.parts import Part, find_parts
 from lfm_deploy.prediction.rows import RowFormat
 from lfm_deploy.prediction.shares import Share, find_share
+from lfm_deploy.storage.places import Place, is_remote
 
 _INTERRUPTED = 130
 
@@ -33,12 +34,12 @@ class PartJob:
 
     parts: Iterator[Part]
     share: Share
-    folder: Path
+    folder: Place
     left_out: LeftOut
     total: int | None
 
 
-def open_job(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut, folder: Path, part: str | None) -> PartJob:
+def open_job(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut, folder: Place, part: str | None) -> PartJob:
     """Look at what was asked for; what is wrong with it is said before the engine is opened.
 
     Args:
@@ -64,7 +65,7 @@ def open_job(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut, fold
 def _can_be_read_twice(paths: Sequence[str], lists: Sequence[str]) -> bool:
     """Whether no list is a pipe or standard input, of which nothing would be left."""
     in_paths = [name.removeprefix("@") for name in paths if name.startswith("@") or name == STANDARD_INPUT]
-    return all(Path(name).is_file() for name in (*lists, *in_paths))
+    return all(is_remote(name) or Path(name).is_file() for name in (*lists, *in_paths))
 
 
 def run_job(job: PartJob, judge: Judge, form: RowFormat, *, strict: bool, overwrite: bool) -> int:
@@ -112,7 +113,7 @@ def run_job(job: PartJob, judge: Judge, form: RowFormat, *, strict: bool, overwr
     return 0
 
 
-def _summarise(run: PartRun, folder: Path, seconds: float, *, is_proved: bool) -> str:
+def _summarise(run: PartRun, folder: Place, seconds: float, *, is_proved: bool) -> str:
     unreadable = f", {run.unreadable} with shards that could not be read whole" if run.unreadable else ""
     there = f", {run.skipped} were there" if run.skipped else ""
     return (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lfm_deploy.cli.console import (
-    FILE,
     FOLDER,
+    PLACE,
     Choice,
     choose_device,
     max_pixels_option,
@@ -24,6 +24,7 @@ from lfm_deploy.cli.console import (
     workdir_option,
 )
 from lfm_deploy.cli.judge_options import judge_options
+from lfm_deploy.storage.places import Place
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from lfm_deploy.prediction.judges import Judge
     from lfm_deploy.prediction.resumption import ResumableFile
     from lfm_deploy.prediction.rows import Prediction, RowFormat
+    from lfm_deploy.prediction.whole_file import WholeFile
 
 _INTERRUPTED = 130
-_FORMATS = ("table", "csv", "jsonl")
+_OF_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_FORMATS = ("table", "csv", "jsonl", "parquet")
 
 
 @click.command("predict")
@@ -48,11 +51,13 @@ _FORMATS = ("table", "csv", "jsonl")
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl.")
 @click.option(
-    "--output", type=FILE, help="File to write the rows to; after an interruption, the same command continues it."
+    "--output",
+    type=PLACE,
+    help="File to write the rows to; .parquet makes it Parquet. After an interruption, the same command continues it.",
 )
 @click.option(
     "--output-dir",
-    type=FOLDER,
+    type=PLACE,
     metavar="OUT",
     help="Folder for one file a shard, or 10,000 pictures of a list; what is there is skipped. See collect.",
 )
@@ -86,8 +91,8 @@ def command(
     batch: int | None,
     form: str | None,
     as_json: bool,
-    output: Path | None,
-    output_dir: Path | None,
+    output: Place | None,
+    output_dir: Place | None,
     part: str | None,
     overwrite: bool,
     evidence: Path | None,
@@ -98,9 +103,10 @@ def command(
     """Say for each picture whether it is real or generated.
 
     PATHS are files, folders (sorted, with all that lies below them), shards (.zip, .tar, .tar.gz), quoted patterns
-    ('**/*.png') and lists (@list.txt, or - for standard input). Rows come in this order, each as soon as it is judged;
-    a picture that cannot be read gets a row with the reason. Each row has notes: facts of the file, and "outside: …"
-    where the detector was measured to fail on such files (verify --envelope).
+    ('**/*.png') and lists (@list.txt, or - for standard input), on this machine or in a store (s3://, gs://). Rows come
+    in this order, each as soon as it is judged; a picture that cannot be read gets a row with the reason. Each row has
+    notes: facts of the file, and "outside: …" where the detector was measured to fail on such files (verify
+    --envelope).
     """
     if not paths and not lists:
         raise click.UsageError("name pictures, folders or shards, or a list with --from-list")
@@ -161,30 +167,43 @@ def command(
         return _write_all(groups, judge, written, file, output, left_out)
 
 
-def _choose_format(form: str | None, output: Path | None, output_dir: Path | None) -> "RowFormat":
+def _choose_format(form: str | None, output: Place | None, output_dir: Place | None) -> "RowFormat":
     from lfm_deploy.prediction.rows import RowFormat
 
     if form == "table" and not (output is None and output_dir is None):
-        raise click.UsageError(f"{'--output' if output_dir is None else '--output-dir'} takes --format csv or jsonl")
+        raise click.UsageError(
+            f"{'--output' if output_dir is None else '--output-dir'} takes --format csv, jsonl or parquet"
+        )
+    suffix = "" if output is None else output.suffix
     if form is None:
         on_terminal = output is None and output_dir is None and sys.stdout.isatty()
-        as_lines = output is not None and output.suffix in (".jsonl", ".ndjson")
-        form = "table" if on_terminal else "jsonl" if as_lines else "csv"
+        form = "table" if on_terminal else _OF_SUFFIXES.get(suffix, "csv")
+    if (form == "parquet") != (suffix == ".parquet") and output_dir is None:
+        raise click.UsageError("Parquet goes to a file that is called so: --output FILE.parquet, or --output-dir OUT")
+    if form == "parquet":
+        from lfm_deploy.prediction.parquet import require_pyarrow
+
+        require_pyarrow()
     return RowFormat(form)
 
 
 def _open_output(
-    output: Path | None, judge: "Judge", form: "RowFormat", *, evidence: bool, overwrite: bool
-) -> "AbstractContextManager[ResumableFile | None]":
+    output: Place | None, judge: "Judge", form: "RowFormat", *, evidence: bool, overwrite: bool
+) -> "AbstractContextManager[ResumableFile | WholeFile | None]":
     if output is None:
         return nullcontext()
     from lfm_deploy.prediction.judges import describe_run
     from lfm_deploy.prediction.resumption import ResumableFile
-    from lfm_deploy.prediction.rows import write_header
+    from lfm_deploy.prediction.rows import RowFormat, write_header
+    from lfm_deploy.prediction.whole_file import WholeFile
 
     settings = describe_run(judge) | {"format": str(form), "evidence": evidence}
     header = write_header(form, provenance=judge.provenance)
-    file = ResumableFile(output, settings, header, overwrite=overwrite)
+    file: ResumableFile | WholeFile
+    if isinstance(output, Path) and form is not RowFormat.PARQUET:
+        file = ResumableFile(output, settings, header, overwrite=overwrite)
+    else:
+        file = WholeFile(output, settings, header, form, overwrite=overwrite)
     if file.resumed:
         say(f"{output}: continuing behind {file.pictures} pictures")
     return file
@@ -194,12 +213,13 @@ def _write_all(
     groups: "Iterator[list[Prediction]]",
     judge: "Judge",
     form: "RowFormat",
-    file: "ResumableFile | None",
-    output: Path | None,
+    file: "ResumableFile | WholeFile | None",
+    output: Place | None,
     left_out: "LeftOut",
 ) -> int:
-    from lfm_deploy.prediction.rows import write_header, write_rows
+    from lfm_deploy.prediction.rows import RowFormat, write_header, write_rows
 
+    form = RowFormat.JSONL if form is RowFormat.PARQUET else form  # on its way into the file
     counts: Counter[str] = Counter()
     outside = 0
     started, before = time.monotonic(), 0 if file is None else file.pictures
@@ -221,7 +241,12 @@ def _write_all(
             file.finish()
     except KeyboardInterrupt:
         done = counts.total() if file is None else file.pictures
-        remedy = "with --output FILE it could be continued" if file is None else "the same command again continues"
+        if file is None:
+            remedy = "with --output FILE it could be continued"
+        elif isinstance(output, Path):
+            remedy = "the same command again continues"
+        else:
+            remedy = "nothing was written to the store; with --output-dir it could be continued"
         say(f"Interrupted after {done} pictures; {remedy}.")
         return _INTERRUPTED
     _summarise(counts, before, time.monotonic() - started, output)
@@ -247,7 +272,7 @@ def _print(content: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _summarise(counts: "Counter[str]", before: int, seconds: float, output: Path | None) -> None:
+def _summarise(counts: "Counter[str]", before: int, seconds: float, output: Place | None) -> None:
     total = counts.total()
     behind = f" behind {before} that were there" if before else ""
     parts = [

@@ -10,6 +10,7 @@ from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.pictures.members import DAMAGE, check_bytes, failed_source, is_wanted
 from lfm_deploy.pictures.tars import find_opener, walk_compressed_tar, walk_tar
+from lfm_deploy.storage.places import RemotePath
 
 SHARD_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 
@@ -18,28 +19,34 @@ _END_BYTES = 22  # of the record at the end of a zip, without its comment
 _COUNTED_ELSEWHERE = 0xFFFF  # more members than its field takes
 
 
-def is_shard(path: Path) -> bool:
+def is_shard(path: Path | RemotePath) -> bool:
     """Whether a name ends like a zip or tar file."""
     return path.name.lower().endswith(SHARD_SUFFIXES)
 
 
-def walk_shard(path: Path, left_out: LeftOut | None = None) -> Iterator[Source]:
+def walk_shard(path: Path, left_out: LeftOut | None = None, *, name: str | None = None) -> Iterator[Source]:
     """Pictures of a shard, named ``shard.zip/inner/name.png``; hidden members and other files are left out.
 
     Its first bytes say what it is, since names often don't. Names inside are names alone: nothing is written, so that
     ``../`` in them is harmless. A shard that is encrypted, damaged or cut short gives what stands before that, then one
     source whose error says so; one that holds nothing at all gives that source alone.
+
+    Args:
+        path: path of the file.
+        left_out: counter of what is passed over.
+        name: name of the shard in results; None is its path.
     """
+    name = str(path) if name is None else name
     counts = LeftOut() if left_out is None else left_out
     before, found = counts.total(), False
-    for source in _walk_members(path, counts):
+    for source in _walk_members(path, name, counts):
         found = True
         yield source
     if not found and counts.total() == before:
-        yield failed_source(str(path), "holds no file")
+        yield failed_source(name, "holds no file")
 
 
-def _walk_members(path: Path, counts: LeftOut) -> Iterator[Source]:
+def _walk_members(path: Path, name: str, counts: LeftOut) -> Iterator[Source]:
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -47,22 +54,22 @@ def _walk_members(path: Path, counts: LeftOut) -> Iterator[Source]:
             raise EOFError("the file is empty")
         opener = find_opener(head)
         if head.startswith(b"PK"):
-            yield from _walk_zip(path, counts)
+            yield from _walk_zip(path, name, counts)
         elif opener is not None:
-            yield from walk_compressed_tar(path, opener, counts)
-        elif path.name.lower().endswith(".zip"):
+            yield from walk_compressed_tar(path, name, opener, counts)
+        elif name.lower().endswith(".zip"):
             raise zipfile.BadZipFile("not a zip file")
         else:
-            yield from walk_tar(path, counts)
+            yield from walk_tar(path, name, counts)
     except ImageError as error:
-        yield failed_source(str(path), str(error))
+        yield failed_source(name, str(error))
     except FileNotFoundError:
-        yield failed_source(str(path), "no such file")
+        yield failed_source(name, "no such file")
     except DAMAGE as error:
-        yield failed_source(str(path), f"damaged or cut short: {str(error) or type(error).__name__}")
+        yield failed_source(name, f"damaged or cut short: {str(error) or type(error).__name__}")
 
 
-def _walk_zip(path: Path, counts: LeftOut) -> Iterator[Source]:
+def _walk_zip(path: Path, name: str, counts: LeftOut) -> Iterator[Source]:
     # Not closed by hand: members are read later, in other threads, and the last of them lets go of it.
     archive, lock = zipfile.ZipFile(path), threading.Lock()
     for member in archive.infolist():
@@ -73,10 +80,10 @@ def _walk_zip(path: Path, counts: LeftOut) -> Iterator[Source]:
             continue
         if member.flag_bits & _ENCRYPTED:
             raise ImageError("encrypted; decrypt it first")
-        yield Source(f"{path}/{member.filename}", _ZipMember(archive, member, lock))
+        yield Source(f"{name}/{member.filename}", _ZipMember(archive, member, lock))
     promised, there = _count_promised(archive, path), len(archive.infolist())
     if promised not in (_COUNTED_ELSEWHERE, there & _COUNTED_ELSEWHERE):
-        yield failed_source(str(path), f"damaged: its end promises {promised} members, its directory has {there}")
+        yield failed_source(name, f"damaged: its end promises {promised} members, its directory has {there}")
 
 
 def _count_promised(archive: zipfile.ZipFile, path: Path) -> int:

@@ -14,7 +14,15 @@ from lfm_deploy.pictures.folders import is_file, is_folder, walk_folder
 from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.pictures.members import failed_source
 from lfm_deploy.pictures.opening import IMAGE_SUFFIXES
+from lfm_deploy.pictures.remote_sources import (
+    is_remote_folder,
+    is_remote_pattern,
+    match_remote,
+    walk_remote,
+    walk_remote_pictures,
+)
 from lfm_deploy.pictures.shards import SHARD_SUFFIXES, is_shard, walk_shard
+from lfm_deploy.storage.places import RemotePath, is_remote
 
 STANDARD_INPUT = "-"
 _CHUNK_BYTES = 1 << 16
@@ -27,12 +35,14 @@ def find_sources(paths: Sequence[str], lists: Sequence[str] = (), left_out: Left
         paths: names of what to read. Each is a file; a folder, whose pictures and those below come sorted, without
             hidden ones and other files; a shard (.zip, .tar, .tar.gz, .tgz), in its own order; a quoted pattern such as
             ``'*.png'`` or ``'**/*.jpg'``, for pictures and shards, sorted; or ``@list.txt`` or ``-``, a list. A name
-            that exists is never taken for a pattern or a list.
+            that exists is never taken for a pattern or a list. Each may be a URL of a store, as in ``s3://bucket/a.tar``.
         lists: files with one path a line, for files, folders and shards; ``-`` is standard input.
         left_out: counter of what is passed over in folders and shards, complete when the walk has ended.
 
     Raises:
         InputError: nothing is there of all that was named, or a list cannot be read.
+        StoreError: a store refuses, or is out of reach.
+        UnavailableError: the library or the credentials of a store are missing.
     """
     _check_any(paths, lists)
     return _walk_all(paths, lists, LeftOut() if left_out is None else left_out)
@@ -63,21 +73,32 @@ def walk_path(name: str, left_out: LeftOut) -> Iterator[Source]:
         left_out: counter of what is passed over.
     """
     path = Path(name)
-    if is_folder(path):
-        yield from walk_pictures(path, left_out)
+    if is_remote(name):
+        yield from walk_remote(RemotePath(name), left_out)
+    elif is_folder(path):
+        yield from walk_pictures(name, left_out)
     elif is_shard(path):
         yield from walk_shard(path, left_out)
     else:
         yield file_source(name)
 
 
-def walk_pictures(folder: Path, left_out: LeftOut) -> Iterator[Source]:
+def names_folder(name: str) -> bool:
+    """Whether a name is one of a folder, on this machine or in a store."""
+    return is_remote_folder(RemotePath(name)) if is_remote(name) else is_folder(name)
+
+
+def walk_pictures(name: str, left_out: LeftOut) -> Iterator[Source]:
     """Pictures of a folder and below, and what cannot be read there as sources that say why.
 
     Args:
-        folder: path of the folder.
+        name: path or URL of the folder.
         left_out: counter of what is passed over.
     """
+    if is_remote(name):
+        yield from walk_remote_pictures(RemotePath(name), left_out)
+        return
+    folder = Path(name)
     for found, problem in walk_folder(folder, left_out):
         yield file_source(found) if problem is None else failed_source(str(found), problem)
 
@@ -98,12 +119,18 @@ def describe_nothing(paths: Sequence[str]) -> str:
 
 def _check_any(paths: Sequence[str], lists: Sequence[str]) -> None:
     for name in [*lists, *(path.removeprefix("@") for path in paths if _is_list(path))]:
-        if name != STANDARD_INPUT and not is_file(name):
+        if name != STANDARD_INPUT and not (RemotePath(name).exists() if is_remote(name) else is_file(name)):
             raise InputError(f"{name}: no such list; it holds one path a line")
     if lists or not paths:
         return
-    if not any(_is_list(path) or os.path.lexists(path) or _matches(path) for path in paths):
+    if not any(_is_list(path) or _is_there(path) for path in paths):
         raise InputError(f"{paths[0]}: no such file or folder, and no pattern that matches any")
+
+
+def _is_there(path: str) -> bool:
+    if is_remote(path):
+        return next(match_remote(path), None) is not None if is_remote_pattern(path) else RemotePath(path).exists()
+    return os.path.lexists(path) or _matches(path)
 
 
 def _is_list(path: str) -> bool:
@@ -139,7 +166,7 @@ def _walk_names(paths: Sequence[str], lists: Sequence[str]) -> Iterator[str | So
     for path in paths:
         if _is_list(path):
             yield from filter(None, _read_lines(path.removeprefix("@")))
-        elif glob.has_magic(path) and not os.path.lexists(path):
+        elif _is_pattern(path):
             yield from _walk_pattern(path)
         else:
             yield path
@@ -147,15 +174,25 @@ def _walk_names(paths: Sequence[str], lists: Sequence[str]) -> Iterator[str | So
         yield from filter(None, _read_lines(name))
 
 
+def _is_pattern(path: str) -> bool:
+    return is_remote_pattern(path) if is_remote(path) else glob.has_magic(path) and not os.path.lexists(path)
+
+
 def _walk_pattern(pattern: str) -> Iterator[str | Source]:
-    found = False
+    names = match_remote(pattern) if is_remote(pattern) else _match_local(pattern)
+    first = next(names, None)
+    if first is None:
+        yield failed_source(pattern, "no picture or shard matches this pattern")
+        return
+    yield first
+    yield from names
+
+
+def _match_local(pattern: str) -> Iterator[str]:
     for name in sorted(_expand(pattern)):
         path = Path(name)
         if (is_shard(path) or path.suffix.lower() in IMAGE_SUFFIXES) and not is_folder(path):
-            found = True
             yield name
-    if not found:
-        yield failed_source(pattern, "no picture or shard matches this pattern")
 
 
 def _read_lines(name: str) -> Iterator[str]:
@@ -163,7 +200,8 @@ def _read_lines(name: str) -> Iterator[str]:
 
     A byte order mark says UTF-16 or UTF-8, as editors and shells of Windows write them; else bytes are names of files.
     """
-    handle = 0 if name == STANDARD_INPUT else os.open(name, os.O_RDONLY)
+    copy = RemotePath(name).fetch() if is_remote(name) else None
+    handle = 0 if name == STANDARD_INPUT else os.open(name if copy is None else copy.path, os.O_RDONLY)
     try:
         decoder, rest = None, ""
         while chunk := os.read(handle, _CHUNK_BYTES):

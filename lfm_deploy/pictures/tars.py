@@ -30,13 +30,19 @@ def find_opener(head: bytes) -> Opener | None:
     return cast(Opener | None, found)
 
 
-def walk_tar(path: Path, counts: LeftOut) -> Iterator[Source]:
-    """Headers are read here, the pictures where they lie, in the threads that decode them."""
+def walk_tar(path: Path, shard: str, counts: LeftOut) -> Iterator[Source]:
+    """Headers are read here, the pictures where they lie, in the threads that decode them.
+
+    Args:
+        path: path of the file.
+        shard: name of it in results.
+        counts: counter of what is passed over.
+    """
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_CheckedHeader) as archive:
         data = _TarData(path)
         links: dict[str, _TarMember] | None = None
         for member in _members(archive, counts):
-            name = f"{path}/{member.name}"
+            name = f"{shard}/{member.name}"
             if member.islnk():
                 links = _find_members(path, data) if links is None else links
                 target = links.get(member.linkname)
@@ -46,7 +52,7 @@ def walk_tar(path: Path, counts: LeftOut) -> Iterator[Source]:
             else:
                 yield Source(name, _TarMember(data, member.offset_data, member.size))
         file.seek(archive.offset)
-        yield from _look_behind(path, file, archive.offset)
+        yield from _look_behind(shard, file, archive.offset)
 
 
 def _find_members(path: Path, data: "_TarData") -> dict[str, "_TarMember"]:
@@ -79,13 +85,13 @@ class _CheckedHeader(tarfile.TarInfo):
         return header
 
 
-def _look_behind(path: Path, file: BinaryIO, offset: int) -> Iterator[Source]:
+def _look_behind(shard: str, file: BinaryIO, offset: int) -> Iterator[Source]:
     """A source that says so where anything but zeros stands behind the end mark, as after ``cat a.tar b.tar``."""
     while chunk := file.read(_CHUNK_BYTES):
         if rest := chunk.lstrip(b"\0"):
             at = offset + (len(chunk) - len(rest)) // _BLOCK * _BLOCK
             yield failed_source(
-                str(path), f"more stands behind its end mark, at byte {at}, which is not read; split joined archives"
+                shard, f"more stands behind its end mark, at byte {at}, which is not read; split joined archives"
             )
             return
         offset += len(chunk)
@@ -130,12 +136,19 @@ class _TarMember:
             raise ImageError(f"cannot be read: {error.strerror}") from None
 
 
-def walk_compressed_tar(path: Path, opener: Opener, counts: LeftOut) -> Iterator[Source]:
-    """A stream, which is read once and in order: each member when its turn comes."""
+def walk_compressed_tar(path: Path, shard: str, opener: Opener, counts: LeftOut) -> Iterator[Source]:
+    """A stream, which is read once and in order: each member when its turn comes.
+
+    Args:
+        path: path of the file.
+        shard: name of it in results.
+        opener: function that opens the file and decompresses it.
+        counts: counter of what is passed over.
+    """
     # Not tarfile's own decompression, which takes the end of a cut file for the end of the archive.
     with opener(path) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_CheckedHeader) as archive:
         for member in _members(archive, counts):
-            name = f"{path}/{member.name}"
+            name = f"{shard}/{member.name}"
             if member.islnk():
                 yield Source(name, partial(_read_from_stream, path, opener, member.linkname))
             elif not member.isreg():
@@ -147,7 +160,7 @@ def walk_compressed_tar(path: Path, opener: Opener, counts: LeftOut) -> Iterator
                 content = b"" if opened is None else opened.read()
                 yield Source(name, partial(bytes, content))
         # What tarfile has read ahead, then the rest; the check sum stands at the very end.
-        yield from _look_behind(path, cast(BinaryIO, archive.fileobj), archive.offset + _BLOCK)
+        yield from _look_behind(shard, cast(BinaryIO, archive.fileobj), archive.offset + _BLOCK)
         while stream.read(_CHUNK_BYTES):
             pass
 

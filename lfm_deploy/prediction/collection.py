@@ -3,22 +3,25 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from lfm_deploy.errors import ArtifactError, InputError, WriteError
 from lfm_deploy.prediction.destinations import check_results_file
-from lfm_deploy.prediction.parquet import PARQUET_SUFFIX, is_our_parquet, require_pyarrow, write_parquet
-from lfm_deploy.prediction.part_files import PartCounts, PartHead, describe_changes, read_head, read_rows
-from lfm_deploy.prediction.parts import PART_SUFFIX, Part
+from lfm_deploy.prediction.parquet import PARQUET_SUFFIX, check_parquet, require_pyarrow, write_parquet
+from lfm_deploy.prediction.part_files import PART_SUFFIXES, PartCounts, PartHead, describe_changes, read_head, read_rows
+from lfm_deploy.prediction.parts import Part, find_parts
 from lfm_deploy.prediction.rows import RowFormat, write_header
-from lfm_deploy.storage.atomic import write_atomically
 from lfm_deploy.storage.overlap import refuse_input
+from lfm_deploy.storage.places import Place, RemotePath, as_place, is_remote, write_whole
 
 _MOST_NAMED = 20
-_SUFFIXES = {RowFormat.CSV: (".csv",), RowFormat.JSONL: (".jsonl", ".ndjson")}
+_SUFFIXES = {RowFormat.CSV: (".csv",), RowFormat.JSONL: (".jsonl", ".ndjson"), RowFormat.PARQUET: (".csv",)}
 _OF_FORMATS = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+_AT_A_TIME = 16  # a store takes its time for each file, and takes many at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,21 +29,34 @@ class Collection:
     """Results of all parts of a list, in its order.
 
     Attributes:
-        files: paths of the parts' files with their first lines.
+        files: paths or URLs of the parts' files with their first lines.
         counts: number of pictures of each kind.
         unreadable: names of shards that could not be read, or not to their ends, with the reason.
         machines: number of machines of different kinds that the parts were judged on.
     """
 
-    files: tuple[tuple[Path, PartHead], ...]
+    files: tuple[tuple[Place, PartHead], ...]
     counts: PartCounts
     unreadable: dict[str, str]
     machines: int
 
     @property
     def rows_format(self) -> RowFormat:
-        """Format of the rows."""
+        """Format of the rows; those of Parquet files come as CSV."""
         return RowFormat(self.files[0][1].rows_format)
+
+    def describe(self) -> dict[str, Any]:
+        """The summary that ``lfm-deploy collect --json`` prints, as values for JSON."""
+        head = self.files[0][1]
+        return {
+            "parts": len(self.files),
+            "pictures": self.counts.pictures,
+            **asdict(self.counts),
+            "unreadable": self.unreadable,
+            "machines": self.machines,
+            "settings_sha256": head.settings_sha256,
+            "settings": head.settings,
+        }
 
     def rows(self) -> Iterator[bytes]:
         """The heading, then the rows of one part after the other, each checked before it comes.
@@ -57,7 +73,42 @@ class Collection:
             yield rows[len(heading) :]
 
 
-def collect(folder: Path, parts: Iterable[Part]) -> Collection:
+def collect(
+    folder: Place | str,
+    paths: Sequence[Path | str] | Path | str = (),
+    *,
+    lists: Sequence[Path | str] = (),
+    output: Place | str | None = None,
+    overwrite: bool = False,
+) -> Collection:
+    """Results of a list that was judged in parts: every part exactly once, by one engine under one contract.
+
+    Args:
+        folder: folder that ``predict --output-dir`` wrote to, or its URL in a store.
+        paths: files, folders, shards, patterns and lists (``@list.txt``) that predict was given, with the same names.
+        lists: files with one path a line that predict was given.
+        output: path or URL of a file for all rows, in the format that the parts have, or Parquet where its name ends in
+            ``.parquet``; None writes none, since ``rows()`` of the result gives them.
+        overwrite: whether a results file that is there may be lost.
+
+    Raises:
+        ArtifactError: a part's rows are damaged.
+        InputError: a part is missing, double, foreign or damaged, parts were judged with different settings, or the
+            file is there, is one of those that are read, or is called like one of another format.
+        StoreError: a store refuses, or is out of reach.
+        UnavailableError: Parquet is read or written, and pyarrow is not installed; or a store's library is not.
+        WriteError: the file cannot be written.
+    """
+    named = [str(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    listed = [str(name) for name in lists]
+    found = collect_parts(as_place(folder), find_parts(named, listed))
+    if output is not None:
+        inputs = [name.removeprefix("@") for name in (*named, *listed)]
+        write_collection(found, as_place(output), inputs=inputs, overwrite=overwrite)
+    return found
+
+
+def collect_parts(folder: Place, parts: Iterable[Part]) -> Collection:
     """Find the results of every part of a list, after making sure that each is there once and nothing else is.
 
     Args:
@@ -66,17 +117,15 @@ def collect(folder: Path, parts: Iterable[Part]) -> Collection:
 
     Raises:
         InputError: a part is missing, double, foreign or damaged, or parts were judged with different settings.
+        StoreError: a store refuses, or is out of reach.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; 'lfm-deploy predict --output-dir {folder}' makes it")
-    found: dict[str, list[tuple[Path, PartHead]]] = {}
+    found: dict[str, list[tuple[Place, PartHead]]] = {}
     damaged: list[str] = []
-    for path in sorted(folder.glob(f"*{PART_SUFFIX}")):
-        try:
-            head = read_head(path)
-            found.setdefault(head.part_sha256, []).append((path, head))
-        except ArtifactError:
+    for path, head in _read_heads(folder):
+        if head is None:
             damaged.append(path.name)
+        else:
+            found.setdefault(head.part_sha256, []).append((path, head))
     wanted = {part.sha256: part.name for part in parts}
     faults = {
         "missing": [name for sha256, name in wanted.items() if sha256 not in found],
@@ -97,13 +146,13 @@ def collect(folder: Path, parts: Iterable[Part]) -> Collection:
 
 
 def write_collection(
-    collection: Collection, output: Path, *, inputs: Iterable[str] = (), overwrite: bool = False
+    collection: Collection, output: Place, *, inputs: Iterable[str] = (), overwrite: bool = False
 ) -> None:
     """Write the rows of all parts into one file, whole or not at all; as Parquet where its name ends in .parquet.
 
     Args:
         collection: results of all parts.
-        output: path of the file.
+        output: path or URL of the file.
         inputs: names of what the list was made of, none of which may be written over.
         overwrite: whether a results file that is there may be lost.
 
@@ -113,22 +162,17 @@ def write_collection(
         UnavailableError: the file is to be Parquet, and pyarrow is not installed.
         WriteError: the file cannot be written.
     """
-    refuse_input("--output", [output], [*inputs, *(path for path, _ in collection.files)])
-    if output.suffix == PART_SUFFIX:
-        raise InputError(f"--output: {output} is called like the results of a part; choose another name")
     form = collection.rows_format
-    if output.suffix not in (PARQUET_SUFFIX, *_SUFFIXES[form]) and output.suffix in _OF_FORMATS:
-        raise InputError(f"--output: {output} promises other rows than the parts hold, which are {form}; rename it")
-    if not overwrite and os.path.lexists(output):
+    _check_output(output, form, [*inputs, *(str(path) for path, _ in collection.files)])
+    if not overwrite and (os.path.lexists(output) if isinstance(output, Path) else output.exists()):
         raise InputError(f"{output}: is there already; use another name, or --overwrite")
     if output.suffix == PARQUET_SUFFIX:
         require_pyarrow()
-        if os.path.lexists(output) and not is_our_parquet(output):
-            raise InputError(f"--overwrite: {output} was not written by collect; remove it, or choose another name")
+        check_parquet(output)
     else:
         check_results_file(output, overwrite=overwrite)
     try:
-        with write_atomically(output) as temporary:
+        with write_whole(output) as temporary:
             if output.suffix == PARQUET_SUFFIX:
                 settings = collection.files[0][1].settings
                 write_parquet(
@@ -145,7 +189,48 @@ def write_collection(
         raise WriteError(output, error, "make room or choose another --output") from None
 
 
-def _refuse_faults(folder: Path, faults: dict[str, list[str]], total: int) -> None:
+def _check_output(output: Place, form: RowFormat, inputs: Sequence[str]) -> None:
+    """Make sure that the name of a file is none that is read, and promises what will be in it."""
+    if isinstance(output, Path):
+        refuse_input("--output", [output], [name for name in inputs if not is_remote(name)])
+    elif str(output) in inputs:
+        raise InputError(f"--output: {output} would be written, and is one of the inputs; choose another name")
+    if output.name.endswith(PART_SUFFIXES):
+        raise InputError(f"--output: {output} is called like the results of a part; choose another name")
+    if output.suffix not in (PARQUET_SUFFIX, *_SUFFIXES[form]) and output.suffix in _OF_FORMATS:
+        raise InputError(f"--output: {output} promises other rows than the parts hold, which are {form}; rename it")
+
+
+def _read_heads(folder: Place) -> Iterator[tuple[Place, PartHead | None]]:
+    """Files of parts in a folder, sorted by name, with their first lines; None for one that is damaged."""
+    try:
+        paths = [path for path in _list(folder) if path.name.endswith(PART_SUFFIXES)]
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no such folder; 'lfm-deploy predict --output-dir {folder}' makes it") from None
+    paths.sort(key=lambda path: path.name)
+    if isinstance(folder, Path):
+        yield from zip(paths, map(_read_head, paths), strict=True)
+        return
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        yield from zip(paths, pool.map(_read_head, paths), strict=True)
+
+
+def _list(folder: Place) -> list[Place]:
+    if isinstance(folder, RemotePath):
+        return [path for path, is_folder, _ in folder.list_folder() if not is_folder]
+    if not folder.is_dir():
+        raise FileNotFoundError
+    return list(folder.iterdir())
+
+
+def _read_head(path: Place) -> PartHead | None:
+    try:
+        return read_head(path)
+    except (ArtifactError, FileNotFoundError):
+        return None
+
+
+def _refuse_faults(folder: Place, faults: dict[str, list[str]], total: int) -> None:
     said = [f"{len(names)} {fault} ({_name_some(names)})" for fault, names in faults.items() if names]
     if not said:
         return
@@ -157,7 +242,7 @@ def _refuse_faults(folder: Path, faults: dict[str, list[str]], total: int) -> No
     raise InputError(f"{folder}: not the results of these {total} parts: {', '.join(said)}; {'; '.join(remedies)}")
 
 
-def _refuse_several_settings(folder: Path, files: Sequence[tuple[Path, PartHead]]) -> None:
+def _refuse_several_settings(folder: Place, files: Sequence[tuple[Place, PartHead]]) -> None:
     by_settings = Counter(head.settings_sha256 for _, head in files)
     (usual, _), *others = by_settings.most_common()
     if not others:

@@ -9,9 +9,11 @@ from lfm_deploy.pictures.folders import is_folder
 from lfm_deploy.pictures.opening import IMAGE_SUFFIXES
 from lfm_deploy.pictures.shards import is_shard
 from lfm_deploy.pictures.sources import STANDARD_INPUT
+from lfm_deploy.prediction.parquet import PARQUET_SUFFIX, rows_path
 from lfm_deploy.prediction.resumption import progress_path
 from lfm_deploy.prediction.rows import RowFormat, write_header
 from lfm_deploy.storage.overlap import is_same, lies_in, refuse_input
+from lfm_deploy.storage.places import Place, RemotePath, is_remote
 from lfm_deploy.workdir import Workdir
 
 # How every row of --format jsonl begins.
@@ -19,7 +21,7 @@ _FIRST_OF_JSONL = b'{"path": '
 
 
 def check_destinations(
-    output: Path | None,
+    output: Place | None,
     evidence: Path | None,
     *,
     paths: Sequence[str],
@@ -31,7 +33,7 @@ def check_destinations(
     """Make sure that nothing that is read would be written over; nothing is opened for writing yet.
 
     Args:
-        output: path of the results file; None for standard output.
+        output: path or URL of the results file; None for standard output.
         evidence: path of the folder for drawings; None for none.
         paths: names of what is read, as ``find_sources`` takes them.
         lists: names of lists, as ``find_sources`` takes them.
@@ -43,21 +45,29 @@ def check_destinations(
         InputError: a file to write is one of the inputs, is called like a picture, or was not written by predict; or
             drawings would lie among the pictures.
     """
-    named = [Path(name.removeprefix("@")) for name in (*paths, *lists) if name != STANDARD_INPUT]
-    if output is not None:
+    everything = [name.removeprefix("@") for name in (*paths, *lists) if name != STANDARD_INPUT]
+    if isinstance(output, RemotePath):
+        if str(output) in everything:
+            raise InputError(f"--output: {output} would be written, and is one of the inputs; choose another name")
+        _check_name(output)
+    elif output is not None:
+        named = [Path(name) for name in everything if not is_remote(name)]
         ours = [workdir.checkpoint, *workdir.graphs(), *sorted(workdir.path.glob("*.engine"))]
-        written = (output, progress_path(output))
+        written = (output, progress_path(output), rows_path(output), progress_path(rows_path(output)))
         refuse_input("--output", written, [*named, *map(Path, paths), *([engine] if engine else []), *ours])
-        check_results_file(output, overwrite=overwrite)
+        if output.suffix == PARQUET_SUFFIX:
+            _check_name(output)
+        else:
+            check_results_file(output, overwrite=overwrite)
     if evidence is not None:
         _check_folder(evidence, [name for name in paths if not name.startswith("@") and name != STANDARD_INPUT])
 
 
-def check_results_file(output: Path, *, overwrite: bool) -> None:
+def check_results_file(output: Place, *, overwrite: bool) -> None:
     """Make sure that a file may hold rows, and that what it replaces was written by predict.
 
     Args:
-        output: path of the results file; it need not exist.
+        output: path or URL of the results file; it need not exist.
         overwrite: whether a results file that is there may be lost.
 
     Raises:
@@ -68,18 +78,22 @@ def check_results_file(output: Path, *, overwrite: bool) -> None:
         _check_results(output)
 
 
-def _check_name(output: Path) -> None:
+def _check_name(output: Place) -> None:
     if output.suffix.lower() in IMAGE_SUFFIXES or is_shard(output):
         raise InputError(f"--output: {output} is called like a picture or a shard; rows go to a .csv or .jsonl file")
 
 
-def _check_results(output: Path) -> None:
+def _check_results(output: Place) -> None:
     """Refuse to overwrite what predict did not write: a picture by another name, or one that a list names."""
+    size = len(write_header(RowFormat.CSV))
     try:
-        if not output.is_file():
+        if isinstance(output, RemotePath):
+            beginning = output.read_start(size)
+        elif not output.is_file():
             return  # what opens it says why it cannot be written
-        with output.open("rb") as file:
-            beginning = file.read(len(write_header(RowFormat.CSV)))
+        else:
+            with output.open("rb") as file:
+                beginning = file.read(size)
     except OSError:
         return
     firsts = (write_header(RowFormat.CSV), _FIRST_OF_JSONL)

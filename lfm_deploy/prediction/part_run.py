@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lfm_deploy.errors import ArtifactError, InputError, WriteError
 from lfm_deploy.pictures.left_out import LeftOut
@@ -13,8 +12,8 @@ from lfm_deploy.prediction.part_files import (
     PartHead,
     describe_changes,
     hash_settings,
-    read_head,
-    read_rows,
+    place_part,
+    read_part,
     readable,
     split_settings,
     write_part,
@@ -24,6 +23,13 @@ from lfm_deploy.prediction.prediction import predict_groups
 from lfm_deploy.prediction.rows import RowFormat, write_header, write_rows
 from lfm_deploy.prediction.shares import Share
 from lfm_deploy.storage.atomic import sha256_of_bytes
+from lfm_deploy.storage.places import Place, RemotePath, find_size
+
+_ROWS_FORMATS: dict[RowFormat, Literal["csv", "jsonl", "parquet"]] = {
+    RowFormat.CSV: "csv",
+    RowFormat.JSONL: "jsonl",
+    RowFormat.PARQUET: "parquet",
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,15 +49,21 @@ class PartRun:
     counts: PartCounts = field(default_factory=PartCounts)
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Place) -> None:
     """Make the folder of the results before an engine is opened for them.
 
+    A store has no folders to make; whether it answers is found out in time.
+
     Args:
-        folder: path of the folder; it may be there.
+        folder: path or URL of the folder; it may be there.
 
     Raises:
+        StoreError: the store refuses, or is out of reach.
         WriteError: the folder cannot be made, or is a file.
     """
+    if isinstance(folder, RemotePath):
+        folder.exists()
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -61,7 +73,7 @@ def make_folder(folder: Path) -> None:
 def judge_parts(
     judge: Judge,
     parts: Iterable[Part],
-    folder: Path,
+    folder: Place,
     form: RowFormat,
     *,
     share: Share | None = None,
@@ -77,8 +89,8 @@ def judge_parts(
     Args:
         judge: engine with its settings, from ``open_judge``.
         parts: parts of the whole list.
-        folder: folder of the results, one file a part.
-        form: format of the rows: CSV or JSON lines.
+        folder: folder of the results, one file a part; a path, or a URL of a store.
+        form: format of the rows: CSV, JSON lines or Parquet.
         share: share of the parts that is this process's; None is all.
         strict: whether a picture that cannot be judged is an error; its part gets no file then.
         overwrite: whether parts that have a file are judged again, too.
@@ -90,6 +102,7 @@ def judge_parts(
     Raises:
         ImageError: a picture cannot be judged, and ``strict`` is set.
         InputError: a file is there that was made with other settings.
+        StoreError: a store refuses, or is out of reach; no part is held to be bad for that.
         WriteError: a file cannot be written.
     """
     run, left_out = run or PartRun(), LeftOut() if left_out is None else left_out
@@ -97,17 +110,18 @@ def judge_parts(
     for position, part in enumerate(parts):
         if share is not None and not share.holds(position):
             continue
-        path = folder / part.file_name
-        size = _find_size(part)
+        path = place_part(folder, part, form)
+        size = None if part.shard is None else find_size(part.shard)
         if not overwrite and _is_done(path, part, size, settings, on_message):
             run.skipped += 1
             continue
+        _refuse_other_format(folder, part, form)
         found = _judge_part(judge, part, form, left_out, strict=strict, on_pictures=on_pictures)
         head = PartHead(
             part=readable(part.name),
             part_sha256=part.sha256,
             shard_bytes=size,
-            rows_format="csv" if form is RowFormat.CSV else "jsonl",
+            rows_format=_ROWS_FORMATS[form],
             settings=settings,
             settings_sha256=hash_settings(settings),
             machine=machine,
@@ -134,24 +148,23 @@ class _Found:
     problem: str | None
 
 
-def _find_size(part: Part) -> int | None:
-    try:
-        return None if part.shard is None else part.shard.stat().st_size
-    except (OSError, ValueError):
-        return None
+def _refuse_other_format(folder: Place, part: Part, form: RowFormat) -> None:
+    """Files of two formats would count a part twice."""
+    other = place_part(folder, part, RowFormat.CSV if form is RowFormat.PARQUET else RowFormat.PARQUET)
+    if other.exists():
+        raise InputError(f"{other}: is of another format than {form}; choose another --output-dir, or remove it")
 
 
 def _is_done(
-    path: Path, part: Part, size: int | None, settings: Mapping[str, Any], on_message: Callable[[str], None]
+    path: Place, part: Part, size: int | None, settings: Mapping[str, Any], on_message: Callable[[str], None]
 ) -> bool:
     """Whether the part's file is there, whole, and of the shard as it is now."""
-    if not path.exists():
-        return False
     try:
-        head = read_head(path)
+        head, _ = read_part(path)
         if head.part_sha256 != part.sha256:
             raise ArtifactError(f"{path}: of another part")
-        read_rows(path, head)
+    except FileNotFoundError:
+        return False
     except ArtifactError as error:
         on_message(f"judging {part.name} again: {str(error).partition('; ')[0]}")
         return False
@@ -178,4 +191,7 @@ def _judge_part(
             # What is wrong with the shard itself has its name; pictures have the names of members.
             problem = next((row.error for row in rows if row.path == str(part.shard)), problem)
         on_pictures(len(rows))
-    return _Found(b"".join(blocks), counts, None if problem is None else readable(problem))
+    content = b"".join(blocks)
+    if form is RowFormat.PARQUET:  # whose texts are UTF-8
+        content = content.decode("utf-8", "backslashreplace").encode()
+    return _Found(content, counts, None if problem is None else readable(problem))

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from lfm_deploy.errors import InputError
 from lfm_deploy.pictures.decoding import Source
-from lfm_deploy.pictures.folders import is_folder
 from lfm_deploy.pictures.left_out import LeftOut
 from lfm_deploy.pictures.opening import IMAGE_SUFFIXES
 from lfm_deploy.pictures.shards import is_shard
-from lfm_deploy.pictures.sources import describe_nothing, find_names, walk_path, walk_pictures
+from lfm_deploy.pictures.sources import describe_nothing, find_names, names_folder, walk_path, walk_pictures
+from lfm_deploy.storage.places import Place, as_place
 
 PICTURES_A_PART = 10_000
 PART_SUFFIX = ".part"
@@ -31,13 +31,13 @@ class Part:
     Attributes:
         name: name for people: the path of the shard, or ``"first.png and 9999 more"``.
         sha256: SHA-256 of the names of what is judged, which tells this part from all others.
-        shard: path of the shard; None for pictures in files of their own.
+        shard: path or URL of the shard; None for pictures in files of their own.
         entries: names of what is judged, for ``walk_path``, and sources where a folder was walked already.
     """
 
     name: str
     sha256: str
-    shard: Path | None
+    shard: Place | None
     entries: tuple[str | Source, ...]
 
     @property
@@ -95,13 +95,13 @@ def _divide(names: Iterator[str | Source], left_out: LeftOut, most: int) -> Iter
         # What is called like a picture is not looked at: of a hundred million, each machine would ask the file system.
         if isinstance(name, Source) or f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES:
             entries: Iterable[str | Source] = (name,)
-        elif is_folder(name):
-            entries = walk_pictures(Path(name), left_out)
-        elif is_shard(Path(name)):
+        elif names_folder(name):
+            entries = walk_pictures(name, left_out)
+        elif is_shard(as_place(name)):
             if waiting:
                 yield _make_part(waiting)
                 waiting = []
-            yield _make_part([name], shard=Path(name))
+            yield _make_part([name], shard=as_place(name))
             continue
         else:
             entries = (name,)
@@ -114,7 +114,7 @@ def _divide(names: Iterator[str | Source], left_out: LeftOut, most: int) -> Iter
         yield _make_part(waiting)
 
 
-def _make_part(entries: Sequence[str | Source], shard: Path | None = None) -> Part:
+def _make_part(entries: Sequence[str | Source], shard: Place | None = None) -> Part:
     names = [entry if isinstance(entry, str) else entry.name for entry in entries]
     digest = hashlib.sha256()
     for name in names:

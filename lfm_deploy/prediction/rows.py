@@ -20,11 +20,12 @@ _VERDICT_WIDTH, _NUMBER_WIDTH = 10, 11
 
 
 class RowFormat(StrEnum):
-    """How rows are written."""
+    """How rows are written; on their way into a Parquet file they are CSV."""
 
     TABLE = "table"
     CSV = "csv"
     JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def judge_logit(
 
 def write_header(form: RowFormat, *, colour: bool = False, provenance: bool = False) -> bytes:
     """What stands above the rows, with or without the columns of provenance."""
-    if form is RowFormat.CSV:
+    if form in (RowFormat.CSV, RowFormat.PARQUET):
         return (",".join([*COLUMNS, *(PROVENANCE_COLUMNS if provenance else ())]) + "\n").encode()
     if form is RowFormat.TABLE:
         line = f"{'verdict':<{_VERDICT_WIDTH}}{'probability':>{_NUMBER_WIDTH}}{'logit':>{_NUMBER_WIDTH}}  picture"

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 
 from lfm_deploy.errors import StoreError, WriteError
 from lfm_deploy.storage.atomic import write_atomically
-from lfm_deploy.storage.stores import Asked, ask_store, find_store
+from lfm_deploy.storage.stores import FULL, Asked, ask_store, find_store, no_room
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _TRIES = 3
@@ -221,11 +221,17 @@ def write_whole(place: Place) -> Iterator[Path]:
 
     Raises:
         StoreError: the store does not take it.
+        WriteError: there is no room for it on its way to the store.
     """
     if isinstance(place, Path):
         with write_atomically(place) as temporary:
             yield temporary
         return
     file = Unnamed()
-    yield file.path
+    try:
+        yield file.path
+    except OSError as error:
+        if error.errno in FULL:
+            raise no_room(place, error) from None
+        raise
     place.put(file.path)

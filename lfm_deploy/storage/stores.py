@@ -24,7 +24,7 @@ from lfm_deploy.errors import (
 
 _LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}  # those of the extra
 _LONGEST = 200  # letters of what a library says
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # At most 64 MiB of an object are in memory while it is copied; s3fs by itself takes 500 MB.
 _COPYING = {"s3": {"chunksize": 16 << 20, "max_concurrency": 4}}
 
@@ -116,6 +116,17 @@ def _open_store(kind: Any, options: tuple[tuple[str, Any], ...], _process: int) 
     return kind(**dict(options))
 
 
+def no_room(what: object, error: OSError) -> WriteError:
+    """The error that says that a copy does not fit into the folder for temporary files.
+
+    Args:
+        what: URL of what is copied.
+        error: error of the system.
+    """
+    remedy = "make room there, or set TMPDIR to a folder that has it"
+    return WriteError(f"a copy of {what} in {tempfile.gettempdir()}", error, remedy)
+
+
 def _scheme(url: str) -> str:
     return url.partition("://")[0]
 
@@ -136,9 +147,8 @@ def _is_of_bucket(url: str, error: FileNotFoundError) -> bool:
 
 def _describe(url: str, error: Exception) -> DeployError:
     said = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
-    if isinstance(error, OSError) and error.errno in _FULL:
-        where = f"a copy of {url} in {tempfile.gettempdir()}"
-        return WriteError(where, error, "make room there, or set TMPDIR to a folder that has it")
+    if isinstance(error, OSError) and error.errno in FULL:
+        return no_room(url, error)
     if any("Credential" in kind.__name__ for kind in type(error).__mro__):
         return UnavailableError(
             f"{url}: not run: no credentials on this machine ({said}); set those of the store, such as "
