@@ -11,7 +11,7 @@ import pytest
 from s3_server import Proxy, command_environment
 from waiting import wait_for
 
-from lfm_deploy.errors import WriteError
+from lfm_deploy.errors import StoreError, WriteError
 from lfm_deploy.storage.places import RemotePath, Unnamed, as_place, find_size, is_remote, write_whole
 
 # Three of the pieces in which an object is copied, and half a one.
@@ -68,6 +68,13 @@ def test_a_copy_has_the_bytes_and_no_name(bucket, content, tmp_path, monkeypatch
     path = copy.path
     del copy
     assert not path.exists()
+
+
+def test_a_copy_of_another_size_than_the_store_said_is_no_copy(bucket, monkeypatch):
+    place = RemotePath(bucket.put("x", b"some"))
+    monkeypatch.setattr(RemotePath, "find_size", lambda _: 5)
+    with pytest.raises(StoreError, match="ends behind 4 of 5 bytes"):
+        place.fetch()
 
 
 def test_a_file_is_put_when_it_is_complete(bucket, tmp_path):
