@@ -40,7 +40,8 @@ def predict(
     """Verdicts on pictures in their order, each as soon as its batch is judged; memory does not grow with the list.
 
     Args:
-        paths: files, folders, shards, quoted patterns and lists (``@list.txt``) of pictures.
+        paths: files, folders, shards, quoted patterns and lists (``@list.txt``) of pictures, on this machine or in a
+            store (``s3://``, ``gs://``).
         engine: path of the file to run; None takes the best one of the workdir that runs here.
         workdir: folder of the deployment, or its path.
         precision: precision of the workdir's engine: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``; None is FP32.
@@ -59,7 +60,8 @@ def predict(
         DecoderError: pictures are decoded or resized to other pixels on this machine than the contract's.
         ImageError: a picture cannot be judged, and ``strict`` is set.
         InputError: there is nothing to read.
-        UnavailableError: the engine cannot run on this machine.
+        StoreError: a store refuses, or is out of reach.
+        UnavailableError: the engine cannot run on this machine, or the library of a store is missing.
     """
     named = [str(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     folder = workdir if isinstance(workdir, Workdir) else Workdir(Path(workdir))

@@ -1,1 +1,1 @@
-"""Files that are written whole and read back checked: atomic writes, sealed graphs, validated values; files in stores."""
+"""Files that are written whole and read back checked, here and in stores: atomic writes, sealed graphs, values."""
