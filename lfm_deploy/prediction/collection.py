@@ -1,9 +1,9 @@
 """The parts of a list, put together: every part exactly once, by one engine under one contract, or not at all."""
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,8 @@ from lfm_deploy.storage.places import Place, RemotePath, as_place, is_remote, wr
 _MOST_NAMED = 20
 _SUFFIXES = {RowFormat.CSV: (".csv",), RowFormat.JSONL: (".jsonl", ".ndjson"), RowFormat.PARQUET: (".csv",)}
 _OF_FORMATS = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
-_AT_A_TIME = 16  # a store takes its time for each file, and takes many at once
+# A store takes its time for each file, and takes many at once. Rows are larger than first lines.
+_AT_A_TIME, _AHEAD = 16, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +67,7 @@ class Collection:
         """
         heading = write_header(self.rows_format, provenance=self.files[0][1].settings.get("provenance") is True)
         yield heading
-        for path, head in self.files:
-            rows = read_rows(path, head)
+        for (path, _), rows in zip(self.files, _read_ahead(self.files), strict=True):
             if not rows.startswith(heading):
                 raise ArtifactError(f"{path}: has other columns than this version writes; use the one that made it")
             yield rows[len(heading) :]
@@ -213,6 +213,21 @@ def _read_heads(folder: Place) -> Iterator[tuple[Place, PartHead | None]]:
         return
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         yield from zip(paths, pool.map(_read_head, paths), strict=True)
+
+
+def _read_ahead(files: Sequence[tuple[Place, PartHead]]) -> Iterator[bytes]:
+    """Rows of parts in their order; of a store the next few are on their way."""
+    if not isinstance(files[0][0], RemotePath):
+        yield from (read_rows(path, head) for path, head in files)
+        return
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        waiting: deque[Future[bytes]] = deque()
+        for path, head in files:
+            waiting.append(pool.submit(read_rows, path, head))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _list(folder: Place) -> list[Place]:
