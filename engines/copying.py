@@ -1,13 +1,14 @@
 """Copying pictures by several threads: one thread fills pinned memory more slowly than a GPU empties it."""
 
 import itertools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lfm_deploy.machine import count_cores
 
 # Measured on a server with an H100: one thread copies 8-10 GB/s, four 37 GB/s.
 _MOST_THREADS = 8
@@ -23,7 +24,7 @@ class Copier:
         Args:
             threads: number of threads; None is one for each core that this process may use, at most eight.
         """
-        self.threads = threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+        self.threads = threads or min(count_cores(), _MOST_THREADS)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="lfm-copy") if self.threads > 1 else None
 
     def start(self, into: NDArray[Any], source: NDArray[Any]) -> Callable[[], None]:

@@ -1,6 +1,6 @@
 """How a graph runs on a CPU, and ``cpu.json``, where ``build --target cpu`` writes down what was fastest here."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from msgspec import Meta
 from engines.choice_file import ChoiceFile
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ConfigError
-from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor
+from lfm_deploy.machine import allowed_cores, count_cores, find_instruction_sets, identify_processor
 
 Runtime = Literal["onnxruntime", "openvino"]
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -80,14 +80,22 @@ def describe_place() -> dict[str, Any]:
     return {
         "processor": identify_processor(),
         "instructions": find_instruction_sets(),
-        "cores": count_cores(),
+        "cores": allowed_cores(),
         "versions": {name: installed_version(name) for name in ("onnxruntime", "onnxruntime-gpu", "openvino")},
     }
 
 
 def find_settings(graph: Path) -> CpuSettings | None:
-    """What was chosen for a graph on this machine; None where nothing was, or the choice was for something else."""
+    """What was chosen for a graph on this machine; None where nothing was, or the choice was for something else.
+
+    A process that takes some of the cores alone runs as it was chosen for all of them, with fewer threads: the runtime
+    stays, and with it the logits.
+    """
     found = CHOICES.find(graph, describe_place())
-    if found is not None and found.streams * found.threads > _MOST_PER_CORE * count_cores():
+    if found is None or found.streams * found.threads > _MOST_PER_CORE * allowed_cores():
         return None  # nothing that was measured here
-    return found
+    cores = count_cores()
+    if cores == allowed_cores():
+        return found
+    threads = min(found.threads, cores)
+    return replace(found, threads=threads, streams=min(found.streams, cores // threads))

@@ -6,6 +6,8 @@ import platform
 import re
 import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ _GPU_FIELDS = (
 )  # fmt: skip
 _BUSY_SHARE = 0.25
 _SMI_SECONDS = 20
+_limits: list[int] = []
 
 
 def describe_machine() -> dict[str, Any]:
@@ -44,8 +47,29 @@ def describe_machine() -> dict[str, Any]:
 
 
 def count_cores() -> int:
+    """Cores that this process takes: those that it may use, or fewer inside of ``limit_cores``."""
+    return min([allowed_cores(), *_limits])
+
+
+def allowed_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def limit_cores(count: int) -> Iterator[None]:
+    """Take no more cores than so many while the block runs: other processes of the same job have the rest.
+
+    Threads are counted by it; no core is bound, since nobody in one container knows which of them others have taken.
+
+    Args:
+        count: number of cores, from 1.
+    """
+    _limits.append(count)
+    try:
+        yield
+    finally:
+        _limits.pop()
 
 
 def read_processor() -> str:

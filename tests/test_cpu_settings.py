@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -12,6 +13,7 @@ from engines.cpu_settings import (
 from engines.loading import load_engine
 from engines.way_choice import Choice, Trial
 from lfm_deploy.errors import ArtifactError
+from lfm_deploy.machine import limit_cores
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.storage.atomic import sha256_of_file
 
@@ -41,6 +43,24 @@ def test_what_was_chosen_is_used_where_it_was_chosen(own_deployment):
 def test_asking_for_other_threads_is_not_overruled(own_deployment):
     graph, _ = write(own_deployment)
     assert load_engine(graph, threads=1).settings == default_settings(1)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "cores", "expected"),
+    [((8, 1), 1, (1, 1)), ((8, 1), 3, (3, 1)), ((1, 8), 4, (1, 4)), ((2, 4), 6, (1, 4)), ((2, 4), 8, (2, 4))],
+)
+def test_a_process_with_some_of_the_cores_keeps_the_runtime(own_deployment, monkeypatch, chosen, cores, expected):
+    """Of several processes that share the machine, all give the logits that one would."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    ways = [
+        CpuSettings(runtime="openvino", streams=streams, threads=threads, piece=1)
+        for streams, threads in (chosen, expected)
+    ]
+    graph, _ = write(own_deployment, chosen=ways[0].as_dict())
+    with limit_cores(cores):
+        assert find_settings(graph) == ways[1]
+        assert default_settings().threads == cores
+    assert find_settings(graph) == ways[0]
 
 
 @pytest.mark.parametrize("what", ["graph", "machine", "versions", "name"])

@@ -5,11 +5,14 @@ import pytest
 
 from lfm_deploy.machine import (
     _cpu_quota,
+    allowed_cores,
+    count_cores,
     describe_gpus,
     describe_machine,
     find_instruction_sets,
     gpu_memory_mib,
     has_bfloat16,
+    limit_cores,
     parse_gpus,
     peak_memory_mib,
 )
@@ -40,6 +43,17 @@ def test_the_processor_and_memory_are_those_of_this_machine():
     assert found["cores_allowed"] == len(os.sched_getaffinity(0)) <= found["cores"]
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert found["memory_gib"] == pytest.approx(pages / 2**30, rel=0.01)  # the kernel keeps some for itself
+
+
+def test_a_process_may_leave_cores_to_others(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    with limit_cores(3):
+        assert (count_cores(), allowed_cores()) == (3, 8)
+        with limit_cores(5):
+            assert count_cores() == 3
+    with limit_cores(100):
+        assert count_cores() == 8
+    assert count_cores() == 8
 
 
 def test_instruction_sets_of_x86_and_arm():

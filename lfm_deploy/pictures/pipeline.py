@@ -6,7 +6,6 @@ The feeder walks folders and shards and never runs further ahead than the window
 decoded straight into its place in the array that the engine will read.
 """
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import ImageError
+from lfm_deploy.machine import count_cores
 from lfm_deploy.pictures.decoding import Source, decode_picture
 from lfm_deploy.pictures.jpegs import JpegDecoder
 
@@ -102,7 +102,7 @@ def read_groups(
         look: function that finds out more about a picture, in the thread that decodes it; None finds out nothing.
     """
     decode = decode or lfm_decoder(size, config or ModelConfig(), jpeg)
-    with _Feed(sources, size, decode, batch, workers or len(os.sched_getaffinity(0)), look) as feed:
+    with _Feed(sources, size, decode, batch, workers or count_cores(), look) as feed:
         yield from _grouped(feed, size, batch, start)
 
 
