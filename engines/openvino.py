@@ -107,6 +107,9 @@ def load_core() -> Any:
         import openvino
     except ImportError as error:
         raise missing_library(error, "OpenVINO", "pip install lfm-deploy[openvino]") from None
+    # The first array that it is given makes its binding look for NumPy, behind a lock and without Python's own: two
+    # streams that give their first arrays at the same time may wait for each other for ever.
+    openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True)
     return openvino.Core()
 
 
