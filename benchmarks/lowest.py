@@ -34,6 +34,7 @@ _EXTRAS = (
     "demo",
     "provenance",
     "parquet",
+    "ray",
     "remote",
     "train",
     "serve",
@@ -86,7 +87,7 @@ def read_bounds() -> list[tuple[str, str]]:
     """Names and lower bounds of all direct dependencies that are tried, as ``("numpy", "1.26")``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [one for extra in _EXTRAS for one in project["optional-dependencies"][extra]]
-    found = [re.match(r"([\w-]+)(?:\[\w+\])?>=([\w.]+)", one) for one in (*project["dependencies"], *extras)]
+    found = [re.match(r"([\w-]+)(?:\[[\w,-]+\])?>=([\w.]+)", one) for one in (*project["dependencies"], *extras)]
     return [(one[1], one[2]) for one in found if one]
 
 

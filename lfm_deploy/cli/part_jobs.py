@@ -105,7 +105,22 @@ def run_job(job: PartJob, judge: Judge, form: RowFormat, *, strict: bool, overwr
     except KeyboardInterrupt:
         say(f"Interrupted after {run.judged} parts; the same command again continues.")
         return _INTERRUPTED
-    say(_summarise(run, job.folder, time.monotonic() - started, is_proved=judge.proved is not None))
+    return say_result(run, job, time.monotonic() - started, is_proved=judge.proved is not None)
+
+
+def say_result(run: PartRun, job: PartJob, seconds: float, *, is_proved: bool) -> int:
+    """Say what became of the parts.
+
+    Args:
+        run: counts of the parts.
+        job: parts with their folder.
+        seconds: time that it took.
+        is_proved: whether the detector's range was proved.
+
+    Returns:
+        Exit code: 1 where there were pictures and not one of them could be judged.
+    """
+    say(_summarise(run, job.folder, seconds, is_proved=is_proved))
     say_left_out(job.left_out)
     if run.counts.not_judged == run.counts.pictures > 0:
         say("Error: not one of these pictures could be judged; the rows say why")

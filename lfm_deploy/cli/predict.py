@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,7 @@ from lfm_deploy.cli.console import (
     workdir_option,
 )
 from lfm_deploy.cli.judge_options import judge_options
+from lfm_deploy.cli.ray_options import check_ray_options, ray_options
 from lfm_deploy.storage.places import Place
 from lfm_deploy.workdir import Workdir
 
@@ -66,6 +67,7 @@ _FORMATS = ("table", "csv", "jsonl", "parquet")
     metavar="N/COUNT",
     help="Part of the shards to judge, such as 3/64.  [default: as Slurm or Kubernetes say, else all]",
 )
+@ray_options
 @click.option("--overwrite", is_flag=True, help="Begin the file of --output, or the shards of --output-dir, anew.")
 @click.option(
     "--evidence",
@@ -94,6 +96,9 @@ def command(
     output: Place | None,
     output_dir: Place | None,
     part: str | None,
+    address: str | None,
+    actors: int | None,
+    actor_cores: int | None,
     overwrite: bool,
     evidence: Path | None,
     provenance: bool,
@@ -120,6 +125,7 @@ def command(
         raise click.UsageError("--part is for --output-dir")
     if output_dir is not None and (output is not None or evidence is not None):
         raise click.UsageError("--output-dir takes neither --output nor --evidence")
+    check_ray_options(address, actors, actor_cores, output_dir=output_dir, share=part, gpus=gpus)
     written = _choose_format("jsonl" if as_json else form, output, output_dir)
 
     from engines.host import keep_freed_memory
@@ -136,18 +142,23 @@ def command(
     if output_dir is None:
         sources = require_some(find_sources(paths, lists, left_out), [*paths, *lists])
     else:
-        job = open_job(paths, lists, left_out, output_dir, part)
-    judge = open_judge(
-        workdir,
-        engine=engine,
-        precision=precision,
-        device=choose_device(device, gpus),
-        threshold=threshold,
-        batch=batch,
-        decoder=decoder,
-        provenance=provenance,
-        on_message=say,
-    )
+        # Ray shares out by itself.
+        job = open_job(paths, lists, left_out, output_dir, part if address is None else "1/1")
+    options: dict[str, Any] = {
+        "engine": engine,
+        "precision": precision,
+        "device": choose_device(device, gpus),
+        "threshold": threshold,
+        "batch": batch,
+        "decoder": decoder,
+        "provenance": provenance,
+    }
+    if address is not None:
+        from lfm_deploy.cli.ray_jobs import run_on_ray
+
+        flags = {"strict": strict, "overwrite": overwrite}
+        return run_on_ray(job, workdir, options, written, address=address, actors=actors, cores=actor_cores, **flags)
+    judge = open_judge(workdir, **options, on_message=say)
     warn_of_decoding()
     if output_dir is not None:
         return run_job(job, judge, written, strict=strict, overwrite=overwrite)

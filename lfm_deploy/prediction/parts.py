@@ -41,10 +41,15 @@ class Part:
     entries: tuple[str | Source, ...]
 
     @property
+    def first(self) -> str:
+        """Name of the first of what is judged."""
+        first = self.entries[0]
+        return first if isinstance(first, str) else first.name
+
+    @property
     def file_name(self) -> str:
         """Name of the file of its results."""
-        first = self.entries[0]
-        stem = Path(first if isinstance(first, str) else first.name).name
+        stem = Path(self.first).name
         safe = re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip(".-")[:_LONGEST_STEM]
         return f"{safe or 'part'}-{self.sha256[:_DIGITS]}{PART_SUFFIX}"
 
