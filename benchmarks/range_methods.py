@@ -7,7 +7,6 @@ One method gives the ranges of all tensors. "Plain" graphs have weights rounded 
 of one grey level.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,9 +16,11 @@ import onnx
 from calib.calibration import load_pictures
 from calib.graph_preparation import prepare_graph
 from calib.pictures import PictureStore
-from calib.ranges import CHOOSE, Ranges, read_ranges
+from calib.ranges import Kept, KeptRange, Ranges, read_ranges
 from calib.scoring import score_graph
+from export.equalisation import choose_gains
 from export.graph import ExportConfig, make_graph
+from export.names import LAST_OUTPUT
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli.console import make_console, progress_bar
@@ -90,8 +91,9 @@ def main(workdir: Path, suite: Path, images: Path | None) -> None:
             }
             plain = prepare_int8(base, Int8Config(recipe=recipe, ranges=chosen))
             _add(table, recipe, method, "plain", judge.judge(make_int8_graph(plain, info.config.layers)))
-            chooses = [index for index, picture in enumerate(ranges.pictures) if picture.part == CHOOSE]
-            prepared = prepare_graph(reference, base, _only(ranges, recipe, method), calibration, chooses, recipe)
+            everything = range(len(ranges.pictures))
+            kept = _only(ranges, recipe, method)
+            prepared = prepare_graph(reference, base, kept, calibration, everything, recipe, ranges.seed)
             _add(table, recipe, method, "prepared", judge.judge(make_int8_graph(prepared, info.config.layers)))
         for recipe in Recipe:
             graph = folder.graph(Precision.INT8, recipe)
@@ -100,14 +102,21 @@ def main(workdir: Path, suite: Path, images: Path | None) -> None:
     make_console().print(table)
 
 
-def _only(ranges: Ranges, recipe: Recipe, method: str) -> Ranges:
-    """The ranges with one method for every tensor that has it, in one part and with one range for all channels."""
-    tensors = {}
+def _only(ranges: Ranges, recipe: Recipe, method: str) -> Kept:
+    """One method for every tensor that has it, in one part, with one range for all channels."""
+    kept: Kept = {}
     for name, tensor in ranges.tensors.items():
-        mine = tensor.candidates.get(recipe, {})
-        choice = {recipe: method if method in mine else tensor.choice[recipe]} if mine else {}
-        tensors[name] = replace(tensor, choice=choice, parts={}, channel_ranges={})
-    return replace(ranges, tensors=tensors)
+        kept[name] = {}
+        if method in tensor.candidates.get(recipe, {}):
+            low, high = tensor.candidates[recipe][method]
+            inner = low >= 0 and name != LAST_OUTPUT
+            gains = (
+                choose_gains(np.array(tensor.channel_highest), high) if inner else np.ones(len(tensor.channel_highest))
+            )
+            kept[name][recipe] = KeptRange(low=low, high=high, gains=tuple(float(gain) for gain in gains))
+        elif recipe in tensor.kept:
+            kept[name][recipe] = tensor.kept[recipe]
+    return kept
 
 
 def _add(table: object, recipe: str, method: str, weights: str, result: SuiteResult) -> None:

@@ -1,32 +1,52 @@
 """What a network's tensors do on pictures: read out of an ONNX graph in ONNX Runtime, batch by batch."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calib.histogram import StreamingHistogram
+from calib.histogram import ChannelHistogram, StreamingHistogram
 from engines.ort import open_session
 
 # Patches of each picture that second moments are taken over: 50 pictures give twenty times the widest layer's inputs.
 _PATCHES = 400
 
 
-@dataclass(slots=True)
 class TensorStatistics:
-    """One tensor over all pictures: its histogram, and the largest value of each channel ``(C,)``."""
+    """What one tensor does on pictures.
 
-    histogram: StreamingHistogram = field(default_factory=StreamingHistogram)
-    channel_highest: NDArray[np.float32] | None = None
+    Attributes:
+        histogram: counts of all its values.
+        channel_lowest, channel_highest: least and largest value of each channel ``(C,)``.
+        channels: counts of each channel's values, where it is asked for.
+    """
+
+    def __init__(self, channels: int, *, by_channel: bool = False) -> None:
+        self.histogram = StreamingHistogram()
+        self.channel_lowest: NDArray[np.float32] = np.full(channels, np.inf, np.float32)
+        self.channel_highest: NDArray[np.float32] = np.full(channels, -np.inf, np.float32)
+        self.channels = ChannelHistogram(channels) if by_channel else None
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Count the values of one batch ``(N, C, H, W)``."""
         self.histogram.add(values)
-        highest = values.max(axis=(0, 2, 3)).astype(np.float32)
-        self.channel_highest = highest if self.channel_highest is None else np.maximum(self.channel_highest, highest)
+        self.channel_lowest = np.minimum(self.channel_lowest, values.min(axis=(0, 2, 3)))
+        self.channel_highest = np.maximum(self.channel_highest, values.max(axis=(0, 2, 3)))
+        if self.channels is not None:
+            self.channels.add(values)
+
+    @classmethod
+    def added(cls, parts: "Sequence[TensorStatistics]") -> Self:
+        """What the tensor does on the pictures of several."""
+        total = cls(len(parts[0].channel_highest))
+        total.histogram = StreamingHistogram.added([part.histogram for part in parts])
+        total.channel_lowest = np.min([part.channel_lowest for part in parts], axis=0)
+        total.channel_highest = np.max([part.channel_highest for part in parts], axis=0)
+        counted = [part.channels for part in parts if part.channels is not None]
+        total.channels = ChannelHistogram.added(counted) if counted else None
+        return total
 
 
 class ActivationReader:
@@ -57,17 +77,17 @@ def collect_moments(
     reader: ActivationReader,
     batches: Iterable[NDArray[np.uint8]],
     taps: dict[str, int],
-    ranges: Mapping[str, tuple[float, NDArray[np.floating]]],
+    keep: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]],
     seed: int,
 ) -> dict[str, NDArray[np.float64]]:
-    """Mean of x x^T over input patches x of convolutions, each tensor clipped to its range.
+    """Mean of x x^T over input patches x of convolutions, of what is kept of each tensor.
 
     Args:
         reader: graph that gives the inputs of the convolutions.
         batches: batches of pictures, uint8 ``(N, H, W, 3)``.
         taps: side of the kernel that reads each tensor, in values, by the tensor's name.
-        ranges: lower and upper end to which each tensor is clipped, by its name; the upper end is one for each channel,
-            ``(C, 1, 1)``, or one for all, ``(1, 1, 1)``.
+        keep: functions that give what an INT8 layer reads of a tensor's values ``(N, C, H, W)``, such as the values
+            clipped to a range, by the tensor's name.
         seed: seed of the random patches.
 
     Returns:
@@ -79,7 +99,7 @@ def collect_moments(
     for images in batches:
         count += len(images) * _PATCHES
         for name, values in reader.read(images).items():
-            patches = _draw_patches(np.clip(values, *ranges[name]), taps[name], generator)
+            patches = _draw_patches(keep[name](values), taps[name], generator)
             sums[name] = sums.get(name, 0.0) + patches.T @ patches
     return {name: total / count for name, total in sums.items()}
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -11,8 +10,9 @@ from numpy.typing import NDArray
 
 from calib.pictures import PictureStore, hash_pixels
 from calib.range_choice import measure_tensors
-from calib.ranges import CHOOSE, JUDGE, CalibrationPicture, Ranges, hash_contract
+from calib.ranges import CalibrationPicture, Ranges, hash_contract
 from calib.sample import Sampled, order_pictures
+from calib.sources import assign_folds, find_sources, join_small_sources
 from lfm_deploy.artifacts import GraphInfo, InputForm, Precision, read_graph_info
 from lfm_deploy.config import ModelConfig, check_quantisable
 from lfm_deploy.environment import installed_version
@@ -46,8 +46,9 @@ def calibrate_into(
 ) -> Calibration:
     """Measure activation ranges on a balanced sample of pictures and write ``ranges.json``.
 
-    Half of the pictures choose ranges, and later layers; the other half only judges what came out. The same pictures
-    and seed give the same file.
+    All pictures choose the ranges. Beside them stands what would be chosen without the pictures of one source, for
+    every source in turn, so that each picture can judge what it had no part in. The same pictures and seed give the
+    same file.
 
     Args:
         workdir: a folder that a checkpoint was exported into.
@@ -74,10 +75,10 @@ def calibrate_into(
         taken, skipped = _take_pictures(images, info, count, seed, store, left_out, on_progress)
         if text := left_out.describe():
             on_message(f"{images}: {text}")
-        _require_enough(taken, skipped, images, on_message)
-        base = onnx.load(graph)
-        chooses = [index for index, picture in enumerate(taken) if picture.part == CHOOSE]
-        tensors = measure_tensors(base, info.config, store, chooses, on_progress)
+        _require_enough(taken, skipped, images)
+        pictures = _assign(taken)
+        _warn_of_few(pictures, images, on_message)
+        tensors, without = measure_tensors(onnx.load(graph), info.config, store, pictures, on_progress)
         ranges = Ranges(
             onnx_sha256=sha256_of_file(graph),
             checkpoint_sha256=info.checkpoint_sha256,
@@ -86,8 +87,9 @@ def calibrate_into(
             images=str(images),
             count=count,
             seed=seed,
-            pictures=tuple(taken),
+            pictures=pictures,
             tensors=tensors,
+            folds=without,
             versions=calibration_versions(),
         )
         with write_atomically(workdir.ranges) as temporary:
@@ -143,13 +145,12 @@ def _take_pictures(
     store: PictureStore,
     left_out: LeftOut,
     on_progress: Progress,
-) -> tuple[list[CalibrationPicture], list[SkippedImage]]:
-    """As many pictures of each label as there are, alternately for choosing and judging."""
+) -> tuple[list[tuple[Sampled, str]], list[SkippedImage]]:
+    """As many pictures of each label as there are, with the digests of their pixels."""
     queues = {label: iter(pictures) for label, pictures in order_pictures(folder, seed, left_out).items()}
-    taken: list[CalibrationPicture] = []
+    taken: list[tuple[Sampled, str]] = []
     skipped: list[SkippedImage] = []
     seen: dict[str, Path] = {}
-    of_label = dict.fromkeys(queues, 0)
 
     def next_usable(queue: "list[Sampled]") -> tuple[Sampled, str, NDArray[np.uint8]] | None:
         for candidate in queue:
@@ -175,23 +176,40 @@ def _take_pictures(
             if found is None:
                 continue
             picture, digest, image = found
-            part: Literal["choose", "judge"] = JUDGE if of_label[picture.label] % 2 else CHOOSE
-            of_label[picture.label] += 1
-            taken.append(
-                CalibrationPicture(path=picture.path.as_posix(), sha256=digest, label=picture.label, part=part)
-            )
+            taken.append((picture, digest))
             store.add(image)
         on_progress("reading pictures", len(taken), count)
     return taken, skipped
 
 
-def _require_enough(
-    taken: list[CalibrationPicture], skipped: list[SkippedImage], folder: Path, on_message: Callable[[str], None]
-) -> None:
+def _assign(taken: list[tuple[Sampled, str]]) -> tuple[CalibrationPicture, ...]:
+    """The pictures with their sources and folds."""
+    paths, labels = [picture.path.as_posix() for picture, _ in taken], [picture.label for picture, _ in taken]
+    sources = join_small_sources(find_sources(paths), labels)
+    return tuple(
+        CalibrationPicture(path=path, sha256=digest, label=label, source=source, fold=fold)
+        for path, (_, digest), label, source, fold in zip(
+            paths, taken, labels, sources, assign_folds(sources, labels), strict=True
+        )
+    )
+
+
+def _require_enough(taken: list[tuple[Sampled, str]], skipped: list[SkippedImage], folder: Path) -> None:
     if len(taken) < FEWEST_PICTURES:
         raise SuiteError(
             f"{folder}: {len(taken)} pictures can be used, as many of each class ({len(skipped)} cannot be read or "
             f"repeat another); calibration needs at least {FEWEST_PICTURES}, better {GOOD_COUNT}. Add more pictures"
         )
-    if len(taken) < GOOD_COUNT:
-        on_message(f"Warning: {len(taken)} pictures are few; {GOOD_COUNT} or more describe better what production sees")
+
+
+def _warn_of_few(pictures: tuple[CalibrationPicture, ...], folder: Path, on_message: Callable[[str], None]) -> None:
+    if len(pictures) < GOOD_COUNT:
+        on_message(
+            f"Warning: {len(pictures)} pictures are few; {GOOD_COUNT} or more describe better what production sees"
+        )
+    sources = {picture.source for picture in pictures}
+    if len(sources) == len({picture.label for picture in pictures}):
+        on_message(
+            f"Warning: {folder}: of each class all pictures are of one source, so nobody can say what INT8 does to "
+            "others; give pictures of several generators and collections, a folder each"
+        )

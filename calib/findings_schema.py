@@ -12,7 +12,6 @@ from lfm_deploy.quantisation import BudgetValues, LayerPrecision
 from lfm_deploy.storage.values import Count, NotNegative, Positive, Share
 
 Label = Annotated[int, Meta(ge=0, le=1)]
-Percent = Annotated[float, Meta(ge=0, le=100)]
 
 
 class FlipEstimateValues(TypedDict):
@@ -20,19 +19,25 @@ class FlipEstimateValues(TypedDict):
 
     Attributes:
         pictures: number of pictures.
-        views: number of ways in which each picture was looked at; with its mirror image, 2.
-        flips: estimated share of changed decisions, in per cent.
-        flips_error: standard error of ``flips``, in per cent.
+        sources: number of sources that the pictures are of.
+        flips: estimated share of changed decisions, in per cent, as a mean over sources.
+        flips_low, flips_high: ends of the interval of ``flips`` at 95 %, over sources; over pictures where all are of
+            one source.
+        worst: estimated share of changed decisions of the source where it is largest, in per cent.
+        worst_source: name of that source.
         acc: estimated change of accuracy, in percentage points.
         ap: estimated change of average precision, in percentage points; None also where only one class is there.
-        seen_flips: number of decisions that did change, of ``pictures * views``.
+        seen_flips: number of decisions that did change, of ``pictures``.
         mean_error: mean of the absolute differences between the logits.
     """
 
     pictures: Count
-    views: Positive
-    flips: Percent | None
-    flips_error: NotNegative | None
+    sources: Positive
+    flips: NotNegative | None
+    flips_low: NotNegative | None
+    flips_high: NotNegative | None
+    worst: NotNegative | None
+    worst_source: str
     acc: float | None
     ap: float | None
     seen_flips: Count
@@ -46,8 +51,8 @@ class LayerValues(TypedDict):
         precision: ``"int8"``, or what is left in floating point: ``"fp16"`` for TensorRT, ``"fp32"`` for the CPU.
         why: reason for this precision, in words.
         multiply_adds: number of multiply-adds for one picture.
-        only: estimate with this layer alone in INT8, on the pictures that choose.
-        without: estimate with every layer but this one in INT8, on the pictures that choose.
+        only: estimate with this layer alone in INT8, on the pictures that chose.
+        without: estimate with every layer but this one in INT8, on the pictures that chose.
         snr_db: signal-to-noise ratio in dB of what the layer reads, with everything in front of it quantised; None
             where not one value changes. Missing where no graph was made.
     """
@@ -66,8 +71,9 @@ class TrialValues(TypedDict):
     Attributes:
         layers: names of the layers in INT8.
         int8_share: share of all multiply-adds that these layers do, in [0, 1].
-        chosen_by: estimate on the pictures that choose.
-        judged_by: estimate on the pictures that judge; None where the budget was broken before.
+        chosen_by: estimate on the pictures that chose.
+        judged_by: estimate of each picture with the graph that was chosen without its source; None where the budget was
+            broken before.
         broken: sentences, one for each part of the budget that is broken; empty where it holds.
     """
 
@@ -79,11 +85,11 @@ class TrialValues(TypedDict):
 
 
 class LogitPairs(TypedDict):
-    """Logits of the pictures that judge, as they are, not mirrored; three lists of one length.
+    """Logits of the pictures; three lists of one length.
 
     Attributes:
         reference: logits of the float32 graph, rounded to 4 digits.
-        int8: logits of the INT8 graph, rounded to 4 digits.
+        int8: logits of the INT8 graph that was chosen without the picture's source, rounded to 4 digits.
         labels: labels, 0 real and 1 fake; where pictures have none, the reference's decisions.
     """
 
@@ -115,10 +121,10 @@ class Findings(TypedDict):
         recipe: machine that it is for, ``"tensorrt"`` or ``"cpu"``.
         budget: allowance that it was held to.
         layers_asked: ``"search"``, ``"all"``, or names of layers with commas.
-        within_budget: whether the graph holds the budget on the pictures that judge.
+        within_budget: whether the graph holds the budget on pictures of sources that chose nothing.
         int8_share: share of all multiply-adds that are done in INT8, in [0, 1].
         layers: convolutions by name, in the order of the network.
-        base: estimate of the graph without INT8, on the pictures that judge.
+        base: estimate of the graph without INT8.
         trials: choices in the order in which they were tried; the last one is the graph's.
         at_best: speeds at best on the cards that the layers were chosen for; empty where they were chosen by
             multiply-adds.

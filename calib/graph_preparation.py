@@ -1,15 +1,19 @@
 """From a graph and a calibration to INT8 graphs: prepared once, made for any choice of layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from calib.activations import ActivationReader, collect_moments
 from calib.pictures import PictureStore
-from calib.ranges import Ranges
-from export.names import LAST_OUTPUT, find_convolutions, input_name
+from calib.range_study import describe_all
+from calib.ranges import Kept
+from export.names import find_convolutions
 from export.precision import Int8Config, PreparedGraph, make_int8_graph, prepare_int8
+from export.splitting import cut_into_parts
 from export.unfolding import can_unfold, unfold_first_layer
 from lfm_deploy.quantisation import Recipe
 
@@ -17,45 +21,40 @@ from lfm_deploy.quantisation import Recipe
 def prepare_graph(
     reference: onnx.ModelProto,
     base: onnx.ModelProto,
-    ranges: Ranges,
+    kept: Kept,
     store: PictureStore,
-    chooses: Sequence[int],
+    chosen: Sequence[int],
     recipe: Recipe,
+    seed: int,
 ) -> PreparedGraph:
     """The base graph with ranges, gains and rounded weights of a calibration, for any choice of layers.
 
     Args:
         reference: float32 graph, whose activations decide how weights are rounded.
         base: graph to quantise, typed as the recipe wants it.
-        ranges: calibration, from ``calibrate``.
-        store: pictures of the ranges, in their order.
-        chooses: indices of the pictures to look at.
+        kept: ranges, gains and parts of each tensor.
+        store: pictures of the calibration, in their order.
+        chosen: indices of the pictures to look at.
         recipe: machine that the graph is for.
+        seed: seed of the random patches that are looked at.
     """
-    limits = {name: tensor.chosen(recipe) for name, tensor in ranges.tensors.items() if recipe in tensor.choice}
+    config = describe_all(kept, recipe)
     convolutions = find_convolutions(reference)
     weights = {tensor.name: tensor.dims for tensor in reference.graph.initializer}
     taps = {node.input[0]: weights[node.input[1]][2] for node in convolutions}
     reader = ActivationReader(reference, list(taps))
-    parts = {name: np.array(tensor.parts[recipe]) for name, tensor in ranges.tensors.items() if recipe in tensor.parts}
-    by_channel = ranges.tensors[LAST_OUTPUT].channel_ranges.get(recipe)
-    kept = {name: (low, high * parts.get(name, np.ones(1)).reshape(-1, 1, 1)) for name, (low, high) in limits.items()}
-    moments = collect_moments(reader, store.batches(chooses), taps, kept, ranges.seed)
-    return prepare_int8(
-        base,
-        Int8Config(
-            recipe=recipe,
-            ranges=limits,
-            channel_highest={
-                name: np.array(tensor.channel_highest)
-                for name, tensor in ranges.tensors.items()
-                if name not in (input_name("conv1"), LAST_OUTPUT)
-            },
-            parts=parts,
-            channel_ranges=None if by_channel is None else np.array(by_channel),
-            moments={node.name: moments[node.input[0]] for node in convolutions},
-        ),
-    )
+    keep = {name: _keep_as(name, config) for name in taps}
+    moments = collect_moments(reader, store.batches(chosen), taps, keep, seed)
+    return prepare_int8(base, replace(config, moments={node.name: moments[node.input[0]] for node in convolutions}))
+
+
+def _keep_as(tensor: str, config: Int8Config) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """What an INT8 layer reads of a tensor's values."""
+    low, high = config.ranges[tensor]
+    if tensor not in config.parts:
+        return lambda values: np.clip(values, low, high)
+    parts, gains = config.parts[tensor], config.gains[tensor].astype(np.float32).reshape(-1, 1, 1)
+    return lambda values: cut_into_parts(values * gains, parts, high)
 
 
 def make_final_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.ModelProto:

@@ -12,7 +12,7 @@ from lfm_deploy.quantisation import Budget, Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """What INT8 in one layer does on the pictures that choose.
+    """What INT8 in one layer does to the pictures that chose its range.
 
     Attributes:
         only: estimate with this layer alone in INT8.
@@ -30,8 +30,8 @@ class Trial:
     Attributes:
         layers: names of the layers in INT8.
         int8_share: share of the multiply-adds that they do, in [0, 1].
-        chosen_by: estimate on the pictures that choose.
-        judged_by: estimate on the pictures that judge; None where the budget was broken on those that choose.
+        chosen_by: estimate on the pictures that chose.
+        judged_by: estimate on pictures of sources that chose nothing; None where the budget was broken before.
         broken: sentences, one for each part of the budget that is broken; empty where it holds.
     """
 
@@ -60,7 +60,7 @@ class LayerChoice:
         recipe: machine that the graph is for.
         budget: allowance that it was held to.
         layers_asked: ``"search"``, ``"all"``, or names of layers with commas.
-        base: estimate of the graph without INT8, on the pictures that judge.
+        base: estimate of the graph without INT8.
         sensitivities: effects of INT8 in one layer, by layer.
         trials: choices in the order in which they were tried.
         layers: names of the layers in INT8 in the end; empty where nothing held.
@@ -71,7 +71,8 @@ class LayerChoice:
         at_best: speeds at best on the cards that the layers were chosen for; empty where they were chosen by
             multiply-adds, or nothing held.
         snr_db: signal-to-noise ratio in dB of what arrives at a layer, by layer; infinite where no value changes.
-        logits: reference and INT8 logits and labels of the pictures that judge, for plots; None without a graph.
+        logits: reference and INT8 logits and labels, each picture's of the graph chosen without its source, for plots;
+            None without a graph.
         model: INT8 graph; None where nothing held.
     """
 

@@ -1,6 +1,7 @@
-"""What INT8 in some layers does to logits, on the pictures that choose and on those that judge."""
+"""What INT8 in some layers does to the logits of calibration pictures, also of those that had no part in choosing."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -8,16 +9,57 @@ from numpy.typing import NDArray
 
 from calib.findings_schema import LogitPairs
 from calib.flip_estimate import FlipEstimate, estimate_change
-from calib.graph_preparation import make_final_graph
+from calib.graph_preparation import make_final_graph, prepare_graph
 from calib.pictures import PictureStore
-from calib.ranges import CHOOSE, JUDGE, Ranges
+from calib.ranges import Ranges
 from calib.scoring import score_graph
 from export.precision import PreparedGraph
+from lfm_deploy.progress import Progress
 from lfm_deploy.quantisation import Recipe
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedFolds:
+    """One graph prepared with all pictures, and the same without each fold's.
+
+    Attributes:
+        whole: graph that all pictures chose.
+        without: graphs that all pictures but those of a fold chose, by fold.
+    """
+
+    whole: PreparedGraph
+    without: tuple[PreparedGraph, ...]
+
+
+def prepare_folds(
+    reference: onnx.ModelProto,
+    base: onnx.ModelProto,
+    ranges: Ranges,
+    store: PictureStore,
+    recipe: Recipe,
+    on_progress: Progress,
+) -> PreparedFolds:
+    """Prepare a graph for INT8 with all pictures, and without each fold.
+
+    Args:
+        reference: float32 graph.
+        base: graph to quantise, typed as the recipe wants it.
+        ranges: calibration.
+        store: pictures of the ranges, in their order.
+        recipe: machine that the graphs are for.
+        on_progress: function that is given the name of a step, how much of it is done, and of how much.
+    """
+    made = []
+    for number, kept in enumerate((ranges.kept, *ranges.folds)):
+        on_progress("rounding weights", number, 1 + len(ranges.folds))
+        chosen = [index for index, picture in enumerate(ranges.pictures) if picture.fold != number - 1]
+        made.append(prepare_graph(reference, base, kept, store, chosen, recipe, ranges.seed))
+    on_progress("rounding weights", len(made), len(made))
+    return PreparedFolds(made[0], tuple(made[1:]))
+
+
 class LayerScorer:
-    """Scores graphs on the two parts of the pictures and compares them with the float32 reference."""
+    """Scores graphs on the pictures of a calibration and compares them with the float32 reference."""
 
     def __init__(self, reference: onnx.ModelProto, store: PictureStore, ranges: Ranges, recipe: Recipe) -> None:
         """Score the reference, which everything else is compared with.
@@ -25,57 +67,67 @@ class LayerScorer:
         Args:
             reference: float32 graph.
             store: pictures of the ranges, in their order.
-            ranges: calibration that says which pictures choose and which judge.
+            ranges: calibration that says which picture is of which source and fold.
             recipe: machine that the graphs to be scored are for.
         """
         self._store = store
         self._fuse_integers = recipe is Recipe.CPU
         self._threshold = ranges.contract.threshold
-        self.parts = {
-            part: [index for index, picture in enumerate(ranges.pictures) if picture.part == part]
-            for part in (CHOOSE, JUDGE)
-        }
-        self._reference = {part: self.logits(reference, part) for part in self.parts}
-        self._measured: dict[tuple[frozenset[str], str], NDArray[np.float32]] = {}
+        self._sources = [picture.source for picture in ranges.pictures]
+        self._folds = np.array([picture.fold for picture in ranges.pictures])
+        self._everything = range(len(ranges.pictures))
+        self._reference = self.logits(reference)
+        self._measured: dict[tuple[frozenset[str], bool], NDArray[np.float32]] = {}
         given = [picture.label for picture in ranges.pictures]
         # Pictures without labels: the checkpoint's own decisions stand for them, so every flip is a loss.
-        self._labels = {
-            part: np.array([given[index] for index in indices], dtype=np.int64)
+        self._labels = (
+            np.array(given, dtype=np.int64)
             if None not in given
-            else (self._reference[part][0] > self._threshold).astype(np.int64)
-            for part, indices in self.parts.items()
-        }
+            else (self._reference > self._threshold).astype(np.int64)
+        )
 
-    def logits(self, model: onnx.ModelProto, part: str) -> NDArray[np.float32]:
-        """Logits ``(views, N)``: each picture, and where it judges also its mirror image, as training shows them."""
-        views = (False, True) if part == JUDGE else (False,)
-        return np.stack([self._score(model, part, mirrored=view) for view in views])
+    def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
+        """Logits ``(N,)`` of all pictures."""
+        return self._score(model, self._everything)
 
-    def _score(self, model: onnx.ModelProto, part: str, *, mirrored: bool) -> NDArray[np.float32]:
-        return score_graph(model, self._store, self.parts[part], mirrored=mirrored, fuse_integers=self._fuse_integers)
+    def estimate(self, model: onnx.ModelProto) -> FlipEstimate:
+        """What a graph changes that no picture had a part in."""
+        return self._compare(self.logits(model))
 
-    def estimate(self, model: onnx.ModelProto, part: str) -> FlipEstimate:
-        """What a graph changes on one part of the pictures."""
-        return self._compare(self.logits(model, part), part)
+    def estimate_layers(self, prepared: PreparedFolds, layers: Sequence[str], *, unseen: bool) -> FlipEstimate:
+        """What INT8 in these layers changes; each choice is measured once.
 
-    def estimate_layers(self, prepared: PreparedGraph, layers: Sequence[str], part: str) -> FlipEstimate:
-        """What INT8 in these layers changes on one part of the pictures; each choice is measured once."""
-        return self._compare(self._int8_logits(prepared, layers, part), part)
+        Args:
+            prepared: graphs from ``prepare_folds``.
+            layers: names of the layers in INT8.
+            unseen: whether each picture judges the graph that was chosen without it, or all the one that all chose.
+        """
+        return self._compare(self._int8_logits(prepared, layers, unseen=unseen))
 
-    def pairs(self, prepared: PreparedGraph, layers: Sequence[str]) -> LogitPairs:
-        """Reference and INT8 logits of the pictures that judge, unmirrored, with labels."""
-        mine = self._int8_logits(prepared, layers, JUDGE)[0]
+    def pairs(self, prepared: PreparedFolds, layers: Sequence[str]) -> LogitPairs:
+        """Reference and INT8 logits of all pictures, each of the graph that was chosen without it, with labels."""
         return {
-            "reference": [round(float(value), 4) for value in self._reference[JUDGE][0]],
-            "int8": [round(float(value), 4) for value in mine],
-            "labels": [int(label) for label in self._labels[JUDGE]],
+            "reference": [round(float(value), 4) for value in self._reference],
+            "int8": [round(float(value), 4) for value in self._int8_logits(prepared, layers, unseen=True)],
+            "labels": [int(label) for label in self._labels],
         }
 
-    def _int8_logits(self, prepared: PreparedGraph, layers: Sequence[str], part: str) -> NDArray[np.float32]:
-        key = frozenset(layers), part
-        if key not in self._measured:
-            self._measured[key] = self.logits(make_final_graph(prepared, layers), part)
-        return self._measured[key]
+    def _int8_logits(self, prepared: PreparedFolds, layers: Sequence[str], *, unseen: bool) -> NDArray[np.float32]:
+        key = frozenset(layers), unseen
+        if key in self._measured:
+            return self._measured[key]
+        if unseen:
+            logits = np.empty_like(self._reference)
+            for fold, graph in enumerate(prepared.without):
+                indices = np.flatnonzero(self._folds == fold)
+                logits[indices] = self._score(make_final_graph(graph, layers), indices.tolist())
+        else:
+            logits = self.logits(make_final_graph(prepared.whole, layers))
+        self._measured[key] = logits
+        return logits
 
-    def _compare(self, logits: NDArray[np.float32], part: str) -> FlipEstimate:
-        return estimate_change(logits, self._reference[part], self._labels[part], self._threshold)
+    def _score(self, model: onnx.ModelProto, indices: Sequence[int]) -> NDArray[np.float32]:
+        return score_graph(model, self._store, indices, fuse_integers=self._fuse_integers)
+
+    def _compare(self, logits: NDArray[np.float32]) -> FlipEstimate:
+        return estimate_change(logits, self._reference, self._labels, self._threshold, self._sources)

@@ -1,18 +1,17 @@
-"""Which layers may be INT8: as much work as the accuracy budget allows, decided by pictures that chose nothing."""
+"""Which layers may be INT8: as much work as the budget allows, judged by sources of pictures that chose nothing."""
 
 import itertools
 from collections.abc import Iterator, Sequence
 
 import onnx
 
-from calib.graph_preparation import make_final_graph, prepare_graph
+from calib.graph_preparation import make_final_graph
 from calib.layer_choice import BudgetError, LayerChoice, Sensitivity, Trial
-from calib.layer_scoring import LayerScorer
+from calib.layer_scoring import LayerScorer, PreparedFolds, prepare_folds
 from calib.layer_times import LayerTimes
 from calib.noise import measure_snr
 from calib.pictures import PictureStore
-from calib.ranges import CHOOSE, JUDGE, Ranges
-from export.precision import PreparedGraph
+from calib.ranges import Ranges
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import usual_side
 from lfm_deploy.errors import ConfigError
@@ -45,7 +44,7 @@ def search_layers(
         ranges: ranges from ``calibrate``.
         store: the pictures of the ranges, in their order.
         recipe: kind of machine that the graph is for: ``tensorrt`` or ``cpu``.
-        budget: limit that must hold on the pictures that judge.
+        budget: limit that must hold on pictures of sources that chose nothing.
         layers_asked: ``"search"``; the names of layers, with commas, to try no others; or ``"all"`` to take every
             layer whatever comes out.
         times: times of engines, for a search that begins with the fastest choice and leaves out what is no faster than
@@ -61,17 +60,17 @@ def search_layers(
     counts = config.multiply_adds(side, side)
     asked = _choices(layers_asked, counts)
     scorer = LayerScorer(reference, store, ranges, recipe)
-    prepared = prepare_graph(reference, base, ranges, store, scorer.parts[CHOOSE], recipe)
+    prepared = prepare_folds(reference, base, ranges, store, recipe, on_progress)
     if times is not None and layers_asked == "search":
-        asked = times.arrange(asked, lambda layers: make_final_graph(prepared, layers), on_progress)
-    without_int8 = scorer.estimate(base, JUDGE)
+        asked = times.arrange(asked, lambda layers: make_final_graph(prepared.whole, layers), on_progress)
+    without_int8 = scorer.estimate(base)
     sensitivities = _measure_sensitivities(prepared, config.layers, scorer, on_progress)
     base_broken = bool(without_int8.broken(budget))
     promising = asked if layers_asked == "all" or not base_broken else []
     trials = _try_until_one_holds(promising, counts, prepared, scorer, budget, on_progress)
     held = bool(trials) and not trials[-1].broken and not base_broken
     layers = trials[-1].layers if held or layers_asked == "all" else ()
-    model = make_final_graph(prepared, layers) if layers else None
+    model = make_final_graph(prepared.whole, layers) if layers else None
     result = LayerChoice(
         recipe=recipe,
         budget=budget,
@@ -85,7 +84,7 @@ def search_layers(
         reasons=_explain(config.layers, layers, trials, layers_asked, by_time=times is not None),
         multiply_adds=counts,
         at_best=[] if model is None or times is None else times.compare(model),
-        snr_db={} if model is None else measure_snr(prepared, layers, store, scorer.parts[CHOOSE]),
+        snr_db={} if model is None else measure_snr(prepared.whole, layers, store, range(len(store))),
         logits=None if model is None else scorer.pairs(prepared, layers),
         model=model,
     )
@@ -94,15 +93,15 @@ def search_layers(
 
 
 def _measure_sensitivities(
-    prepared: PreparedGraph, layers: tuple[str, ...], scorer: LayerScorer, on_progress: Progress
+    prepared: PreparedFolds, layers: tuple[str, ...], scorer: LayerScorer, on_progress: Progress
 ) -> dict[str, Sensitivity]:
     found = {}
     for index, layer in enumerate(layers):
         on_progress("measuring layers", index, len(layers))
         others = [other for other in layers if other != layer]
         found[layer] = Sensitivity(
-            only=scorer.estimate_layers(prepared, [layer], CHOOSE),
-            without=scorer.estimate_layers(prepared, others, CHOOSE),
+            only=scorer.estimate_layers(prepared, [layer], unseen=False),
+            without=scorer.estimate_layers(prepared, others, unseen=False),
         )
     return found
 
@@ -110,7 +109,7 @@ def _measure_sensitivities(
 def _try_until_one_holds(
     asked: Sequence[tuple[str, ...]],
     counts: dict[str, int],
-    prepared: PreparedGraph,
+    prepared: PreparedFolds,
     scorer: LayerScorer,
     budget: Budget,
     on_progress: Progress,
@@ -126,12 +125,12 @@ def _try_until_one_holds(
     return trials
 
 
-def _try(prepared: PreparedGraph, layers: tuple[str, ...], share: float, scorer: LayerScorer, budget: Budget) -> Trial:
-    first = scorer.estimate_layers(prepared, layers, CHOOSE)
+def _try(prepared: PreparedFolds, layers: tuple[str, ...], share: float, scorer: LayerScorer, budget: Budget) -> Trial:
+    first = scorer.estimate_layers(prepared, layers, unseen=False)
     broken = first.broken(budget)
     second = None
     if not broken:
-        second = scorer.estimate_layers(prepared, layers, JUDGE)
+        second = scorer.estimate_layers(prepared, layers, unseen=True)
         broken = second.broken(budget)
     return Trial(layers=layers, int8_share=share, chosen_by=first, judged_by=second, broken=tuple(broken))
 
@@ -148,8 +147,8 @@ def _check_that_one_held(result: LayerChoice, *, by_time: bool) -> None:
     if result.model is None:
         raise BudgetError(
             f"{_tried(asked, by_time)} holds the budget "
-            f"{budget} on {result.base.pictures} pictures that chose nothing; ship FP16, allow more with --budget, or "
-            "calibrate on more pictures",
+            f"{budget} on sources of pictures that chose nothing; ship {result.recipe.base.upper()}, allow more with "
+            "--budget, or calibrate on more pictures",
             result,
         )
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calib.activations import ActivationReader
 from calib.pictures import PictureStore
 from export.names import find_convolutions, input_name
 from export.precision import PreparedGraph, make_int8_graph
+from export.splitting import join_parts
 
 
 def measure_snr(
@@ -37,17 +37,8 @@ def measure_snr(
         pairs = zip(exact_reader.read(images).values(), reader.read(images).values(), strict=True)
         for index, (expected, found) in enumerate(pairs):
             signal[index] += float(np.square(expected, dtype=np.float64).sum())
-            joined = _join_parts(found, prepared.config.parts.get(input_name(layers[index])))
+            parts = prepared.config.parts.get(input_name(layers[index]))
+            joined = found if parts is None or found.shape[1] == len(parts) else join_parts(found, parts)
             noise[index] += float(np.square(joined - expected, dtype=np.float64).sum())
     with np.errstate(divide="ignore"):
         return {layer: float(ratio) for layer, ratio in zip(layers, 10 * np.log10(signal / noise), strict=True)}
-
-
-def _join_parts(values: NDArray[np.float32], parts: NDArray[np.int64] | None) -> NDArray[np.float32]:
-    """A tensor whose loud channels were written in parts, with each channel's parts added up."""
-    if parts is None or values.shape[1] == len(parts):
-        return values
-    joined = values[:, : len(parts)].copy()
-    for extra, source in enumerate(np.repeat(np.arange(len(parts)), parts - 1), start=len(parts)):
-        joined[:, source] += values[:, extra]
-    return joined

@@ -1,205 +1,195 @@
 """Which range each activation gets: all that today's tools would choose are tried, and the logit decides."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import partial
 from math import sqrt
-from typing import TypeVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from calib.activations import ActivationReader, TensorStatistics
-from calib.candidates import find_candidates
 from calib.pictures import PictureStore
-from calib.ranges import TensorRange
-from calib.scoring import score_graph
-from engines.ort import open_session
+from calib.range_study import RangeBench, TensorStudy, View, Way, as_tuple
+from calib.ranges import CalibrationPicture, Kept, KeptRange, TensorRange
 from export.levelling import choose_channel_ranges, selected_name
-from export.names import LAST_OUTPUT, input_name, quantisable_tensors
-from export.precision import Int8Config
-from export.simulation import simulate_tensor
-from export.splitting import count_parts
+from export.names import LAST_OUTPUT, find_convolutions, input_name, quantisable_tensors
+from export.splitting import choose_part_gains, count_parts, widest_part
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.progress import Progress
 from lfm_deploy.quantisation import Recipe
 
-_HISTOGRAM_BINS = 128
 _BY_CHANNEL = "by channel, of what is selected"
-_Key = TypeVar("_Key")
-_Candidates = dict[Recipe, dict[str, tuple[float, float]]]
-
-
-class _Bench:
-    """Measures what quantising one tensor does to the logits of the pictures that choose."""
-
-    def __init__(self, base: onnx.ModelProto, store: PictureStore, chooses: list[int]) -> None:
-        self._base = onnx.shape_inference.infer_shapes(base)
-        self._store, self._chooses = store, chooses
-        self._reference = score_graph(base, store, chooses)
-
-    def errors(self, name: str, configs: dict[_Key, Int8Config]) -> dict[_Key, float]:
-        """Mean |Δlogit| with this tensor alone quantised, for each way of doing so."""
-        reader = ActivationReader(self._base, [name])
-        simulations = {found: simulate_tensor(self._base, config, name) for found, config in configs.items()}
-        sessions = {
-            found: open_session(model.SerializeToString(), f"{name}, quantised", spin=False)
-            for found, model in simulations.items()
-        }
-        totals = dict.fromkeys(configs, 0.0)
-        done = 0
-        for images in self._store.batches(self._chooses, size=1):  # many sessions hold memory for one picture each
-            values = reader.read(images)[name]
-            expected = self._reference[done : done + len(images)]
-            for found, session in sessions.items():
-                totals[found] += float(np.abs(session.run(["logit"], {name: values})[0] - expected).sum())
-            done += len(images)
-        return {found: round(total / done, 6) for found, total in totals.items()}
+# A channel that is all but silent still has a reach; equalisation ends long before.
+_LEAST_REACH = 1e-4
+# Per cent of a channel's values that its parts reach.
+_KEPT = (99.9, 99.97, 99.99, 99.997, 99.999)
 
 
 def measure_tensors(
-    base: onnx.ModelProto, config: ModelConfig, store: PictureStore, chooses: list[int], on_progress: Progress
-) -> dict[str, TensorRange]:
+    base: onnx.ModelProto,
+    config: ModelConfig,
+    store: PictureStore,
+    pictures: Sequence[CalibrationPicture],
+    on_progress: Progress,
+) -> tuple[dict[str, TensorRange], tuple[Kept, ...]]:
     """Measure every tensor that can be quantised, and choose its range for each recipe.
 
     Args:
         base: the float32 graph.
         config: the architecture.
         store: the pictures of a calibration.
-        chooses: positions in the store of the pictures that choose.
+        pictures: paths, sources and folds of the store's pictures, in their order.
         on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Returns:
-        By name, in the order of the network.
+        The tensors by name, in the order of the network; and for each fold what would be kept of them without its
+        pictures: the ways in numbers of the other pictures, chosen by their logits. Only which ways are tried at all is
+        decided by all pictures.
     """
     names = quantisable_tensors(config)
-    statistics = {name: TensorStatistics() for name in names}
-    picked = selected_name(base)
-    reader, done = ActivationReader(base, [*names, picked]), 0
-    lowest, highest = np.full(config.projection, np.inf), np.full(config.projection, -np.inf)
-    for images in store.batches(chooses):
-        found = reader.read(images)
-        selected = found.pop(picked)  # (N, C, k)
-        lowest, highest = np.minimum(lowest, selected.min((0, 2))), np.maximum(highest, selected.max((0, 2)))
-        for name, values in found.items():
-            statistics[name].add(values)
-        done += len(images)
-        on_progress("collecting activations", done, len(chooses))
-    bench = _Bench(base, store, chooses)
-    tensors = {}
+    folds = np.array([picture.fold for picture in pictures])
+    views = _collect(base, names, store, folds, on_progress)
+    bench = RangeBench(base, store)
+    studies = {}
     for index, name in enumerate(names):
         on_progress("choosing ranges", index, len(names) + 1)
-        tensors[name] = _measure_tensor(name, statistics[name], bench)
-    tensors[LAST_OUTPUT] = _try_channels(tensors[LAST_OUTPUT], choose_channel_ranges(lowest, highest), bench)
+        # For TensorRT, what Top-K pooling selects from stays float16.
+        recipes = (Recipe.CPU,) if name == LAST_OUTPUT else tuple(Recipe)
+        whole, *others = views[name]
+        studies[name] = TensorStudy(name, recipes, whole, others, pictures)
+        _try_usual_ways(studies[name], bench)
+    studies[LAST_OUTPUT].attempt({Recipe.CPU: {_BY_CHANNEL: _keep_by_channel}}, bench)
     on_progress("choosing ranges", len(names), len(names) + 1)
     # For the CPU every layer must be INT8 to be fast, so the tensor that suffers most gets finer steps.
-    inner = [name for name in names[1:-1] if tensors[name].lowest >= 0]
+    inner = [name for name in names[1:-1] if studies[name].whole.statistics.histogram.lowest >= 0]
     if inner:
-        worst = max(inner, key=lambda name: tensors[name].errors[Recipe.CPU][tensors[name].choice[Recipe.CPU]])
-        tensors[worst] = _try_parts(worst, tensors[worst], bench)
+        worst = max(inner, key=lambda name: min(studies[name].errors(Recipe.CPU).values()))
+        studies[worst].attempt({Recipe.CPU: _ways_in_parts(base, worst)}, bench)
     on_progress("choosing ranges", len(names) + 1, len(names) + 1)
-    return tensors
-
-
-def _measure_tensor(name: str, statistics: TensorStatistics, bench: _Bench) -> TensorRange:
-    histogram = statistics.histogram
-    highest = statistics.channel_highest if statistics.channel_highest is not None else np.zeros(0, np.float32)
-    inner = {name: highest} if histogram.lowest >= 0 else {}
-    # For TensorRT, what Top-K pooling selects from stays float16.
-    recipes = (Recipe.CPU,) if name == LAST_OUTPUT else tuple(Recipe)
-
-    def measure(tried: _Candidates) -> dict[Recipe, dict[str, float]]:
-        configs = {
-            (recipe, found): Int8Config(recipe=recipe, ranges={name: limits}, channel_highest=inner)
-            for recipe, ranges in tried.items()
-            for found, limits in ranges.items()
-        }
-        measured = bench.errors(name, configs)
-        return {recipe: {found: measured[recipe, found] for found in ranges} for recipe, ranges in tried.items()}
-
-    if name == input_name("conv1"):  # its scale is exactly 1 grey level
-        candidates: _Candidates = {recipe: {"grey levels": (0.0, float(recipe.levels))} for recipe in recipes}
-        errors = measure(candidates)
-    else:
-        candidates = {recipe: find_candidates(histogram, recipe.levels) for recipe in recipes}
-        errors = measure(candidates)
-        more = {recipe: _between(candidates[recipe], errors[recipe]) for recipe in recipes}
-        better = measure(more)
-        candidates = {recipe: candidates[recipe] | more[recipe] for recipe in recipes}
-        errors = {recipe: errors[recipe] | better[recipe] for recipe in recipes}
-    counts, low, high = histogram.shrunk(_HISTOGRAM_BINS)
-    return TensorRange(
-        lowest=histogram.lowest,
-        highest=histogram.highest,
-        channel_highest=tuple(float(value) for value in highest),
-        histogram=tuple(counts),
-        histogram_low=low,
-        histogram_high=high,
-        candidates=candidates,
-        errors=errors,
-        choice={recipe: min(found, key=found.__getitem__) for recipe, found in errors.items()},
-        parts={},
-        channel_ranges={},
+    left_out = tuple(
+        {name: {recipe: study.keep(recipe, fold) for recipe in study.recipes} for name, study in studies.items()}
+        for fold in range(folds.max() + 1)
     )
+    return {name: study.result() for name, study in studies.items()}, left_out
 
 
-def _try_parts(name: str, tensor: TensorRange, bench: _Bench) -> TensorRange:
-    """The same tensor for the CPU with its loud channels in parts, if that is better with one of the ranges."""
-    highest = np.array(tensor.channel_highest)
-    candidates = dict(tensor.candidates[Recipe.CPU])
-    parts, configs = {}, {}
-    for found, (low, high) in tensor.candidates[Recipe.CPU].items():
-        split = f"{found}, loud channels in parts"
-        parts[split] = count_parts(highest, high)
-        if parts[split].max() == 1:
-            continue
-        candidates[split] = (low, high)
-        configs[split] = Int8Config(
-            recipe=Recipe.CPU,
-            ranges={name: (low, high)},
-            channel_highest={name: highest},
-            parts={name: parts[split]},
-        )
-    errors = tensor.errors[Recipe.CPU] | bench.errors(name, configs)
-    best = min(errors, key=errors.__getitem__)
-    return replace(
-        tensor,
-        candidates=tensor.candidates | {Recipe.CPU: candidates},
-        errors=tensor.errors | {Recipe.CPU: errors},
-        choice=tensor.choice | {Recipe.CPU: best},
-        parts={Recipe.CPU: tuple(int(count) for count in parts[best])} if best in parts else {},
-    )
+def _collect(
+    base: onnx.ModelProto,
+    names: Sequence[str],
+    store: PictureStore,
+    folds: NDArray[np.int64],
+    on_progress: Progress,
+) -> dict[str, list[View]]:
+    """Each tensor on all pictures, and then without each fold."""
+    picked = selected_name(base)
+    reader = ActivationReader(base, [*names, picked])
+    collected: list[dict[str, TensorStatistics]] = []
+    done = 0
+    for fold in range(folds.max() + 1):
+        statistics: dict[str, TensorStatistics] = {}
+        for images in store.batches(np.flatnonzero(folds == fold).tolist()):
+            found = reader.read(images)
+            found[picked] = found[picked][..., None]  # (N, C, k, 1)
+            for name, values in found.items():
+                if name not in statistics:
+                    statistics[name] = TensorStatistics(values.shape[1], by_channel=name in names[1:-1])
+                statistics[name].add(values)
+            done += len(images)
+            on_progress("collecting activations", done, len(folds))
+        collected.append(statistics)
+
+    resting = {name: values[0, :, 0, 0] for name, values in reader.read(_make_flat(store)).items() if name != picked}
+
+    def view(name: str, parts: list[dict[str, TensorStatistics]]) -> View:
+        selected = TensorStatistics.added([part[picked] for part in parts]) if name == LAST_OUTPUT else None
+        return View(TensorStatistics.added([part[name] for part in parts]), resting[name], selected)
+
+    without = [[part for other, part in enumerate(collected) if other != fold] for fold in range(len(collected))]
+    return {name: [view(name, parts) for parts in (collected, *without)] for name in names}
 
 
-def _try_channels(tensor: TensorRange, limits: NDArray[np.float64], bench: _Bench) -> TensorRange:
-    """The projection's output for the CPU with a range for each channel, if that is better than one for all."""
-    outer = (float(limits[:, 0].min()), float(limits[:, 1].max()))
-    config = Int8Config(recipe=Recipe.CPU, ranges={LAST_OUTPUT: outer}, channel_ranges=limits)
-    errors = tensor.errors[Recipe.CPU] | bench.errors(LAST_OUTPUT, {_BY_CHANNEL: config})
-    best = min(errors, key=errors.__getitem__)
-    rows = tuple((float(low), float(high)) for low, high in limits)
-    return replace(
-        tensor,
-        candidates={Recipe.CPU: tensor.candidates[Recipe.CPU] | {_BY_CHANNEL: outer}},
-        errors={Recipe.CPU: errors},
-        choice={Recipe.CPU: best},
-        channel_ranges={Recipe.CPU: rows} if best == _BY_CHANNEL else {},
-    )
+def _make_flat(store: PictureStore) -> NDArray[np.uint8]:
+    """A picture of one grey, as large as the first."""
+    first: NDArray[np.uint8] = next(store.batches([0]))
+    return np.full_like(first, 128)
 
 
-def _between(candidates: dict[str, tuple[float, float]], errors: dict[str, float]) -> dict[str, tuple[float, float]]:
-    """Two more candidates: half way, by ratio, from the best one to the next smaller and the next larger."""
-    best = min(errors, key=errors.__getitem__)
-    smaller = [name for name in candidates if candidates[name][1] < candidates[best][1]]
-    larger = [name for name in candidates if candidates[name][1] > candidates[best][1]]
+def _try_usual_ways(study: TensorStudy, bench: RangeBench) -> None:
+    """What tools would choose, and between the best of that and its neighbours."""
+    if study.name == input_name("conv1"):  # its scale is exactly 1 grey level
+        study.attempt({recipe: {"grey levels": partial(_keep_levels, recipe)} for recipe in study.recipes}, bench)
+        return
+    usual: dict[Recipe, dict[str, Way]] = {
+        recipe: {name: partial(_keep_range, recipe, name) for name in study.whole.ranges(recipe.levels)}
+        for recipe in study.recipes
+    }
+    study.attempt(usual, bench)
+    study.attempt({recipe: _ways_between(study, recipe) for recipe in study.recipes}, bench)
+
+
+def _ways_between(study: TensorStudy, recipe: Recipe) -> dict[str, Way]:
+    """Two more ways: half way, by ratio, from the best one to the next smaller and the next larger."""
+    ranges, best = study.whole.ranges(recipe.levels), study.best(recipe)
+    smaller = [name for name in ranges if ranges[name][1] < ranges[best][1]]
+    larger = [name for name in ranges if ranges[name][1] > ranges[best][1]]
     neighbours = []
     if smaller:
-        neighbours.append(max(smaller, key=lambda name: candidates[name][1]))
+        neighbours.append(max(smaller, key=lambda name: ranges[name][1]))
     if larger:
-        neighbours.append(min(larger, key=lambda name: candidates[name][1]))
+        neighbours.append(min(larger, key=lambda name: ranges[name][1]))
+    return {f"between {best} and {name}": partial(_keep_between, recipe, best, name) for name in neighbours}
+
+
+def _ways_in_parts(base: onnx.ModelProto, tensor: str) -> dict[str, Way]:
+    """With a range for each channel, and loud channels in parts, by how much of each channel is kept."""
+    weights = {constant.name: constant for constant in base.graph.initializer}
+    (reader,) = [node for node in find_convolutions(base) if node.input[0] == tensor]
+    importance = np.sqrt(np.square(numpy_helper.to_array(weights[reader.input[1]])).sum(axis=(0, 2, 3)))
     return {
-        f"between {best} and {name}": (
-            0.0 - sqrt(max(candidates[best][0] * candidates[name][0], 0.0)),
-            sqrt(candidates[best][1] * candidates[name][1]),
-        )
-        for name in neighbours
+        f"{percent:.5g} % of each channel, in parts": partial(_keep_parts, percent, importance) for percent in _KEPT
     }
+
+
+def _keep_levels(recipe: Recipe, view: View) -> KeptRange:
+    return view.keep(recipe, 0.0, float(recipe.levels), equalise=False)
+
+
+def _keep_range(recipe: Recipe, name: str, view: View) -> KeptRange:
+    return view.keep(recipe, *view.ranges(recipe.levels)[name])
+
+
+def _keep_between(recipe: Recipe, first: str, second: str, view: View) -> KeptRange:
+    (low, high), (other_low, other_high) = (view.ranges(recipe.levels)[name] for name in (first, second))
+    return view.keep(recipe, 0.0 - sqrt(max(low * other_low, 0.0)), sqrt(high * other_high))
+
+
+def _keep_parts(percent: float, importance: NDArray[np.floating], view: View) -> KeptRange:
+    """A range for each channel, and loud channels in parts; for the CPU."""
+    channels = view.statistics.channels
+    if channels is None:
+        raise ValueError("this tensor's channels were not counted")
+    reach: NDArray[np.float64] = np.minimum(channels.percentile(percent), view.statistics.channel_highest)
+    reach = np.maximum(reach, max(_LEAST_REACH * float(reach.max()), float(np.finfo(np.float32).tiny)))
+    parts = count_parts(reach, importance)
+    high = widest_part(reach, parts)
+    return KeptRange(
+        low=0.0,
+        high=high,
+        gains=view.align(Recipe.CPU, choose_part_gains(reach, parts, high), high),
+        parts=tuple(int(count) for count in parts),
+    )
+
+
+def _keep_by_channel(view: View) -> KeptRange:
+    """The projection's output with a range for each channel."""
+    if view.selected is None:
+        raise ValueError("nothing is selected from this tensor")
+    limits = choose_channel_ranges(view.selected.channel_lowest, view.selected.channel_highest)
+    return KeptRange(
+        low=float(limits[:, 0].min()),
+        high=float(limits[:, 1].max()),
+        gains=as_tuple(np.ones(len(limits))),
+        channel_ranges=tuple((float(low), float(high)) for low, high in limits),
+    )

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Self
 
 from msgspec import Meta
 
@@ -16,14 +16,10 @@ from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file
 from lfm_deploy.storage.sealed_values import seal_values, take_seal
-from lfm_deploy.storage.values import Count, NotNegative, Positive, Reader, Sha256
+from lfm_deploy.storage.values import AboveZero, Count, NotNegative, Positive, Reader, Sha256
 
-_FORMAT = "lfm-deploy ranges 2"
-_OLD_FORMAT = "lfm-deploy ranges 1"  # without a digest of its content
+_FORMAT = "lfm-deploy ranges 3"
 _REMEDY = "run 'lfm-deploy calibrate IMAGES' again"
-CHOOSE: Final = "choose"
-JUDGE: Final = "judge"
-"""Parts of the pictures: those that ranges and layers are chosen with, and those that only judge the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +30,50 @@ class CalibrationPicture:
         path: path below the folder of pictures, with forward slashes.
         sha256: SHA-256 of the picture's pixels under the contract, uint8 in C order.
         label: label of the picture: 0 is real, 1 is fake; None where the folders do not say.
-        part: ``"choose"`` or ``"judge"``.
+        source: name of the collection or generator that the picture is of, see ``calib.sources``.
+        fold: number of the fold that leaves the picture out.
     """
 
     path: str
     sha256: Sha256
     label: Annotated[int, Meta(ge=0, le=1)] | None
-    part: Literal["choose", "judge"]
+    source: str
+    fold: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRange:
+    """What INT8 keeps of one tensor.
+
+    Attributes:
+        low, high: lowest and highest value that the tensor's scale covers, of a tensor in parts that one part covers.
+        gains: factor of each channel before it is quantised ``(C,)``.
+        parts: number of parts in which each channel is written ``(C,)``; empty where none is.
+        channel_ranges: lower and upper end of each channel ``(C, 2)``; empty where all have one range.
+    """
+
+    low: float
+    high: float
+    gains: tuple[AboveZero, ...]
+    parts: tuple[Positive, ...] = ()
+    channel_ranges: tuple[tuple[float, float], ...] = ()
+
+    def find_contradiction(self) -> str:
+        """What of these values does not go with the rest; empty where all of it does."""
+        channels = len(self.gains)
+        if any(len(values) not in (0, channels) for values in (self.parts, self.channel_ranges)):
+            return f"there are {channels} channels, and parts or channel_ranges of another number"
+        limits = [*self.channel_ranges, (self.low, self.high)]
+        return "" if all(low <= high for low, high in limits) else "a range ends below its beginning"
+
+
+Kept = dict[str, dict[Recipe, KeptRange]]
+"""What INT8 keeps, by tensor and recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRange:
-    """What one tensor did on the pictures that choose.
+    """What one tensor did on the pictures, and what was chosen to be kept of it.
 
     Attributes:
         lowest, highest: smallest and largest value that the tensor took.
@@ -53,12 +81,10 @@ class TensorRange:
         histogram: counts in equal bins from ``histogram_low`` to ``histogram_high``.
         histogram_low, histogram_high: outer edges of the histogram.
         candidates: ranges that were tried, by recipe and by the candidate's name.
-        errors: mean |Δlogit| when this tensor alone is quantised so, by recipe and candidate.
+        errors: |Δlogit| when this tensor alone is quantised so, as a mean over the source of pictures where that is
+            largest, by recipe and candidate.
         choice: name of the candidate with the smallest error, by recipe.
-        parts: number of parts in which each channel is written ``(C,)``, by recipe; only recipes that write loud
-            channels in parts have an entry.
-        channel_ranges: lower and upper end of each channel ``(C, 2)``, by recipe; only recipes that give every channel
-            a range of its own have an entry.
+        kept: range, gains and parts of the candidate that was chosen, by recipe.
     """
 
     lowest: float
@@ -70,8 +96,7 @@ class TensorRange:
     candidates: dict[Recipe, dict[str, tuple[float, float]]]
     errors: dict[Recipe, dict[str, NotNegative]]
     choice: dict[Recipe, str]
-    parts: dict[Recipe, tuple[Positive, ...]]
-    channel_ranges: dict[Recipe, tuple[tuple[float, float], ...]]
+    kept: dict[Recipe, KeptRange]
 
     def chosen(self, recipe: Recipe) -> tuple[float, float]:
         """The range that a recipe uses."""
@@ -80,16 +105,18 @@ class TensorRange:
     def find_contradiction(self) -> str:
         """What of these values does not go with the rest; empty where all of it does."""
         recipes = set(self.candidates)
-        if not recipes == set(self.errors) == set(self.choice) or not {*self.parts, *self.channel_ranges} <= recipes:
-            return "candidates, errors and choice are of different recipes"
+        if not recipes == set(self.errors) == set(self.choice) == set(self.kept):
+            return "candidates, errors, choice and kept are of different recipes"
         for recipe, tried in self.candidates.items():
             if self.choice[recipe] not in tried or set(tried) != set(self.errors[recipe]):
                 return f"choice or errors of {recipe} are none of its candidates"
-        channels = len(self.channel_highest)
-        if any(len(values) != channels for values in (*self.parts.values(), *self.channel_ranges.values())):
-            return f"there are {channels} channels, and parts or channel_ranges of another number"
+            if (self.kept[recipe].low, self.kept[recipe].high) != self.chosen(recipe):
+                return f"what {recipe} keeps is not what was chosen"
+            if fault := self.kept[recipe].find_contradiction():
+                return fault
+            if len(self.kept[recipe].gains) != len(self.channel_highest):
+                return f"{recipe} keeps another number of channels than {len(self.channel_highest)}"
         limits = [limit for tried in self.candidates.values() for limit in tried.values()]
-        limits += [limit for found in self.channel_ranges.values() for limit in found]
         limits += [(self.lowest, self.highest), (self.histogram_low, self.histogram_high)]
         return "" if all(low <= high for low, high in limits) else "a range ends below its beginning"
 
@@ -107,6 +134,8 @@ class Ranges:
         count, seed: number of pictures that was asked for, and seed of the sample.
         pictures: pictures that took part, in order.
         tensors: range of each tensor, by its name, in the order of the network.
+        folds: ranges, gains and parts of each tensor by a calibration without the pictures of a fold, by the fold's
+            number.
         versions: versions of this project and of the libraries that the values depend on.
     """
 
@@ -119,6 +148,7 @@ class Ranges:
     seed: int
     pictures: tuple[CalibrationPicture, ...]
     tensors: dict[str, TensorRange]
+    folds: tuple[Kept, ...]
     versions: dict[str, str]
 
     @property
@@ -127,6 +157,16 @@ class Ranges:
         names = {0: "real", 1: "fake", None: "unlabelled"}
         counts = Counter(names[picture.label] for picture in self.pictures)
         return {name: counts[name] for name in names.values() if counts[name]}
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """How many pictures of each source took part, in the order of their names."""
+        return dict(sorted(Counter(picture.source for picture in self.pictures).items()))
+
+    @property
+    def kept(self) -> Kept:
+        """What is kept of each tensor."""
+        return {name: tensor.kept for name, tensor in self.tensors.items()}
 
     @property
     def command(self) -> str:
@@ -149,7 +189,7 @@ class Ranges:
         values = reader.parse_json(text)
         if isinstance(values, dict) and values.get("format") == _FORMAT:
             take_seal(values, reader)
-        reader.take_format(values, _FORMAT, _OLD_FORMAT)
+        reader.take_format(values, _FORMAT)
         classes = values.pop("classes", None)
         if "contract" in values:
             values["contract"] = complete_contract(values["contract"])
@@ -159,7 +199,24 @@ class Ranges:
         for name, tensor in ranges.tensors.items():
             if fault := tensor.find_contradiction():
                 reader.refuse(f"tensors.{name}: {fault}")
+        if fault := ranges._find_fold_fault():
+            reader.refuse(fault)
         return ranges
+
+    def _find_fold_fault(self) -> str:
+        """What of the folds does not go with the rest; empty where all of it does."""
+        if {picture.fold for picture in self.pictures} != set(range(len(self.folds))):
+            return "folds are not those of its pictures"
+        whole = {name: set(tensor.kept) for name, tensor in self.tensors.items()}
+        for number, kept in enumerate(self.folds):
+            if {name: set(ranges) for name, ranges in kept.items()} != whole:
+                return f"folds[{number}] is of other tensors"
+            for name, ranges in kept.items():
+                for found in ranges.values():
+                    fault = found.find_contradiction()
+                    if fault or len(found.gains) != len(self.tensors[name].channel_highest):
+                        return f"folds[{number}].{name}: {fault or 'of another number of channels'}"
+        return ""
 
 
 def read_ranges(path: Path) -> Ranges:

@@ -15,7 +15,6 @@ def score_graph(
     pictures: PictureStore,
     indices: Sequence[int],
     *,
-    mirrored: bool = False,
     fuse_integers: bool = True,
 ) -> NDArray[np.float32]:
     """Logits float32 ``(N,)`` of chosen pictures, in their order.
@@ -24,7 +23,6 @@ def score_graph(
         model: a graph that takes raw pixels.
         pictures: store of pictures, read under the graph's contract.
         indices: positions in the store of the pictures to judge.
-        mirrored: whether the pictures are judged mirrored left to right.
         fuse_integers: whether ONNX Runtime looks for integer kernels; see ``open_session``.
 
     Raises:
@@ -33,6 +31,5 @@ def score_graph(
     session = open_session(model.SerializeToString(), "a graph being measured", spin=False, fuse_integers=fuse_integers)
     parts = []
     for images in pictures.batches(indices):
-        turned = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
-        parts.append(session.run(["logit"], {"image": turned})[0])
+        parts.append(session.run(["logit"], {"image": images})[0])
     return np.concatenate(parts)

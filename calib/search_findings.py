@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from calib.findings_schema import DescribedFindings, Findings, TensorValues
 from calib.ranges import Ranges, read_ranges
@@ -14,9 +14,7 @@ from lfm_deploy.storage.sealed_values import seal_values, take_seal
 from lfm_deploy.storage.values import Reader
 from lfm_deploy.workdir import Workdir
 
-_FORMAT = "lfm-deploy precision 3"
-_WITHOUT_SPEEDS = "lfm-deploy precision 2"
-_OLD_FORMAT = "lfm-deploy precision 1"  # without a digest of its content, too
+_FORMAT = "lfm-deploy precision 4"
 
 
 class _Content(TypedDict):
@@ -48,10 +46,9 @@ def read_findings(workdir: Workdir, on_warning: Callable[[str], None] = lambda _
     reader = Reader(where=str(path), remedy="it is left out; 'lfm-deploy build --int8' makes it again")
     try:
         values = reader.read_json(path)
-        if isinstance(values, dict) and values.get("format") in (_FORMAT, _WITHOUT_SPEEDS):
+        if isinstance(values, dict) and values.get("format") == _FORMAT:
             take_seal(values, reader)
-        if reader.take_format(values, _FORMAT, _WITHOUT_SPEEDS, _OLD_FORMAT) != _FORMAT:
-            _complete(values)
+        reader.take_format(values, _FORMAT)
         recipes = reader.convert(values, _Content)["recipes"]
         for recipe, findings in recipes.items():
             _check(reader, recipe, findings)
@@ -59,14 +56,6 @@ def read_findings(workdir: Workdir, on_warning: Callable[[str], None] = lambda _
         on_warning(str(error))
         return {}
     return recipes
-
-
-def _complete(values: Any) -> None:
-    """Add what older formats did not say, in place, where their values have the right form: nothing was known of it."""
-    recipes = values.get("recipes")
-    for findings in recipes.values() if isinstance(recipes, dict) else ():
-        if isinstance(findings, dict):
-            findings.setdefault("at_best", [])
 
 
 def _check(reader: Reader, recipe: Recipe, findings: Findings) -> None:

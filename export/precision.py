@@ -16,12 +16,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from export.equalisation import apply_gains, choose_gains
+from export.equalisation import apply_gains
 from export.levelling import level_channels
 from export.names import LAST_OUTPUT, find_convolutions, input_name
 from export.optimisers import keep_in_float, split_biases
 from export.rounding import choose_scales, round_weights
-from export.splitting import split_channels
+from export.splitting import place_parts, split_channels, split_weights
 from export.typed import check_types
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import BuildError
@@ -37,18 +37,19 @@ class Int8Config:
     Attributes:
         recipe: kind of machine that the graph is for: ``tensorrt`` or ``cpu``.
         ranges: lowest and highest value that each quantised tensor keeps; what lies outside is clipped.
-        channel_highest: largest value of each channel of the inner tensors ``(C,)``; where given, they are equalised.
+        gains: factor of each channel of an inner tensor before it is quantised ``(C,)``, by tensor; see
+            ``export.equalisation``.
         parts: number of parts in which each channel of a tensor is written ``(C,)``, by tensor; see
             ``export.splitting``.
         channel_ranges: lowest and highest value that each channel of the projection's output keeps ``(C, 2)``; see
             ``export.levelling``. None for one range for all, which ``ranges`` has.
         moments: mean of x x^T over each layer's input patches ``(K, K)``; where given, weights are rounded by them
-            instead of each to the nearest.
+            instead of each to the nearest. Of a tensor in parts, x are its parts, equalised.
     """
 
     recipe: Recipe
     ranges: dict[str, tuple[float, float]]
-    channel_highest: dict[str, NDArray[np.floating]] = field(default_factory=dict)
+    gains: dict[str, NDArray[np.floating]] = field(default_factory=dict)
     parts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     channel_ranges: NDArray[np.floating] | None = None
     moments: dict[str, NDArray[np.floating]] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class PreparedGraph:
     Attributes:
         model: graph that computes what the graph computed that it was made from.
         config: settings that the graph was prepared with.
-        codes: int8 weights of the layers that have moments.
+        codes: int8 weights of the layers that have moments; those that read parts have a channel for each.
         scales: scales of those codes, one for each output channel.
     """
 
@@ -90,7 +91,12 @@ def prepare_int8(base: onnx.ModelProto, config: Int8Config) -> PreparedGraph:
         if layer not in config.moments:
             continue
         weight = numpy_helper.to_array(tensors[convolution.input[1]])
-        lift = np.repeat(gains.get(layer, np.ones(weight.shape[1])), weight.shape[2] * weight.shape[3])
+        if convolution.input[0] in config.parts:
+            weight = split_weights(weight, config.parts[convolution.input[0]])
+            lifts = np.ones(weight.shape[1])
+        else:
+            lifts = gains.get(layer, np.ones(weight.shape[1]))
+        lift = np.repeat(lifts, weight.shape[2] * weight.shape[3])
         # The scale is rounded to the graph's type first, so that codes are chosen for the scale they will meet.
         scales[layer] = choose_scales(weight).astype(weight.dtype)
         codes[layer] = round_weights(weight, scales[layer], config.moments[layer] * np.outer(lift, lift))
@@ -116,8 +122,8 @@ def make_int8_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.Mode
     recipe = prepared.config.recipe
     for_tensorrt = recipe is Recipe.TENSORRT
     nodes, scales = _quantised_parts(model, prepared.config, layers)
-    overrides = {name: [scale] for name, scale in scales.items()} | _set_weights(model, prepared, layers)
-    _split(model, prepared.config, scales, overrides)
+    split = _split(model, prepared.config, scales)
+    overrides = {name: [scale] for name, scale in scales.items()} | _set_weights(model, prepared, layers, split)
     if not for_tensorrt:
         keep_in_float(model, layers)
     # The quantiser asks for a range beside each scale, and uses the scale.
@@ -152,21 +158,17 @@ def make_int8_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.Mode
 
 
 def _split(
-    model: onnx.ModelProto,
-    config: Int8Config,
-    scales: dict[str, dict[str, NDArray[np.generic]]],
-    overrides: dict[str, list[dict[str, Any]]],
-) -> None:
-    """Write the loud channels of quantised tensors in parts, in place; their weights keep the scales they had."""
-    convolutions = find_convolutions(model)
-    for before, after in itertools.pairwise(convolutions):
+    model: onnx.ModelProto, config: Int8Config, scales: dict[str, dict[str, NDArray[np.generic]]]
+) -> dict[str, NDArray[np.int64]]:
+    """Write quantised tensors in parts, in place; the parts of what a layer gives, by the layer's name."""
+    split = {}
+    for before, after in itertools.pairwise(find_convolutions(model)):
         tensor = after.input[0]
-        if tensor not in config.parts or tensor not in scales:
-            continue
-        high = float(scales[tensor]["scale"]) * config.recipe.levels
-        sources = split_channels(model, after.name, config.parts[tensor], high)
-        if before.input[1] in overrides:
-            overrides[before.input[1]] = [overrides[before.input[1]][source] for source in sources]
+        if tensor in config.parts and tensor in scales:
+            high = float(scales[tensor]["scale"]) * config.recipe.levels
+            split_channels(model, after.name, config.parts[tensor], high)
+            split[before.name] = config.parts[tensor]
+    return split
 
 
 def _equalise(model: onnx.ModelProto, config: Int8Config) -> dict[str, NDArray[np.float64]]:
@@ -174,14 +176,14 @@ def _equalise(model: onnx.ModelProto, config: Int8Config) -> dict[str, NDArray[n
     gains: dict[str, NDArray[np.float64]] = {}
     for convolution in find_convolutions(model)[1:]:
         tensor = convolution.input[0]
-        if tensor in config.channel_highest:
-            gains[convolution.name] = choose_gains(config.channel_highest[tensor], config.ranges[tensor][1])
+        if tensor in config.gains:
+            gains[convolution.name] = config.gains[tensor].astype(np.float64)
             apply_gains(model, convolution.name, gains[convolution.name])
     return gains
 
 
 def _set_weights(
-    model: onnx.ModelProto, prepared: PreparedGraph, layers: Sequence[str]
+    model: onnx.ModelProto, prepared: PreparedGraph, layers: Sequence[str], split: dict[str, NDArray[np.int64]]
 ) -> dict[str, list[dict[str, Any]]]:
     """Put rounded weights in place; scale and zero point of each output channel, for the quantiser."""
     overrides = {}
@@ -190,8 +192,11 @@ def _set_weights(
         layer = convolution.name
         if layer not in layers or layer not in prepared.codes:
             continue
-        tensor, scales = tensors[convolution.input[1]], prepared.scales[layer]
-        values = prepared.codes[layer] * scales.astype(np.float64).reshape(-1, 1, 1, 1)
+        tensor, codes, scales = tensors[convolution.input[1]], prepared.codes[layer], prepared.scales[layer]
+        if layer in split:
+            sources, widths, _ = place_parts(split[layer])
+            codes, scales = codes[sources], scales[sources] / widths.astype(scales.dtype)  # powers of two
+        values = codes * scales.astype(np.float64).reshape(-1, 1, 1, 1)
         # Rounding to float16 moves a value by a sixteenth of a step at most, so the quantiser finds the same codes.
         tensor.CopyFrom(numpy_helper.from_array(values.astype(scales.dtype), tensor.name))
         zero = np.array(0, np.int8)

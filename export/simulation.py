@@ -11,7 +11,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from export.equalisation import choose_gains
 from export.names import LAST_OUTPUT
 from export.precision import Int8Config, choose_scale
 
@@ -59,8 +58,8 @@ def simulate_tensor(base: onnx.ModelProto, config: Int8Config, tensor: str) -> o
         chain.quantise(scale)
         chain.add("Mul", steps.astype(np.float32))
         chain.add("Add", lows.astype(np.float32))
-    elif tensor in config.channel_highest:
-        gains = choose_gains(config.channel_highest[tensor], config.ranges[tensor][1]).reshape(-1, 1, 1)
+    elif tensor in config.gains:
+        gains = config.gains[tensor].reshape(-1, 1, 1)
         chain.add("Mul", gains.astype(np.float32))
         _quantise_parts(chain, scale, config.parts.get(tensor, np.ones(len(gains), np.int64)), config.recipe.levels)
         chain.add("Mul", (1 / gains).astype(np.float32))
@@ -79,15 +78,18 @@ def simulate_tensor(base: onnx.ModelProto, config: Int8Config, tensor: str) -> o
 def _quantise_parts(
     chain: _Chain, scale: dict[str, NDArray[np.generic]], parts: NDArray[np.int64], levels: int
 ) -> None:
-    """Quantise each channel in its parts, relu(y - p T) for p = 0, 1, ..., and add them up."""
+    """Quantise each channel in its parts, and add them up; see ``export.splitting``."""
     whole, high = chain.last, float(scale["scale"]) * levels
     total = chain.quantise(scale)
     for number in range(1, int(parts.max())):
+        width = 2.0**number
         # A channel without this part has nothing above the largest number.
-        offsets = np.where(parts > number, number * high, np.finfo(np.float32).max).astype(np.float32)
+        begins = np.where(parts > number, (width - 1) * high, np.finfo(np.float32).max).astype(np.float32)
         chain.last = whole
-        chain.add("Sub", offsets.reshape(-1, 1, 1))
+        chain.add("Sub", begins.reshape(-1, 1, 1))
         chain.add("Relu")
-        part = chain.quantise(scale)
+        chain.add("Mul", np.array(1 / width, np.float32))
+        chain.quantise(scale)
+        part = chain.add("Mul", np.array(width, np.float32))
         chain.nodes.append(onnx.helper.make_node("Add", [total, part], [f"simulated.total.{number}"]))
         total = chain.last = f"simulated.total.{number}"

@@ -55,7 +55,7 @@ class QuantisationValues(TypedDict):
         ranges_sha256: SHA-256 of the ``ranges.json`` that it was made with, in hexadecimal.
         budget: allowance that it was held to.
         layers_asked: ``"search"``, ``"all"``, or names of layers with commas.
-        within_budget: whether it held the budget on the calibration pictures that judged it.
+        within_budget: whether it held the budget on calibration pictures of sources that chose nothing.
     """
 
     recipe: str
@@ -127,7 +127,7 @@ class Quantisation:
         budget: limit that the graph was held to.
         layers_asked: ``"search"``, the layers that were asked for, or ``"all"`` where every layer was quantised
             whatever came out.
-        within_budget: whether it held the budget on the calibration pictures that judged it.
+        within_budget: whether it held the budget on calibration pictures of sources that chose nothing.
     """
 
     recipe: Recipe

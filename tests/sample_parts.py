@@ -87,14 +87,14 @@ def quantisation(recipe: str) -> dict[str, Any]:
     return {
         "recipe": recipe, "budget": {"acc": 0.2, "ap": 0.15, "flips": 0.7}, "layers_asked": "search",
         "within_budget": recipe == "cpu", "int8_share": 0.67 if recipe == "tensorrt" else 1.0, "layers": layers,
-        "base": _flip_estimate(0.01, views=2),
+        "base": _flip_estimate(0.01),
         "at_best": [{"card": "RTX A6000", "gpu": "sm86", "fp16_fps": 28437, "int8_fps": 30025}]
         if recipe == "tensorrt"
         else [],
         "trials": [
             {
                 "layers": [name for name, layer in layers.items() if layer["precision"] == "int8"],
-                "int8_share": 0.67, "chosen_by": _flip_estimate(0.2), "judged_by": _flip_estimate(0.2, views=2),
+                "int8_share": 0.67, "chosen_by": _flip_estimate(0.2), "judged_by": _flip_estimate(0.2),
                 "broken": [],
             }
         ],
@@ -115,9 +115,10 @@ def engine_quantisation(recipe: str, within_budget: bool) -> dict[str, Any]:
     }
 
 
-def _flip_estimate(flips: float, views: int = 1, mean_error: float = 0.3) -> dict[str, Any]:
+def _flip_estimate(flips: float, mean_error: float = 0.3) -> dict[str, Any]:
     return {
-        "pictures": 64, "views": views, "flips": flips, "flips_error": 0.1, "acc": -0.012, "ap": None, "seen_flips": 0,
+        "pictures": 64, "sources": 4, "flips": flips, "flips_low": 0.0, "flips_high": flips + 0.1,
+        "worst": flips + 0.05, "worst_source": "0_real", "acc": -0.012, "ap": None, "seen_flips": 0,
         "mean_error": mean_error,
     }  # fmt: skip
 

@@ -1,6 +1,5 @@
 import shutil
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -56,18 +55,6 @@ def test_the_sample_is_balanced_and_spread_over_categories(exported, calibration
     )
 
 
-def test_ranges_are_measured_on_pictures_that_choose_alone(exported, folder):
-    before = calibrate_into(exported, folder, count=64).ranges
-    for picture in before.pictures:
-        if picture.part == "judge":
-            with Image.open(folder / picture.path) as image:
-                noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-                Image.fromarray(np.asarray(image.convert("RGB")) ^ noise).save(folder / picture.path)
-    after = calibrate_into(exported, folder, count=64).ranges
-    assert before.pictures != after.pictures
-    assert before.tensors == after.tensors
-
-
 def test_a_flat_folder_has_no_labels(exported, calibration_folder, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -104,6 +91,16 @@ def test_fewer_than_128_pictures_warn(exported, calibration_folder):
     messages = []
     calibrate_into(exported, calibration_folder, count=32, on_message=messages.append)
     assert messages == ["Warning: 32 pictures are few; 128 or more describe better what production sees"]
+
+
+def test_pictures_of_one_source_warn_that_nobody_can_speak_of_others(exported, calibration_folder, tmp_path):
+    shutil.copytree(calibration_folder / "cats", tmp_path / "cats")
+    messages = []
+    made = calibrate_into(exported, tmp_path / "cats", count=40, on_message=messages.append)
+    assert "of each class all pictures are of one source" in messages[-1]
+    assert (len(made.ranges.folds), made.ranges.sources) == (2, {"0_real": 20, "1_fake": 20})
+    for label in (0, 1):
+        assert [picture.fold for picture in made.ranges.pictures if picture.label == label] == [0, 1] * 10
 
 
 def test_missing_pieces_say_what_to_run(tmp_path, small_checkpoint, calibration_folder):

@@ -3,7 +3,7 @@ import onnx
 import pytest
 
 from engines.ort import open_session
-from export.equalisation import LARGEST_GAIN, apply_gains, choose_gains
+from export.equalisation import LARGEST_GAIN, align_gains, apply_gains, choose_gains
 from export.names import find_convolutions
 from lfm_deploy.pictures.photographs import sample_tiles
 
@@ -14,6 +14,18 @@ def test_gains_are_powers_of_two_that_stay_inside_the_range():
     assert gains.tolist() == [8, 8, 8, 2, 2, 1, 1, 1]
     assert ((highest * gains <= 8) | (gains == 1)).all()
     assert gains.max() == LARGEST_GAIN
+
+
+def test_aligned_gains_put_what_channels_rest_at_on_a_step():
+    gains, resting = np.array([1.0, 2.0, 4.0, 0.5, 1.0, 8.0]), np.array([3.3, 0.07, 0.9, 7.1, 0.0, 0.001])
+    aligned = align_gains(gains, resting, 8.0, 255)
+    codes = resting * aligned * 255 / 8
+    movable = [0, 1, 2, 3]  # one rests at 0, which is a step already, and one below the second step
+    assert codes[movable] == pytest.approx(np.rint(codes[movable]), abs=1e-9)
+    assert (aligned <= gains).all()
+    assert aligned[movable] == pytest.approx(gains[movable], rel=1 / 4)  # by a step of the four at least
+    assert (aligned[4:] == gains[4:]).all()
+    assert align_gains(np.ones(1), np.array([9.0]), 8.0, 255) == [1.0]  # it is cut off there, wherever steps are
 
 
 def test_equalising_changes_no_logit_by_a_bit(small_graph):

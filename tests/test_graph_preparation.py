@@ -7,7 +7,7 @@ import pytest
 from calib.calibration import load_pictures
 from calib.graph_preparation import make_final_graph, prepare_graph
 from calib.pictures import PictureStore
-from calib.ranges import CHOOSE, read_ranges
+from calib.ranges import read_ranges
 from calib.search_findings import read_findings
 from export.graph import ExportConfig, make_graph
 from export.precision import make_int8_graph
@@ -30,7 +30,7 @@ def prepared(request, calibrated, ranges, small_checkpoint):
     info = read_graph_info(calibrated.graph(Precision.FP32))
     with PictureStore() as store:
         load_pictures(ranges, Path(ranges.images), info.config, store)
-        return prepare_graph(reference, base, ranges, store, range(2), request.param)
+        return prepare_graph(reference, base, ranges.kept, store, range(2), request.param, ranges.seed)
 
 
 def test_it_takes_the_ranges_that_the_recipe_chose(prepared, ranges):
@@ -52,13 +52,12 @@ def test_the_final_graph_for_the_cpu_alone_is_unfolded(prepared):
     assert plain.SerializeToString(deterministic=True) == final.SerializeToString(deterministic=True)
 
 
-def test_the_graph_of_a_workdir_is_prepared_on_all_pictures_that_choose(calibrated, ranges):
+def test_the_graph_of_a_workdir_is_prepared_on_all_pictures(calibrated, ranges):
     reference = onnx.load(calibrated.graph(Precision.FP32))
     info = read_graph_info(calibrated.graph(Precision.FP32))
-    chooses = [index for index, picture in enumerate(ranges.pictures) if picture.part == CHOOSE]
     with PictureStore() as store:
         load_pictures(ranges, Path(ranges.images), info.config, store)
-        again = prepare_graph(reference, reference, ranges, store, chooses, Recipe.CPU)
+        again = prepare_graph(reference, reference, ranges.kept, store, range(len(store)), Recipe.CPU, ranges.seed)
     layers = [
         name for name, layer in read_findings(calibrated)[Recipe.CPU]["layers"].items() if layer["precision"] == "int8"
     ]

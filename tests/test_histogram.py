@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from calib.histogram import BINS, StreamingHistogram
+from calib.histogram import BINS, ChannelHistogram, StreamingHistogram
 
 
 def filled(parts):
@@ -47,3 +47,36 @@ def test_shrinking_keeps_counts_and_starts_at_zero_for_positive_values():
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
 def test_one_value_alone_is_counted(value):
     assert filled([np.array([value], np.float32)]).counts.sum() == 1
+
+
+def test_histograms_that_are_added_up_are_one_of_everything():
+    generator = np.random.default_rng(0)
+    parts = [generator.normal(size=1000).astype(np.float32) * factor for factor in (1e-3, 1.0, 300.0)]
+    whole, added = filled(parts), StreamingHistogram.added([filled([part]) for part in parts])
+    assert np.array_equal(whole.counts, added.counts)
+    assert (whole.width, whole.lowest, whole.highest) == (added.width, added.lowest, added.highest)
+
+
+def test_percentiles_of_channels_are_numpys_to_a_bin():
+    generator = np.random.default_rng(0)
+    values = np.exp(generator.normal(size=(4, 3, 50, 50)) * 2).astype(np.float32) * np.array([1e-2, 1, 9]).reshape(
+        -1, 1, 1
+    )
+    values[:, 1, :5] = 0
+    histograms = []
+    for batch in np.array_split(values.astype(np.float32), 2):
+        histograms.append(ChannelHistogram(3))
+        histograms[-1].add(batch)
+    added = ChannelHistogram.added(histograms)
+    assert added.counts.sum(axis=1).tolist() == [10_000] * 3
+    for percent in (50, 99, 99.9):
+        exact = np.percentile(values, percent, axis=(0, 2, 3), method="inverted_cdf")
+        found = added.percentile(percent)
+        assert (found >= exact * 0.99).all()
+        assert (found <= exact * 2 ** (1 / 16) * 1.01).all()
+
+
+def test_a_channel_that_is_always_zero_has_a_percentile_of_next_to_nothing():
+    histogram = ChannelHistogram(1)
+    histogram.add(np.zeros((1, 1, 4, 4), np.float32))
+    assert 0 < histogram.percentile(99.9)[0] < 1e-4

@@ -54,7 +54,7 @@ def test_a_graph_made_from_the_same_inputs_is_kept_and_another_budget_makes_anot
     path = own_calibrated.graph(Precision.INT8, Recipe.CPU)
     before = path.read_bytes()
     assert quantise_into(own_calibrated, Recipe.CPU, wide_budget).reused
-    made = quantise_into(own_calibrated, Recipe.CPU, Budget(acc=6, ap=6, flips=6))
+    made = quantise_into(own_calibrated, Recipe.CPU, Budget(acc=6.5, ap=6.5, flips=6.5))
     assert not made.reused
     assert path.read_bytes() != before
     again = quantise_into(own_calibrated, Recipe.CPU, wide_budget)

@@ -10,11 +10,12 @@ from calib.layer_choice import LayerChoice, Sensitivity, Trial
 from lfm_deploy.quantisation import Budget, Recipe
 
 ESTIMATE = FlipEstimate(
-    pictures=64, views=2, flips=0.2, flips_error=0.1, acc=-0.01, ap=None, seen_flips=1, mean_error=0.3
-)
+    pictures=64, sources=4, flips=0.2, flips_low=0.1, flips_high=0.3, worst=0.25, worst_source="a", acc=-0.01, ap=None,
+    seen_flips=1, mean_error=0.3,
+)  # fmt: skip
 BROKEN = FlipEstimate(
-    pictures=64, views=1, flips=math.nan, flips_error=math.nan, acc=math.nan, ap=None, seen_flips=30,
-    mean_error=math.nan,
+    pictures=64, sources=4, flips=math.nan, flips_low=math.nan, flips_high=math.nan, worst=math.nan, worst_source="a",
+    acc=math.nan, ap=None, seen_flips=30, mean_error=math.nan,
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from calib.calibration import calibration_versions
-from calib.ranges import CHOOSE, JUDGE, Ranges, check_ranges, hash_contract, read_ranges
+from calib.ranges import Ranges, check_ranges, hash_contract, read_ranges
 from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError
@@ -31,7 +31,7 @@ def test_a_file_reads_as_it_was_written(calibrated, ranges):
     assert Ranges.from_json(text, "x") == ranges
 
 
-def test_ranges_from_before_contracts_named_their_decoder_stay_valid(calibrated, ranges):
+def test_contracts_that_do_not_name_their_decoder_are_valid(calibrated, ranges):
     values = json.loads(ranges.to_json())
     del values["content_sha256"], values["contract"]["decoder"]
     text = json.dumps(values["contract"], sort_keys=True)
@@ -67,9 +67,10 @@ def test_the_first_range_is_whole_grey_levels(ranges):
 
 def test_it_says_which_pictures_took_part_and_how(ranges):
     assert ranges.classes == {"real": 48, "fake": 48}
-    for label in (0, 1):
-        parts = [picture.part for picture in ranges.pictures if picture.label == label]
-        assert parts == [CHOOSE, JUDGE] * 24
+    assert ranges.sources == {"cats/0_real": 24, "cats/1_fake": 24, "dogs/0_real": 24, "dogs/1_fake": 24}
+    folds = {picture.source: picture.fold for picture in ranges.pictures}
+    assert sorted(folds.values()) == [0, 1, 2, 3]
+    assert all(folds[picture.source] == picture.fold for picture in ranges.pictures)
     assert len({picture.sha256 for picture in ranges.pictures}) == 96
 
 
@@ -99,8 +100,8 @@ def test_stale_ranges_are_refused_with_the_command_that_renews_them(calibrated, 
         lambda text: text[: len(text) // 2],
         lambda _: "",
         lambda _: "[]",
-        lambda text: text.replace("ranges 2", "ranges 0"),
-        lambda text: text.replace("ranges 2", "ranges 1"),
+        lambda text: text.replace("ranges 3", "ranges 0"),
+        lambda text: text.replace("ranges 3", "ranges 2"),
         lambda text: text.replace('"histogram_high": 2', '"histogram_high": 3', 1),
         lambda _: "[" * 100_000,
         lambda text: json.dumps(json.loads(text) | {"colour": "red"}),
@@ -124,23 +125,28 @@ def test_a_damaged_file_says_what_to_run(own_calibrated, edit):
         ("t['candidates']['cpu'].update({'min/max': [2, 1]})", "a range ends below its beginning"),
         ("t['candidates']['cpu'].update({'min/max': [2]})", "expected a list of length 2"),
         ("t['channel_highest'].append('x')", "expected a number"),
-        ("t.update(parts={'cpu': [1]})", "parts or channel_ranges of another number"),
+        ("t['channel_highest'].append(1)", "keeps another number of channels than 9"),
+        ("t['kept']['cpu'].update(high=7)", "what cpu keeps is not what was chosen"),
+        ("t['kept']['cpu']['gains'][0] = 0", "expected a number > 0"),
+        ("v['folds'].pop()", "folds are not those of its pictures"),
+        ("v['folds'][1].pop('conv2.input')", r"folds\[1\] is of other tensors"),
+        ("v['folds'][1]['conv2.input']['cpu']['gains'].pop()", r"folds\[1\].conv2.input: "),
+        ("v['folds'][1]['conv2.input']['cpu'].update(low=1, high=0)", "a range ends below its beginning"),
+        ("t['kept']['cpu'].update(parts=[1])", "parts or channel_ranges of another number"),
         ("t.update(histogram=[-1])", "expected a whole number >= 0"),
         ("v['pictures'][0].update(label=2)", r"pictures\[0\].label is 2"),
-        ("v['pictures'][0].update(part='both')", r"pictures\[0\].part is 'both', expected choose or judge"),
+        ("v['pictures'][0].update(fold=-1)", r"pictures\[0\].fold is -1"),
         ("v['pictures'].pop()", "classes are not those of its pictures"),
         ("v['contract'].update(threshold=10**6)", "contract.threshold is 1000000"),
         ("v.update(count=-5)", "count is -5"),
     ],
 )
-def test_values_that_cannot_be_are_found_without_a_check_sum(calibrated, change, complaint):
+def test_values_that_cannot_be_are_found_though_the_check_sum_holds(calibrated, change, complaint):
     values = json.loads(calibrated.ranges.read_text())
     del values["content_sha256"]
-    values["format"] = "lfm-deploy ranges 1"
-    Ranges.from_json(json.dumps(values), "x")
     exec(change, {"v": values, "t": values["tensors"]["conv2.input"]})  # noqa: S102
     with pytest.raises(ArtifactError, match=complaint):
-        Ranges.from_json(json.dumps(values), "x")
+        Ranges.from_json(json.dumps(seal_values(values)), "x")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from calib.findings_schema import DescribedFindings
 from calib.search_findings import describe_quantisation, read_findings
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.quantisation import Recipe
+from lfm_deploy.storage.sealed_values import seal_values
 from lfm_deploy.workdir import Workdir
 
 
@@ -32,10 +33,8 @@ def test_histograms_of_other_ranges_are_not_shown(own_calibrated):
     assert describe_quantisation(Workdir(own_calibrated.path / "none")) == {}
 
 
-def as_old(values):
-    return {key: value for key, value in values.items() if key != "content_sha256"} | {
-        "format": "lfm-deploy precision 1"
-    }
+def resealed(values):
+    return seal_values({key: value for key, value in values.items() if key != "content_sha256"})
 
 
 @pytest.mark.parametrize(
@@ -43,31 +42,36 @@ def as_old(values):
     [
         "f.pop('layers')",
         "f.update(int8_share=None)",
-        "f.update(int8_share=1e999)",
+        "f.update(int8_share=1.5)",
         "f.update(budget=5)",
         "f.update(recipe='abacus')",
         "f.update(surprise=1)",
         "f['logits']['labels'].pop()",
-        "f['base'].update(views=0)",
+        "f['base'].update(sources=0)",
         "f['trials'][0].update(layers='conv1')",
         "f['layers']['conv2'].update(precision='fp8')",
     ],
 )
 def test_damaged_findings_are_left_out_with_a_word(own_calibrated, change):
     path = own_calibrated.precisions
-    sealed = json.loads(path.read_text())
-    path.write_text(json.dumps(as_old(sealed)))
+    values = json.loads(path.read_text())
+    before = path.read_text()
+    exec(change, {"f": values["recipes"]["cpu"]})  # noqa: S102
     warnings = []
-    assert set(describe_quantisation(own_calibrated, warnings.append)) == {"tensorrt", "cpu"}, (
-        "as it was written before"
-    )
-    assert warnings == []
-    exec(change, {"f": sealed["recipes"]["cpu"]})  # noqa: S102
-    for values in (sealed, as_old(sealed)):
-        path.write_text(json.dumps(values))
+    for text in (json.dumps(values), json.dumps(resealed(values))):  # with its old digest, and with one that fits
+        assert text != before
+        path.write_text(text)
         assert describe_quantisation(own_calibrated, warnings.append) == {}
         assert "precision.json: " in warnings[-1]
         assert warnings.pop().endswith("it is left out; 'lfm-deploy build --int8' makes it again")
+
+
+def test_findings_of_an_older_version_are_left_out_with_a_word(own_calibrated):
+    values = json.loads(own_calibrated.precisions.read_text()) | {"format": "lfm-deploy precision 3"}
+    own_calibrated.precisions.write_text(json.dumps(values))
+    warnings = []
+    assert read_findings(own_calibrated, warnings.append) == {}
+    assert "of format 'lfm-deploy precision 3', this version of lfm-deploy reads" in warnings[0]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "[" * 100_000, "{"], ids=range(5))
@@ -79,10 +83,10 @@ def test_texts_that_are_no_findings(own_calibrated, text):
 
 
 def test_findings_of_another_graph_are_left_out(own_calibrated):
-    values = as_old(json.loads(own_calibrated.precisions.read_text()))
+    values = json.loads(own_calibrated.precisions.read_text())
     layer = values["recipes"]["cpu"]["layers"]["conv2"]
     layer["precision"] = "fp32" if layer["precision"] == "int8" else "int8"
-    own_calibrated.precisions.write_text(json.dumps(values))
+    own_calibrated.precisions.write_text(json.dumps(resealed(values)))
     warnings = []
     assert set(describe_quantisation(own_calibrated, warnings.append)) == {"tensorrt"}
     assert warnings == [f"{own_calibrated.precisions}: not of this cpu graph; it is left out"]

@@ -5,20 +5,48 @@ import pytest
 from calib.activations import ActivationReader
 from engines.ort import open_session
 from export.names import find_convolutions
-from export.splitting import count_parts, split_channels
+from export.splitting import (
+    LARGEST_GAIN,
+    choose_part_gains,
+    count_parts,
+    cut_into_parts,
+    join_parts,
+    place_parts,
+    split_channels,
+    widest_part,
+)
 from lfm_deploy.pictures.photographs import sample_tiles
 
 
-def test_the_loudest_channels_get_the_extra_parts():
-    highest = np.array([10.0, 1, 1, 1, 35, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, *np.zeros(16)])
-    parts = count_parts(highest, 10.0)
-    assert parts[4] == 4  # 35 in tens
-    assert parts.sum() == len(highest) + 3  # the fourth extra channel that there is room for is not needed
-    assert count_parts(highest, 100.0).tolist() == [1] * 32
+def test_the_channel_with_the_coarsest_steps_that_matter_gets_the_next_part():
+    reach = np.array([35.0, 1, 1, 1, 10, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, *np.ones(16)])
+    parts = count_parts(reach, np.ones(32))
+    # 35 in parts of 35, 11.7 and 5; then 10 in parts of 10 and 3.3; then 5 of the first into 2.3.
+    assert (parts[0], parts[4], parts.sum()) == (4, 2, 36)
+    assert count_parts(reach, np.where(np.arange(32) == 4, 100.0, 1.0))[4] == 5
+    assert count_parts(np.full(16, 1e6), np.ones(16)).sum() == 18
 
 
-def test_no_more_channels_than_an_eighth():
-    assert count_parts(np.full(16, 1e6), 1.0).sum() == 18
+def test_gains_let_each_channel_reach_what_is_to_be_kept():
+    reach, parts = np.array([30.0, 7.0, 2.0, 0.01]), np.array([2, 1, 1, 1])
+    high = widest_part(reach, parts)
+    assert high == 10
+    gains = choose_part_gains(reach, parts, high)
+    assert gains[:3] * reach[:3] == pytest.approx(high * (2.0 ** parts[:3] - 1))
+    assert gains[3] == LARGEST_GAIN * gains.min()
+
+
+def test_parts_add_up_to_the_channel_and_each_ends_at_its_width():
+    parts = np.array([1, 3, 2])
+    values = np.random.default_rng(0).uniform(0, 1, (2, 3, 4, 4)).astype(np.float32) * np.array([1, 7, 3]).reshape(
+        3, 1, 1
+    )
+    cut = cut_into_parts(values.astype(np.float32), parts, 1.0)
+    assert cut.shape == (2, 6, 4, 4)
+    assert (cut.min(), cut.max()) == (0, pytest.approx(1, abs=0.1))
+    assert join_parts(cut, parts) == pytest.approx(values, rel=1e-6)
+    beyond = join_parts(cut_into_parts(np.full((1, 3, 1, 1), 99, np.float32), parts, 1.0), parts)
+    assert beyond.ravel().tolist() == [1, 7, 3]
 
 
 def saturate(model, tensor, high):
@@ -44,11 +72,10 @@ def test_parts_that_saturate_add_up_to_the_channel(small_graph):
     whole = onnx.load(small_graph)
     values = ActivationReader(whole, ["conv2.input"]).read(tiles)["conv2.input"]
     high = float(values.max()) / 3
-    parts = np.ceil(values.max(axis=(0, 2, 3)) / high).astype(np.int64).clip(1)
-    assert 1 < parts.max() <= 3
+    parts = np.where(values.max(axis=(0, 2, 3)) > high, 2, 1)  # two parts reach three times as far
+    assert parts.max() == 2
     split = onnx.load(small_graph)
-    sources = split_channels(split, "conv2", parts, high)
-    assert len(sources) == parts.sum()
+    split_channels(split, "conv2", parts, high)
     saturate(split, "conv2.input", high)
     onnx.checker.check_model(split, full_check=True)
     # Sums of the same products in another order: seen 2e-6 of the largest logit.
@@ -65,7 +92,11 @@ def test_without_parts_the_same_range_would_clip(small_graph):
 def test_the_new_channels_follow_the_old_ones(small_graph):
     model = onnx.load(small_graph)
     parts = np.array([1, 2, 1, 3, 1, 1, 1, 1])
-    assert split_channels(model, "conv3", parts, 1.0).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 1, 3, 3]
+    sources, widths, begins = place_parts(parts)
+    assert sources.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 1, 3, 3]
+    assert widths.tolist() == [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 4]
+    assert begins.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 3]
+    split_channels(model, "conv3", parts, 1.0)
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     before, after = (node for node in find_convolutions(model) if node.name in ("conv2", "conv3"))
     assert (weights[before.input[1]][0], weights[after.input[1]][1]) == (11, 11)

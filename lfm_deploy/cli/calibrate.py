@@ -36,9 +36,10 @@ def command(images: Path, count: int, seed: int, workdir: Workdir, as_json: bool
     """Measure activation ranges on pictures, for build --int8.
 
     IMAGES is a folder with 0_real/ and 1_fake/ (or categories that hold them), or a folder of pictures without
-    classes. Of each class equally many are taken. Half of the pictures choose ranges and layers; the other half only
-    judges the result. Writes ranges.json: for each tensor the ranges that were tried, what each does to the logits, and
-    the choice.
+    classes. Of each class equally many are taken. All of them choose the ranges; beside that stands what would be
+    chosen without the pictures of one source (a folder, or the words of file names), for every source in turn, so that
+    build --int8 judges by sources that chose nothing. Writes ranges.json: for each tensor the ranges that were tried,
+    what each does to the logits, and the choice.
     """
     from calib.calibration import calibrate_into
 
@@ -60,6 +61,7 @@ def as_values(workdir: Workdir, ranges: "Ranges") -> dict[str, object]:
         "file": str(workdir.ranges),
         "pictures": len(ranges.pictures),
         "classes": ranges.classes,
+        "sources": ranges.sources,
         "tensors": {
             name: {
                 str(recipe): {"choice": choice, "range": tensor.chosen(recipe), "error": tensor.errors[recipe][choice]}
@@ -87,5 +89,10 @@ def print_ranges(ranges: "Ranges", path: Path) -> None:
             else:
                 cells += ["float16", "-"]
         table.add_row(name, f"{tensor.highest:.4g}", *cells)
-    table.caption = "|Δlogit|: mean over the pictures that choose, with this tensor alone quantised"
-    make_console().print(table)
+    table.caption = "|Δlogit|: with this tensor alone quantised, on the source of pictures where its mean is largest"
+    console = make_console()
+    console.print(table)
+    sources = ", ".join(f"{name} ({count})" for name, count in ranges.sources.items())
+    console.print(
+        f"sources: {sources}; {len(ranges.folds)} calibrations without one for build --int8 to judge by", markup=False
+    )

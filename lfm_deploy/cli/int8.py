@@ -7,7 +7,7 @@ from lfm_deploy.cli.console import make_console, progress_bar, say
 from lfm_deploy.workdir import Workdir
 
 if TYPE_CHECKING:
-    from calib.findings_schema import Findings
+    from calib.findings_schema import Findings, FlipEstimateValues
     from calib.layer_times import RtxTarget
 
 
@@ -97,14 +97,22 @@ def _print_budget(findings: "Findings", console: Any) -> None:
     if findings["trials"] and findings["trials"][-1]["judged_by"]:
         rows.append(("INT8", findings["trials"][-1]["judged_by"]))
     for name, estimate in rows:
-        flips, error = _show(estimate["flips"], ".2f"), _show(estimate["flips_error"], ".2f")
-        acc, ap = _show(estimate["acc"], "+.3f"), _show(estimate["ap"], "+.3f")
+        flips, acc, ap = _show(estimate["flips"], ".2f"), _show(estimate["acc"], "+.3f"), _show(estimate["ap"], "+.3f")
         console.print(
-            f"{name} on {estimate['pictures']} pictures that chose nothing: flips {flips} ± {error} % (allowed "
-            f"{budget['flips']:g}), ACC {acc} ({budget['acc']:g}), AP {ap} ({budget['ap']:g}) points; seen flips "
-            f"{estimate['seen_flips']} of {estimate['pictures'] * estimate['views']}",
+            f"{name} on {estimate['pictures']} pictures{_of_sources(name, estimate)}: flips {flips} % (95 %: "
+            f"{_show(estimate['flips_low'], '.2f')} to {_show(estimate['flips_high'], '.2f')}, at most "
+            f"{_show(estimate['worst'], '.2f')} on {estimate['worst_source']}; allowed {budget['flips']:g}), ACC {acc} "
+            f"({budget['acc']:g}), AP {ap} ({budget['ap']:g}) points; seen flips {estimate['seen_flips']}",
             soft_wrap=True,
+            markup=False,
         )
+
+
+def _of_sources(name: str, estimate: "FlipEstimateValues") -> str:
+    """Over what the estimate of a graph speaks."""
+    if estimate["sources"] == 1:
+        return " of one source, in halves that did not choose" if name == "INT8" else " of one source"
+    return f" of {estimate['sources']} sources" + (", each left out in turn" if name == "INT8" else "")
 
 
 def _show(value: float | None, form: str, unit: str = "") -> str:

@@ -32,6 +32,7 @@ Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 """How many, at least one."""
 NotNegative = Annotated[float, Meta(ge=0)]
+AboveZero = Annotated[float, Meta(gt=0)]
 """A number of 0 or more."""
 
 # Hundreds of times what this project writes; memory while parsing stays below 1 GiB.
