@@ -2,8 +2,8 @@
 
     python benchmarks/left_out_sources.py deploy FOLDER_OF_TEST_SETS [ANOTHER ...] --parts 2 --recipe cpu
 
-The test sets are dealt into parts. For each part, ranges and layers are chosen with pictures of the other parts alone, as
-``calibrate`` and ``build --int8`` choose them, and the graph judges the part's pictures beside FP32.
+The test sets are dealt into parts. For each part, ranges and layers are chosen with pictures of the other parts alone,
+as ``calibrate`` and ``build --int8`` choose them, and the graph judges the part's pictures beside FP32.
 """
 
 import shutil

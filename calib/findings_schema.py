@@ -51,8 +51,8 @@ class LayerValues(TypedDict):
         precision: ``"int8"``, or what is left in floating point: ``"fp16"`` for TensorRT, ``"fp32"`` for the CPU.
         why: reason for this precision, in words.
         multiply_adds: number of multiply-adds for one picture.
-        only: estimate with this layer alone in INT8, on the pictures that chose.
-        without: estimate with every layer but this one in INT8, on the pictures that chose.
+        only: estimate with this layer alone in INT8, on every second picture that chose.
+        without: estimate with every layer but this one in INT8, on every second picture that chose.
         snr_db: signal-to-noise ratio in dB of what the layer reads, with everything in front of it quantised; None
             where not one value changes. Missing where no graph was made.
     """
@@ -71,7 +71,7 @@ class TrialValues(TypedDict):
     Attributes:
         layers: names of the layers in INT8.
         int8_share: share of all multiply-adds that these layers do, in [0, 1].
-        chosen_by: estimate on the pictures that chose.
+        chosen_by: estimate on every second picture that chose.
         judged_by: estimate of each picture with the graph that was chosen without its source; None where the budget was
             broken before.
         broken: sentences, one for each part of the budget that is broken; empty where it holds.

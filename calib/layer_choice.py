@@ -30,7 +30,7 @@ class Trial:
     Attributes:
         layers: names of the layers in INT8.
         int8_share: share of the multiply-adds that they do, in [0, 1].
-        chosen_by: estimate on the pictures that chose.
+        chosen_by: estimate on every second picture that chose.
         judged_by: estimate on pictures of sources that chose nothing; None where the budget was broken before.
         broken: sentences, one for each part of the budget that is broken; empty where it holds.
     """

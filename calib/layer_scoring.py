@@ -1,5 +1,6 @@
 """What INT8 in some layers does to the logits of calibration pictures, also of those that had no part in choosing."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,8 +76,9 @@ class LayerScorer:
         self._threshold = ranges.contract.threshold
         self._sources = [picture.source for picture in ranges.pictures]
         self._folds = np.array([picture.fold for picture in ranges.pictures])
-        self._everything = range(len(ranges.pictures))
-        self._reference = self.logits(reference)
+        self._everything = np.arange(len(ranges.pictures))
+        self._half = _every_second(self._sources)
+        self._reference = self._score(reference, self._everything)
         self._measured: dict[tuple[frozenset[str], bool], NDArray[np.float32]] = {}
         given = [picture.label for picture in ranges.pictures]
         # Pictures without labels: the checkpoint's own decisions stand for them, so every flip is a loss.
@@ -86,13 +88,9 @@ class LayerScorer:
             else (self._reference > self._threshold).astype(np.int64)
         )
 
-    def logits(self, model: onnx.ModelProto) -> NDArray[np.float32]:
-        """Logits ``(N,)`` of all pictures."""
-        return self._score(model, self._everything)
-
     def estimate(self, model: onnx.ModelProto) -> FlipEstimate:
         """What a graph changes that no picture had a part in."""
-        return self._compare(self.logits(model))
+        return self._compare(self._score(model, self._everything), self._everything)
 
     def estimate_layers(self, prepared: PreparedFolds, layers: Sequence[str], *, unseen: bool) -> FlipEstimate:
         """What INT8 in these layers changes; each choice is measured once.
@@ -100,9 +98,11 @@ class LayerScorer:
         Args:
             prepared: graphs from ``prepare_folds``.
             layers: names of the layers in INT8.
-            unseen: whether each picture judges the graph that was chosen without it, or all the one that all chose.
+            unseen: True for all pictures, each with the graph that was chosen without it; False for a first look, at
+                every second picture with the graph that all chose.
         """
-        return self._compare(self._int8_logits(prepared, layers, unseen=unseen))
+        indices = self._everything if unseen else self._half
+        return self._compare(self._int8_logits(prepared, layers, unseen=unseen), indices)
 
     def pairs(self, prepared: PreparedFolds, layers: Sequence[str]) -> LogitPairs:
         """Reference and INT8 logits of all pictures, each of the graph that was chosen without it, with labels."""
@@ -120,14 +120,26 @@ class LayerScorer:
             logits = np.empty_like(self._reference)
             for fold, graph in enumerate(prepared.without):
                 indices = np.flatnonzero(self._folds == fold)
-                logits[indices] = self._score(make_final_graph(graph, layers), indices.tolist())
+                logits[indices] = self._score(make_final_graph(graph, layers), indices)
         else:
-            logits = self.logits(make_final_graph(prepared.whole, layers))
+            logits = self._score(make_final_graph(prepared.whole, layers), self._half)
         self._measured[key] = logits
         return logits
 
-    def _score(self, model: onnx.ModelProto, indices: Sequence[int]) -> NDArray[np.float32]:
-        return score_graph(model, self._store, indices, fuse_integers=self._fuse_integers)
+    def _score(self, model: onnx.ModelProto, indices: NDArray[np.intp]) -> NDArray[np.float32]:
+        return score_graph(model, self._store, indices.tolist(), fuse_integers=self._fuse_integers)
 
-    def _compare(self, logits: NDArray[np.float32]) -> FlipEstimate:
-        return estimate_change(logits, self._reference, self._labels, self._threshold, self._sources)
+    def _compare(self, logits: NDArray[np.float32], indices: NDArray[np.intp]) -> FlipEstimate:
+        sources = [self._sources[index] for index in indices]
+        return estimate_change(logits, self._reference[indices], self._labels[indices], self._threshold, sources)
+
+
+def _every_second(sources: Sequence[str]) -> NDArray[np.intp]:
+    """Indices of every second picture of each source."""
+    turns: Counter[str] = Counter()
+    chosen = []
+    for index, source in enumerate(sources):
+        if turns[source] % 2 == 0:
+            chosen.append(index)
+        turns[source] += 1
+    return np.array(chosen)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 _LARGEST_CODE = 127
 # Added to the diagonal, as a share of its mean: inputs that hardly vary would otherwise make up for anything.
 _DAMPING = 0.01
+# Weights beyond a block make up for all of its errors at once: the same sums, and less memory that is passed over.
+_BLOCK = 32
 
 
 def choose_scales(weight: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -42,11 +44,14 @@ def round_weights(
     order = np.argsort(-np.diag(damped), kind="stable")  # what matters most is rounded while all others are free
     rows = rows[:, order]
     factor = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
-    codes = np.empty_like(rows)
-    for index in range(rows.shape[1]):
-        codes[:, index] = np.clip(np.rint(rows[:, index] / steps), -_LARGEST_CODE, _LARGEST_CODE)
-        error = (rows[:, index] - codes[:, index] * steps) / factor[index, index]
-        rows[:, index + 1 :] -= np.outer(error, factor[index, index + 1 :])
+    codes, errors = np.empty_like(rows), np.empty_like(rows)
+    for start in range(0, rows.shape[1], _BLOCK):
+        end = min(start + _BLOCK, rows.shape[1])
+        for index in range(start, end):
+            codes[:, index] = np.clip(np.rint(rows[:, index] / steps), -_LARGEST_CODE, _LARGEST_CODE)
+            errors[:, index] = (rows[:, index] - codes[:, index] * steps) / factor[index, index]
+            rows[:, index + 1 : end] -= np.outer(errors[:, index], factor[index, index + 1 : end])
+        rows[:, end:] -= errors[:, start:end] @ factor[start:end, end:]
     restored = np.empty_like(codes)
     restored[:, order] = codes
     return restored.reshape(weight.shape).astype(np.int8)

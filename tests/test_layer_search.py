@@ -42,9 +42,10 @@ def fragile(request, small_checkpoint, calibration_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("recipe", list(Recipe))
-def test_exactly_the_planted_layer_is_left_out(fragile, recipe, wide_budget):
+def test_exactly_the_planted_layer_is_left_out(fragile, recipe):
     workdir, planted = fragile
-    findings = quantise_into(workdir, recipe, wide_budget).findings
+    # TensorRT's int8 ends at 127 grey levels, which costs the small network 3 % of its decisions in the first layer.
+    findings = quantise_into(workdir, recipe, Budget(acc=9, ap=9, flips=9)).findings
     in_float = [name for name, layer in findings["layers"].items() if layer["precision"] != "int8"]
     assert in_float == [planted]
     layer = findings["layers"][planted]

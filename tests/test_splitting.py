@@ -21,10 +21,10 @@ from lfm_deploy.pictures.photographs import sample_tiles
 def test_the_channel_with_the_coarsest_steps_that_matter_gets_the_next_part():
     reach = np.array([35.0, 1, 1, 1, 10, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, *np.ones(16)])
     parts = count_parts(reach, np.ones(32))
-    # 35 in parts of 35, 11.7 and 5; then 10 in parts of 10 and 3.3; then 5 of the first into 2.3.
-    assert (parts[0], parts[4], parts.sum()) == (4, 2, 36)
-    assert count_parts(reach, np.where(np.arange(32) == 4, 100.0, 1.0))[4] == 5
-    assert count_parts(np.full(16, 1e6), np.ones(16)).sum() == 18
+    # First parts of 35, 11.7, 5, 2.3, 1.1 and 0.6 where 35 is to be reached, and in between of 10, 3.3, 1.4 and 0.7.
+    assert (parts[0], parts[4], parts.sum()) == (6, 4, 40)
+    assert count_parts(reach, np.where(np.arange(32) == 4, 100.0, 1.0))[4] == 7
+    assert count_parts(np.full(16, 1e6), np.ones(16)).sum() == 20
 
 
 def test_gains_let_each_channel_reach_what_is_to_be_kept():
