@@ -16,6 +16,7 @@ from lfm_deploy.pictures import opening, resizing, self_test
 from lfm_deploy.pictures.decoding import decode_picture
 from lfm_deploy.pictures.make_samples import make_samples
 from lfm_deploy.pictures.pipeline import read_groups
+from lfm_deploy.pictures.pixel_limit import limit_pixels
 from lfm_deploy.pictures.self_test import (
     SAMPLES,
     describe_differences,
@@ -50,6 +51,11 @@ def test_pixels_here_are_the_contracts(afresh):
     assert find_differences() == {}
     assert not resizes_otherwise()
     assert describe_differences() == []
+
+
+def test_a_limit_on_the_pictures_of_a_job_is_none_on_the_samples(afresh):
+    with limit_pixels(100):
+        assert find_differences() == {}
 
 
 def test_samples_cover_what_the_contract_promises():

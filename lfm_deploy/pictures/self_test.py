@@ -18,6 +18,7 @@ from PIL import Image, features
 
 from lfm_deploy.errors import DecoderError, ImageError
 from lfm_deploy.pictures.opening import open_rgb
+from lfm_deploy.pictures.pixel_limit import limit_pixels
 from lfm_deploy.pictures.resizing import resize_picture
 
 SAMPLES = Path(__file__).with_name("samples")
@@ -83,7 +84,8 @@ def find_difference(sample: Sample, decode: Callable[[bytes], NDArray[np.uint8] 
         decode: function that returns uint8 ``(H, W, 3)``, or None where it cannot decode it.
     """
     try:
-        found = decode(sample.read())
+        with limit_pixels():  # a limit for this job's pictures says nothing of the decoder
+            found = decode(sample.read())
     except ImageError as error:
         return str(error)
     if found is None:
