@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from calib.calibration import load_pictures
-from calib.graph_preparation import prepare_graph
+from calib.graph_preparation import prepare_graphs
 from calib.pictures import PictureStore
 from calib.ranges import Kept, KeptRange, Ranges, read_ranges
 from calib.scoring import score_graph
@@ -91,9 +91,8 @@ def main(workdir: Path, suite: Path, images: Path | None) -> None:
             }
             plain = prepare_int8(base, Int8Config(recipe=recipe, ranges=chosen))
             _add(table, recipe, method, "plain", judge.judge(make_int8_graph(plain, info.config.layers)))
-            everything = range(len(ranges.pictures))
-            kept = _only(ranges, recipe, method)
-            prepared = prepare_graph(reference, base, kept, calibration, everything, recipe, ranges.seed)
+            kept = [_only(ranges, recipe, method)]
+            (prepared,) = prepare_graphs(reference, base, ranges, calibration, recipe, kept=kept)
             _add(table, recipe, method, "prepared", judge.judge(make_int8_graph(prepared, info.config.layers)))
         for recipe in Recipe:
             graph = folder.graph(Precision.INT8, recipe)

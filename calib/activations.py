@@ -73,42 +73,50 @@ class ActivationReader:
         return {name: values.astype(np.float32, copy=False) for name, values in zip(self.tensors, found, strict=True)}
 
 
+Keep = Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]]
+"""What an INT8 layer reads of a tensor's values ``(N, C, H, W)``, such as the values clipped to a range, by tensor."""
+
+
 def collect_moments(
     reader: ActivationReader,
-    batches: Iterable[NDArray[np.uint8]],
+    folds: Iterable[tuple[int, NDArray[np.uint8]]],
     taps: dict[str, int],
-    keep: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]],
+    keep: Sequence[Keep],
     seed: int,
-) -> dict[str, NDArray[np.float64]]:
-    """Mean of x x^T over input patches x of convolutions, of what is kept of each tensor.
+) -> list[dict[str, NDArray[np.float64]]]:
+    """Mean of x x^T over input patches x of convolutions, with all pictures and without those of each fold.
 
     Args:
         reader: graph that gives the inputs of the convolutions.
-        batches: batches of pictures, uint8 ``(N, H, W, 3)``.
+        folds: batches of pictures, uint8 ``(N, H, W, 3)``, each with the number of its fold.
         taps: side of the kernel that reads each tensor, in values, by the tensor's name.
-        keep: functions that give what an INT8 layer reads of a tensor's values ``(N, C, H, W)``, such as the values
-            clipped to a range, by the tensor's name.
+        keep: functions that give what is read of a tensor, for all pictures and then for those without each fold.
         seed: seed of the random patches.
 
     Returns:
-        By tensor, float64 ``(K, K)`` with K = channels x taps x taps, in the order of a convolution's weight.
+        As many as ``keep``: by tensor, float64 ``(K, K)`` with K = channels x taps x taps, in the order of a
+        convolution's weight.
     """
     generator = np.random.default_rng(seed)
-    sums: dict[str, NDArray[np.float64]] = {}
-    count = 0
-    for images in batches:
-        count += len(images) * _PATCHES
-        for name, values in reader.read(images).items():
-            patches = _draw_patches(keep[name](values), taps[name], generator)
-            sums[name] = sums.get(name, 0.0) + patches.T @ patches
-    return {name: total / count for name, total in sums.items()}
+    sums: list[dict[str, NDArray[np.float64]]] = [{} for _ in keep]
+    counts = [0] * len(keep)
+    for fold, images in folds:
+        drawn = {name: _draw_patches(values, taps[name], generator) for name, values in reader.read(images).items()}
+        for number, (total, functions) in enumerate(zip(sums, keep, strict=True)):
+            if number == fold + 1:
+                continue
+            counts[number] += len(images) * _PATCHES
+            for name, patches in drawn.items():
+                kept = functions[name](patches).reshape(len(patches), -1).astype(np.float64)
+                total[name] = total.get(name, 0.0) + kept.T @ kept
+    return [{name: value / count for name, value in total.items()} for total, count in zip(sums, counts, strict=True)]
 
 
-def _draw_patches(values: NDArray[np.float32], side: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Random patches ``(N * _PATCHES, C * side * side)`` of a tensor ``(N, C, H, W)``."""
+def _draw_patches(values: NDArray[np.float32], side: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Random patches ``(N * _PATCHES, C, side, side)`` of a tensor ``(N, C, H, W)``."""
     count, channels, height, width = values.shape
     rows = generator.integers(0, height - side + 1, (count, _PATCHES))
     columns = generator.integers(0, width - side + 1, (count, _PATCHES))
     picture = np.arange(count)[:, None]
     parts = [values[picture, :, rows + top, columns + left] for top in range(side) for left in range(side)]
-    return np.stack(parts, axis=-1).reshape(count * _PATCHES, channels * side * side).astype(np.float64)
+    return np.stack(parts, axis=-1).reshape(count * _PATCHES, channels, side, side)

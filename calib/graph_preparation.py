@@ -1,6 +1,6 @@
 """From a graph and a calibration to INT8 graphs: prepared once, made for any choice of layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from calib.activations import ActivationReader, collect_moments
 from calib.pictures import PictureStore
 from calib.range_study import describe_all
-from calib.ranges import Kept
+from calib.ranges import Kept, Ranges
 from export.names import find_convolutions
 from export.precision import Int8Config, PreparedGraph, make_int8_graph, prepare_int8
 from export.splitting import cut_into_parts
@@ -18,34 +18,47 @@ from export.unfolding import can_unfold, unfold_first_layer
 from lfm_deploy.quantisation import Recipe
 
 
-def prepare_graph(
+def prepare_graphs(
     reference: onnx.ModelProto,
     base: onnx.ModelProto,
-    kept: Kept,
+    ranges: Ranges,
     store: PictureStore,
-    chosen: Sequence[int],
     recipe: Recipe,
-    seed: int,
-) -> PreparedGraph:
+    *,
+    kept: Sequence[Kept] | None = None,
+) -> list[PreparedGraph]:
     """The base graph with ranges, gains and rounded weights of a calibration, for any choice of layers.
 
     Args:
         reference: float32 graph, whose activations decide how weights are rounded.
         base: graph to quantise, typed as the recipe wants it.
-        kept: ranges, gains and parts of each tensor.
+        ranges: calibration.
         store: pictures of the calibration, in their order.
-        chosen: indices of the pictures to look at.
         recipe: machine that the graph is for.
-        seed: seed of the random patches that are looked at.
+        kept: ranges, gains and parts of each tensor, with all pictures and then without those of each fold, as many as
+            are wanted; None for those of the calibration.
+
+    Returns:
+        The graph that all pictures chose, and then those that all but a fold's chose.
     """
-    config = describe_all(kept, recipe)
+    configs = [describe_all(found, recipe) for found in kept or (ranges.kept, *ranges.folds)]
     convolutions = find_convolutions(reference)
     weights = {tensor.name: tensor.dims for tensor in reference.graph.initializer}
     taps = {node.input[0]: weights[node.input[1]][2] for node in convolutions}
     reader = ActivationReader(reference, list(taps))
-    keep = {name: _keep_as(name, config) for name in taps}
-    moments = collect_moments(reader, store.batches(chosen), taps, keep, seed)
-    return prepare_int8(base, replace(config, moments={node.name: moments[node.input[0]] for node in convolutions}))
+    keep = [{name: _keep_as(name, config) for name in taps} for config in configs]
+    moments = collect_moments(reader, _batches_by_fold(ranges, store), taps, keep, ranges.seed)
+    return [
+        prepare_int8(base, replace(config, moments={node.name: found[node.input[0]] for node in convolutions}))
+        for config, found in zip(configs, moments, strict=True)
+    ]
+
+
+def _batches_by_fold(ranges: Ranges, store: PictureStore) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    for fold in range(len(ranges.folds)):
+        indices = [index for index, picture in enumerate(ranges.pictures) if picture.fold == fold]
+        for images in store.batches(indices):
+            yield fold, images
 
 
 def _keep_as(tensor: str, config: Int8Config) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

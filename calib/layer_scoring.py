@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calib.findings_schema import LogitPairs
 from calib.flip_estimate import FlipEstimate, estimate_change
-from calib.graph_preparation import make_final_graph, prepare_graph
+from calib.graph_preparation import make_final_graph, prepare_graphs
 from calib.pictures import PictureStore
 from calib.ranges import Ranges
 from calib.scoring import score_graph
@@ -50,13 +50,10 @@ def prepare_folds(
         recipe: machine that the graphs are for.
         on_progress: function that is given the name of a step, how much of it is done, and of how much.
     """
-    made = []
-    for number, kept in enumerate((ranges.kept, *ranges.folds)):
-        on_progress("rounding weights", number, 1 + len(ranges.folds))
-        chosen = [index for index, picture in enumerate(ranges.pictures) if picture.fold != number - 1]
-        made.append(prepare_graph(reference, base, kept, store, chosen, recipe, ranges.seed))
-    on_progress("rounding weights", len(made), len(made))
-    return PreparedFolds(made[0], tuple(made[1:]))
+    on_progress("rounding weights", 0, 1)
+    whole, *without = prepare_graphs(reference, base, ranges, store, recipe)
+    on_progress("rounding weights", 1, 1)
+    return PreparedFolds(whole, tuple(without))
 
 
 class LayerScorer:

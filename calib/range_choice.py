@@ -23,8 +23,8 @@ from lfm_deploy.quantisation import Recipe
 _BY_CHANNEL = "by channel, of what is selected"
 # A channel that is all but silent still has a reach; equalisation ends long before.
 _LEAST_REACH = 1e-4
-# Per cent of a channel's values that its parts reach.
-_KEPT = (99.9, 99.97, 99.99, 99.997, 99.999)
+# Per cent of a channel's values that its range reaches.
+_KEPT, _KEPT_IN_PARTS = (99.99, 99.999, 100.0), (99.9, 99.97, 99.99, 99.997, 99.999)
 
 
 def measure_tensors(
@@ -62,11 +62,14 @@ def measure_tensors(
         _try_usual_ways(studies[name], bench)
     studies[LAST_OUTPUT].attempt({Recipe.CPU: {_BY_CHANNEL: _keep_by_channel}}, bench)
     on_progress("choosing ranges", len(names), len(names) + 1)
-    # For the CPU every layer must be INT8 to be fast, so the tensor that suffers most gets finer steps.
+    # For the CPU every layer must be INT8 to be fast, so channels get ranges of their own there, which float32 weights
+    # carry exactly enough, and the tensor that suffers most gets finer steps.
     inner = [name for name in names[1:-1] if studies[name].whole.statistics.histogram.lowest >= 0]
+    for name in inner:
+        studies[name].attempt({Recipe.CPU: _ways_by_channel(base, name, in_parts=False)}, bench)
     if inner:
         worst = max(inner, key=lambda name: min(studies[name].errors(Recipe.CPU).values()))
-        studies[worst].attempt({Recipe.CPU: _ways_in_parts(base, worst)}, bench)
+        studies[worst].attempt({Recipe.CPU: _ways_by_channel(base, worst, in_parts=True)}, bench)
     on_progress("choosing ranges", len(names) + 1, len(names) + 1)
     left_out = tuple(
         {name: {recipe: study.keep(recipe, fold) for recipe in study.recipes} for name, study in studies.items()}
@@ -142,13 +145,15 @@ def _ways_between(study: TensorStudy, recipe: Recipe) -> dict[str, Way]:
     return {f"between {best} and {name}": partial(_keep_between, recipe, best, name) for name in neighbours}
 
 
-def _ways_in_parts(base: onnx.ModelProto, tensor: str) -> dict[str, Way]:
-    """With a range for each channel, and loud channels in parts, by how much of each channel is kept."""
+def _ways_by_channel(base: onnx.ModelProto, tensor: str, *, in_parts: bool) -> dict[str, Way]:
+    """With a range for each channel, by how much of each channel is kept; loud channels in parts, or none."""
     weights = {constant.name: constant for constant in base.graph.initializer}
     (reader,) = [node for node in find_convolutions(base) if node.input[0] == tensor]
     importance = np.sqrt(np.square(numpy_helper.to_array(weights[reader.input[1]])).sum(axis=(0, 2, 3)))
+    ending, kept = (", in parts", _KEPT_IN_PARTS) if in_parts else ("", _KEPT)
     return {
-        f"{percent:.5g} % of each channel, in parts": partial(_keep_parts, percent, importance) for percent in _KEPT
+        f"{percent:.5g} % of each channel{ending}": partial(_keep_channels, percent, importance if in_parts else None)
+        for percent in kept
     }
 
 
@@ -165,20 +170,20 @@ def _keep_between(recipe: Recipe, first: str, second: str, view: View) -> KeptRa
     return view.keep(recipe, 0.0 - sqrt(max(low * other_low, 0.0)), sqrt(high * other_high))
 
 
-def _keep_parts(percent: float, importance: NDArray[np.floating], view: View) -> KeptRange:
-    """A range for each channel, and loud channels in parts; for the CPU."""
+def _keep_channels(percent: float, importance: NDArray[np.floating] | None, view: View) -> KeptRange:
+    """A range for each channel, and loud channels in parts if it is known how much each matters; for the CPU."""
     channels = view.statistics.channels
     if channels is None:
         raise ValueError("this tensor's channels were not counted")
     reach: NDArray[np.float64] = np.minimum(channels.percentile(percent), view.statistics.channel_highest)
     reach = np.maximum(reach, max(_LEAST_REACH * float(reach.max()), float(np.finfo(np.float32).tiny)))
-    parts = count_parts(reach, importance)
+    parts = np.ones(len(reach), np.int64) if importance is None else count_parts(reach, importance)
     high = widest_part(reach, parts)
     return KeptRange(
         low=0.0,
         high=high,
         gains=view.align(Recipe.CPU, choose_part_gains(reach, parts, high), high),
-        parts=tuple(int(count) for count in parts),
+        parts=() if importance is None else tuple(int(count) for count in parts),
     )
 
 

@@ -401,7 +401,7 @@ def wide_budget() -> Any:
     """A budget for the small network, whose random logits crowd around the threshold."""
     from lfm_deploy.quantisation import Budget
 
-    return Budget(acc=6, ap=6, flips=6)
+    return Budget(acc=9, ap=9, flips=9)
 
 
 @pytest.fixture(scope="session")

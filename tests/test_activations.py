@@ -58,7 +58,8 @@ def test_statistics_do_not_depend_on_batches():
 def test_moments_are_those_of_random_patches(small_graph, tiles):
     everything = {"conv2.input": lambda values: values}
     narrow = ActivationReader(onnx.load(small_graph), ["conv2.input"])
-    found = collect_moments(narrow, [tiles], {"conv2.input": 2}, everything, seed=0)["conv2.input"]
+    (found,) = collect_moments(narrow, [(0, tiles)], {"conv2.input": 2}, [everything], seed=0)
+    found = found["conv2.input"]
     values = narrow.read(tiles)["conv2.input"].astype(np.float64)
     parts = [values[:, :, top : top - 1 or None, left : left - 1 or None] for top in (0, 1) for left in (0, 1)]
     patches = np.stack(parts, axis=2).transpose(0, 3, 4, 1, 2).reshape(-1, values.shape[1] * 4)
@@ -66,11 +67,22 @@ def test_moments_are_those_of_random_patches(small_graph, tiles):
     # 2,400 of 95,000 patches: the error of a mean over as many is 2 % of a standard deviation.
     spread = np.sqrt(((patches**2).T @ patches**2) / len(patches))
     assert np.abs(found - exact).max() < (0.1 * spread).max()
-    again = collect_moments(narrow, [tiles], {"conv2.input": 2}, everything, seed=0)["conv2.input"]
-    assert np.array_equal(found, again)
+    (again,) = collect_moments(narrow, [(0, tiles)], {"conv2.input": 2}, [everything], seed=0)
+    assert np.array_equal(found, again["conv2.input"])
 
 
-def test_moments_are_of_what_is_kept(small_graph, tiles):
-    nothing = {"conv2.input": np.zeros_like}
+def test_moments_are_of_what_is_kept_and_without_a_fold_of_the_others(small_graph, tiles):
     narrow = ActivationReader(onnx.load(small_graph), ["conv2.input"])
-    assert not collect_moments(narrow, [tiles], {"conv2.input": 2}, nothing, seed=0)["conv2.input"].any()
+    nothing, everything = {"conv2.input": np.zeros_like}, {"conv2.input": lambda values: values}
+    folds = [(0, tiles[:3]), (1, tiles[3:])]
+    keep = [nothing, everything, everything]
+    none, without_first, without_second = (
+        found["conv2.input"] for found in collect_moments(narrow, folds, {"conv2.input": 2}, keep, seed=0)
+    )
+    assert not none.any()
+    (both,) = (
+        found["conv2.input"] for found in collect_moments(narrow, folds, {"conv2.input": 2}, [everything], seed=0)
+    )
+    assert (without_first + without_second) / 2 == pytest.approx(both)
+    (first,) = collect_moments(narrow, folds[:1], {"conv2.input": 2}, [everything], seed=0)
+    assert np.array_equal(without_second, first["conv2.input"])

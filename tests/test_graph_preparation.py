@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from calib.calibration import load_pictures
-from calib.graph_preparation import make_final_graph, prepare_graph
+from calib.graph_preparation import make_final_graph, prepare_graphs
 from calib.pictures import PictureStore
 from calib.ranges import read_ranges
 from calib.search_findings import read_findings
@@ -23,14 +23,14 @@ def ranges(calibrated):
 
 @pytest.fixture(scope="module", params=list(Recipe))
 def prepared(request, calibrated, ranges, small_checkpoint):
-    """The recipe's graph, prepared on two pictures."""
+    """The recipe's graph."""
     reference = base = onnx.load(calibrated.graph(Precision.FP32))
     if request.param is Recipe.TENSORRT:
         base = make_graph(read_checkpoint(small_checkpoint), ExportConfig(size=64, precision=Precision.FP16))
     info = read_graph_info(calibrated.graph(Precision.FP32))
     with PictureStore() as store:
         load_pictures(ranges, Path(ranges.images), info.config, store)
-        return prepare_graph(reference, base, ranges.kept, store, range(2), request.param, ranges.seed)
+        return prepare_graphs(reference, base, ranges, store, request.param, kept=[ranges.kept])[0]
 
 
 def test_it_takes_the_ranges_that_the_recipe_chose(prepared, ranges):
@@ -57,7 +57,7 @@ def test_the_graph_of_a_workdir_is_prepared_on_all_pictures(calibrated, ranges):
     info = read_graph_info(calibrated.graph(Precision.FP32))
     with PictureStore() as store:
         load_pictures(ranges, Path(ranges.images), info.config, store)
-        again = prepare_graph(reference, reference, ranges.kept, store, range(len(store)), Recipe.CPU, ranges.seed)
+        again = prepare_graphs(reference, reference, ranges, store, Recipe.CPU)[0]
     layers = [
         name for name, layer in read_findings(calibrated)[Recipe.CPU]["layers"].items() if layer["precision"] == "int8"
     ]
