@@ -20,7 +20,7 @@ from export.equalisation import apply_gains
 from export.levelling import level_channels
 from export.names import LAST_OUTPUT, find_convolutions, input_name
 from export.optimisers import keep_in_float, split_biases
-from export.rounding import choose_scales, round_weights
+from export.rounding import choose_scales, refine_scales, round_weights
 from export.splitting import place_parts, split_channels, split_weights
 from export.typed import check_types
 from lfm_deploy.artifacts import Precision
@@ -97,9 +97,10 @@ def prepare_int8(base: onnx.ModelProto, config: Int8Config) -> PreparedGraph:
         else:
             lifts = gains.get(layer, np.ones(weight.shape[1]))
         lift = np.repeat(lifts, weight.shape[2] * weight.shape[3])
+        moments = config.moments[layer] * np.outer(lift, lift)
         # The scale is rounded to the graph's type first, so that codes are chosen for the scale they will meet.
-        scales[layer] = choose_scales(weight).astype(weight.dtype)
-        codes[layer] = round_weights(weight, scales[layer], config.moments[layer] * np.outer(lift, lift))
+        scales[layer] = refine_scales(weight, choose_scales(weight), moments).astype(weight.dtype)
+        codes[layer] = round_weights(weight, scales[layer], moments)
     return PreparedGraph(model=model, config=config, codes=codes, scales=scales)
 
 

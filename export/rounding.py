@@ -17,12 +17,40 @@ _LARGEST_CODE = 127
 _DAMPING = 0.01
 # Weights beyond a block make up for all of its errors at once: the same sums, and less memory that is passed over.
 _BLOCK = 32
+# A step that is much finer cuts the largest weight off, and one that is much coarser is worse wherever weights lie.
+_FEW_WEIGHTS, _FACTORS = 64, np.linspace(0.8, 1.6, 161)
 
 
 def choose_scales(weight: NDArray[np.floating]) -> NDArray[np.float64]:
     """One symmetric int8 scale for each output channel ``(O,)``, which its largest weight fills."""
     largest = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).max(axis=1)
     return np.asarray(np.where(largest > 0, largest, 1.0) / _LARGEST_CODE)
+
+
+def refine_scales(
+    weight: NDArray[np.floating], scales: NDArray[np.floating], moments: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Scales ``(O,)`` with which rounded weights change a layer's answers least.
+
+    A row of few weights is near whole multiples of some steps and far from those of others: the first layer of the
+    published checkpoint, with twelve, has 0.7 times the error with the right ones. A row of hundreds has no such step.
+
+    Args:
+        weight: ``(O, C, h, w)``.
+        scales: ``(O,)``, from ``choose_scales``.
+        moments: mean of x x^T over input patches x ``(K, K)``.
+    """
+    rows = weight.astype(np.float64).reshape(len(weight), -1)
+    best, least = scales.astype(np.float64), np.full(len(scales), np.inf)
+    if rows.shape[1] > _FEW_WEIGHTS:
+        return best
+    for factor in (1.0, *_FACTORS):
+        tried = scales.astype(np.float64) * factor
+        codes = round_weights(weight, tried, moments).reshape(rows.shape)
+        changes = codes * tried[:, None] - rows
+        errors = np.einsum("oi,ij,oj->o", changes, moments, changes)
+        best, least = np.where(errors < least, tried, best), np.minimum(errors, least)
+    return best
 
 
 def round_weights(
