@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mixed_files import write_mixed
 from shard_list import make_list
 
 from lfm_deploy.errors import DeployError, UnavailableError
@@ -139,6 +140,21 @@ def test_ctrl_c_ends_the_command_and_the_next_one_finishes_the_rest(listed, smal
     assert contents(tmp_path / "out").keys() >= before.keys()
     assert len(contents(tmp_path / "out")) == 6
     assert not list((tmp_path / "out").glob(".ray-*"))
+
+
+@needs_ray
+def test_200_files_of_all_kinds_have_the_rows_of_predict(small_workdir, tmp_path):
+    paths = write_mixed(tmp_path, 200)
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{path}\n" for path in paths))
+    command = ["-m", "lfm_deploy", "predict", "--from-list", listed, "--workdir", small_workdir.path, "--format", "csv"]
+    plain, job = tmp_path / "plain.csv", [*command, "--output-dir", tmp_path / "out", "--ray", "local"]
+    for arguments in ([*command, "--output", plain], job):
+        log = tmp_path / "stderr.txt"
+        assert start(arguments, log).wait(timeout=300) == 0, log.read_text()
+    write_collection(collect_parts(tmp_path / "out", find_parts([f"@{listed}"])), tmp_path / "all.csv")
+    assert (tmp_path / "all.csv").read_bytes() == plain.read_bytes()
+    assert plain.read_text().count("\n") == 201
 
 
 def part(name):

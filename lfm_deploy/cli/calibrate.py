@@ -93,6 +93,4 @@ def print_ranges(ranges: "Ranges", path: Path) -> None:
     console = make_console()
     console.print(table)
     sources = ", ".join(f"{name} ({count})" for name, count in ranges.sources.items())
-    console.print(
-        f"sources: {sources}; {len(ranges.folds)} calibrations without one for build --int8 to judge by", markup=False
-    )
+    console.print(f"sources: {sources}; build --int8 judges each by ranges that were chosen without it", markup=False)
