@@ -21,8 +21,8 @@ class FlipEstimateValues(TypedDict):
         pictures: number of pictures.
         sources: number of sources that the pictures are of.
         flips: estimated share of changed decisions, in per cent, as a mean over sources.
-        flips_low, flips_high: ends of the interval of ``flips`` at 95 %, over sources; over pictures where all are of
-            one source.
+        flips_low: lower end of the 95 % interval of ``flips``, over sources; over pictures where all are of one.
+        flips_high: upper end of that interval.
         worst: estimated share of changed decisions of the source where it is largest, in per cent.
         worst_source: name of that source.
         acc: estimated change of accuracy, in percentage points.
