@@ -49,6 +49,8 @@ class Judged:
 def main(workdir: Path, folders: tuple[Path, ...], parts: int, recipe: str, count: int) -> None:
     """Measure and print."""
     sets = sorted(path for folder in folders for path in folder.iterdir() if (path / CLASS_FOLDERS[0]).is_dir())
+    if not 1 < parts <= len(sets):
+        raise click.UsageError(f"{len(sets)} test sets (folders with {CLASS_FOLDERS[0]}/) cannot make {parts} parts")
     judged: list[Judged] = []
     for part in range(parts):
         mine = sets[part::parts]

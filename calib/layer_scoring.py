@@ -1,6 +1,5 @@
 """What INT8 in some layers does to the logits of calibration pictures, also of those that had no part in choosing."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from calib.graph_preparation import make_final_graph, prepare_graphs
 from calib.pictures import PictureStore
 from calib.ranges import Ranges
 from calib.scoring import score_graph
+from calib.sources import count_turns
 from export.precision import PreparedGraph
 from lfm_deploy.progress import Progress
 from lfm_deploy.quantisation import Recipe
@@ -74,7 +74,7 @@ class LayerScorer:
         self._sources = [picture.source for picture in ranges.pictures]
         self._folds = np.array([picture.fold for picture in ranges.pictures])
         self._everything = np.arange(len(ranges.pictures))
-        self._half = _every_second(self._sources)
+        self._half = np.flatnonzero(np.array(count_turns(self._sources)) % 2 == 0)
         self._reference = self._score(reference, self._everything)
         self._measured: dict[tuple[frozenset[str], bool], NDArray[np.float32]] = {}
         given = [picture.label for picture in ranges.pictures]
@@ -129,14 +129,3 @@ class LayerScorer:
     def _compare(self, logits: NDArray[np.float32], indices: NDArray[np.intp]) -> FlipEstimate:
         sources = [self._sources[index] for index in indices]
         return estimate_change(logits, self._reference[indices], self._labels[indices], self._threshold, sources)
-
-
-def _every_second(sources: Sequence[str]) -> NDArray[np.intp]:
-    """Indices of every second picture of each source."""
-    turns: Counter[str] = Counter()
-    chosen = []
-    for index, source in enumerate(sources):
-        if turns[source] % 2 == 0:
-            chosen.append(index)
-        turns[source] += 1
-    return np.array(chosen)

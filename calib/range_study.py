@@ -13,6 +13,7 @@ from calib.candidates import find_candidates
 from calib.pictures import PictureStore
 from calib.ranges import CalibrationPicture, KeptRange, TensorRange
 from calib.scoring import score_graph
+from calib.sources import count_turns
 from engines.ort import open_session
 from export.equalisation import align_gains, choose_gains
 from export.precision import Int8Config
@@ -138,8 +139,9 @@ class TensorStudy:
         self.name, self.recipes, self.whole = name, tuple(recipes), whole
         self._folds = folds
         self._fold_of = np.array([picture.fold for picture in pictures])
-        self._sources = np.unique([picture.source for picture in pictures], return_inverse=True)[1]
-        self._turns = np.array([np.sum(self._sources[:at] == own) for at, own in enumerate(self._sources)])
+        sources = [picture.source for picture in pictures]
+        self._sources = np.unique(sources, return_inverse=True)[1]
+        self._turns = np.array(count_turns(sources))
         self._tried: dict[Recipe, dict[str, _Tried]] = {recipe: {} for recipe in recipes}
 
     def attempt(self, ways: dict[Recipe, dict[str, Way]], bench: RangeBench) -> None:

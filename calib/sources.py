@@ -54,6 +54,16 @@ def join_small_sources(sources: Sequence[str], labels: Sequence[int | None]) -> 
     return [names[pair] for pair in zip(sources, labels, strict=True)]
 
 
+def count_turns(sources: Sequence[str]) -> list[int]:
+    """How many pictures of the same source stand in front of each picture."""
+    turns: Counter[str] = Counter()
+    counted = []
+    for source in sources:
+        counted.append(turns[source])
+        turns[source] += 1
+    return counted
+
+
 def assign_folds(sources: Sequence[str], labels: Sequence[int | None]) -> list[int]:
     """The fold of each picture, two or more: a fold leaves out one source, or a part of what its class cannot spare.
 
@@ -70,9 +80,5 @@ def assign_folds(sources: Sequence[str], labels: Sequence[int | None]) -> list[i
     spared = sorted({source for found in by_label.values() if len(found) > 1 for source in found})
     folds = {source: fold for fold, source in enumerate(spared)}
     count = max(len(spared), 2)
-    turns: Counter[str] = Counter()
-    assigned = []
-    for source in sources:
-        assigned.append(folds.get(source, turns[source] % count))
-        turns[source] += 1
-    return assigned
+    turns = count_turns(sources)
+    return [folds.get(source, turn % count) for source, turn in zip(sources, turns, strict=True)]

@@ -32,8 +32,8 @@ def refine_scales(
 ) -> NDArray[np.float64]:
     """Scales ``(O,)`` with which rounded weights change a layer's answers least.
 
-    A row of few weights is near whole multiples of some steps and far from those of others: the first layer of the
-    published checkpoint, with twelve, has 0.7 times the error with the right ones. A row of hundreds has no such step.
+    A row of few weights, such as the first layer's twelve, is near whole multiples of some steps and far from those of
+    others. A row of hundreds has no such step.
 
     Args:
         weight: ``(O, C, h, w)``.

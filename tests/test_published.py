@@ -107,6 +107,15 @@ def test_the_pages_say_what_came_out(wild, official_deployment):
         # Another processor rounds sums otherwise, and a hundred pictures have few near the threshold.
         expected = [] if judged is None else [judged["flips"], judged["flips_high"]]
         assert told == pytest.approx(expected, abs=0.05)
+    name = "onnxruntime int8 cpu"
+    logits = {
+        one: {row["path"]: float(row["logit"]) for row in rows if row["engine"] == one}
+        for one in (name, "pytorch fp32")
+    }
+    near = [path for path, logit in logits["pytorch fp32"].items() if abs(logit) <= 8]
+    moved = np.mean([abs(logits[name][path] - logits["pytorch fp32"][path]) for path in near])
+    (told,) = re.findall(r"in INT8 for the CPU is (\d\.\d+), by", read_flowing("docs/int8.md"))
+    assert moved == pytest.approx(float(told), abs=0.05)  # a processor that rounds otherwise may choose other ranges
     needs = [
         max(gate["need"] or 0 for gate in engine_of(report, name)["gates"])
         for name in ("onnxruntime fp16", "onnxruntime int8 tensorrt")
