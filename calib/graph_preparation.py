@@ -74,7 +74,7 @@ def make_final_graph(prepared: PreparedGraph, layers: Sequence[str]) -> onnx.Mod
     """The INT8 graph as it is handed over: for the CPU with its first layer unfolded.
 
     Args:
-        prepared: graph from ``prepare_graph``.
+        prepared: graph from ``prepare_graphs``.
         layers: names of the layers in INT8.
     """
     model = make_int8_graph(prepared, layers)

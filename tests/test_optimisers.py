@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 
 from calib.calibration import load_pictures
-from calib.graph_preparation import prepare_graph
+from calib.graph_preparation import prepare_graphs
 from calib.pictures import PictureStore
 from calib.ranges import read_ranges
 from engines.ort import count_kernels
@@ -39,7 +39,8 @@ def prepared(request, calibrated, calibration_folder, small_checkpoint):
     info = read_graph_info(calibrated.graph(Precision.FP32))
     with PictureStore() as store:
         load_pictures(ranges, calibration_folder, info.config, store)
-        return prepare_graph(reference, base, ranges, store, range(24), request.param), info.config.layers
+        (graph,) = prepare_graphs(reference, base, ranges, store, request.param, kept=[ranges.kept])
+    return graph, info.config.layers
 
 
 def test_every_choice_of_layers_gives_the_same_with_and_without_optimisers(prepared):
