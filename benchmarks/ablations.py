@@ -17,6 +17,8 @@ again, and a run that was killed is gone on with: start the same command again.
 import json
 import statistics
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,22 +126,27 @@ def judge(run: Path, recipe: TrainingRecipe, tests: dict[str, Path], conduct: Co
     keys = {name: str(test.resolve()) for name, test in tests.items()}
     for name, test in tests.items():
         if keys[name] not in made["figures"]:
-            conduct.on_progress(f"judged on {name}", 0, None)
-            made["figures"][keys[name]] = score(run / made["checkpoint"], test)
+            update = partial(conduct.on_progress, f"judged on {name}")
+            made["figures"][keys[name]] = score(run / made["checkpoint"], test, update)
     with write_atomically(result) as temporary:
         temporary.write_text(json.dumps(made, indent=2) + "\n")
     return {name: made["figures"][key] for name, key in keys.items()}
 
 
-def score(checkpoint: Path, test: Path) -> dict[str, float]:
-    """ACC and AP of a checkpoint over all pictures of a folder's sets together, in per cent."""
+def score(checkpoint: Path, test: Path, on_progress: Callable[[int, int], None]) -> dict[str, float]:
+    """ACC and AP of a checkpoint over all pictures of a folder's sets together, in per cent.
+
+    ``on_progress`` is given the number of pictures that are judged, and that of all.
+    """
     model = read_checkpoint(checkpoint).build_model()
     images = [image for suite in load_suites(test) for part in suite.sets for image in part.images]
     labels = np.array([image.label for image in images])
-    logits = np.zeros(len(labels), np.float32)
+    logits, judged = np.zeros(len(labels), np.float32), 0
     with torch.inference_mode():
         for batch in read_batches([image.path for image in images], 256, batch=16):
             logits[batch.indices] = model(normalise(torch.from_numpy(batch.images))).numpy()
+            judged += len(batch.indices)
+            on_progress(judged, len(labels))
     return {"acc": 100 * accuracy(logits, labels), "ap": 100 * average_precision(logits, labels)}
 
 

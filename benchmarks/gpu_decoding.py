@@ -93,7 +93,14 @@ def open_with(graph: Path, device: str, decoder: str) -> Judge:
     engine = load_engine(graph, device=device, runtime="fused")
     chosen, card = choose_engine_decoder(engine, _INPUT_SIDE, decoder, lambda line: click.echo(line, err=True))
     return Judge(
-        engine=engine, path=graph, size=_INPUT_SIDE, threshold=0.0, batch=_BATCHES[0], decoder=chosen, card=card
+        engine=engine,
+        path=graph,
+        size=_INPUT_SIDE,
+        threshold=0.0,
+        uncertain_above=None,
+        batch=_BATCHES[0],
+        decoder=chosen,
+        card=card,
     )
 
 
