@@ -130,7 +130,8 @@ def _open_eager(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
 
     def run(pictures: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return model(torch.from_numpy(pictures))[0].numpy()
+            logits: np.ndarray = model(torch.from_numpy(pictures))[0].numpy()
+        return logits
 
     return run
 

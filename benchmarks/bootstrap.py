@@ -42,7 +42,8 @@ def main(rows: int, rounds: int, sets: int) -> None:
     middle = time.perf_counter()
     result = compare_suite("synthetic", engine, expected, 0.0)
     end = time.perf_counter()
-    click.echo(f"{rows} rows in {sets} sets, {rounds} rounds: flips {result.against.flips}, {result.mean.acc}")
+    flips = "not compared" if result.against is None else result.against.flips
+    click.echo(f"{rows} rows in {sets} sets, {rounds} rounds: flips {flips}, {result.mean.acc}")
     click.echo(
         f"reference {middle - start:.1f} s, engine with comparison {end - middle:.1f} s, both {end - start:.1f} s"
     )

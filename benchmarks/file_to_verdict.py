@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import click
@@ -123,7 +124,7 @@ def _print_rates(name: str, graph: Path, folder: Path, slice_files: int, batch: 
         chosen = paths[start : start + slice_files]
         labels = list(works)
         for label in labels[number % 3 :] + labels[: number % 3]:
-            times[label].append(_measure(lambda label=label, chosen=chosen: works[label](chosen)))
+            times[label].append(_measure(partial(works[label], chosen)))
     judge.engine.close()
     environment = describe_environment()
     console = make_console()

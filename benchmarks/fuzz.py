@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -107,12 +107,12 @@ def _open_seeds(kept: Path | None, workdir: Path | None, *, whole: bool) -> Iter
         yield Seeds(folder)
 
 
-def _be_a_child(work: object) -> None:
+def _be_a_child(work: Callable[[], object]) -> None:
     import traceback
 
     code = 1
     try:
-        work()  # type: ignore[operator]
+        work()
         code = 0
     except BaseException:
         traceback.print_exc()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def measure_ceilings() -> dict[str, float]:
     for rows, inner, columns in ((8192, 8192, 8192), (4096, 4096, 4096), (65536, 1024, 512), (1 << 18, 512, 256)):
         a = torch.randn(rows, inner, device="cuda", dtype=torch.half)
         b = torch.randn(inner, columns, device="cuda", dtype=torch.half)
-        rates.append(2 * rows * inner * columns / time_ms(lambda a=a, b=b: a @ b) / 1e9)
+        rates.append(2 * rows * inner * columns / time_ms(partial(torch.matmul, a, b)) / 1e9)
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     copied = 2 * source.numel() / time_ms(lambda: target.copy_(source)) / 1e9
@@ -174,8 +175,7 @@ def measure(name: str, open_contender: Callable[[], Contender], pictures: Any, l
             host = np.resize(pictures, (FROM_HOST, *pictures.shape[1:]))
             speeds = results.from_host[name] = {}
             for count in (*BATCHES, FROM_HOST):
-                run = contender.from_host
-                speeds[count] = count / wall_ms(lambda run=run, count=count: run(host[:count])) * 1e3
+                speeds[count] = count / wall_ms(partial(contender.from_host, host[:count])) * 1e3
         contender.close()
     except Exception as error:  # one contender's failure is a result, not the end of the run
         lines = str(error).strip().splitlines() or [""]

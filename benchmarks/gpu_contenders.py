@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from gpu_timing import time_ms
 from numpy.typing import NDArray
 
+from engines.fused import FusedEngine
 from engines.fused_graph import read_weights
 from engines.fused_network import CUDNN, FusedNetwork
 from engines.kernels.job import make_job
@@ -57,19 +59,19 @@ def find_contenders(checkpoint: Path, graph: Path, left_out: dict[str, str]) -> 
     except ImportError:
         left_out["ONNX Runtime on CUDA"] = "not run: onnxruntime-gpu is not installed"
         return found
-    for title, options in (("", {}), (", prefer_nhwc, fuse_conv_bias", {"prefer_nhwc": "1", "fuse_conv_bias": "1"})):
-        found[f"ONNX Runtime CUDA, FP16{title}"] = lambda options=options: onnxruntime_cuda(graph, options)  # type: ignore[misc]
+    options = {"prefer_nhwc": "1", "fuse_conv_bias": "1"}
+    found["ONNX Runtime CUDA, FP16"] = lambda: onnxruntime_cuda(graph, {})
+    found[f"ONNX Runtime CUDA, FP16, {', '.join(options)}"] = lambda: onnxruntime_cuda(graph, options)
     return found
 
 
 def fused(graph: Path) -> Contender:
     """The fused engine; on the card, its CUDA graph alone."""
-    engine = load_engine(graph, device="cuda", runtime="fused")
+    engine = FusedEngine(graph)
 
     def on_card(pixels: torch.Tensor) -> Callable[[], object]:
         engine.logits(pixels[:256])  # chooses how to run
-        network: FusedNetwork = engine._runner.network  # type: ignore[attr-defined]
-        return capture(network, pixels)
+        return capture(engine._runner.network, pixels)
 
     return Contender(engine.logits, on_card, ALL, engine.logits, engine.close)
 
@@ -161,9 +163,7 @@ def time_kernels(graph: Path, pictures: NDArray[np.uint8], batch: int = 256) -> 
         found["pixels to the first pooled maps"] = time_ms(lambda: network.run_first(job, buffers))
         for number, way in enumerate(buffers.ways):
             title = "cuDNN" if way == CUDNN else f"with its pooling in one kernel, {way} tiles under way"
-            found[f"convolution {number + 2}, {title}"] = time_ms(
-                lambda n=number, x=x: network.run_stage(n, x, buffers)
-            )
+            found[f"convolution {number + 2}, {title}"] = time_ms(partial(network.run_stage, number, x, buffers))
             x = network.run_stage(number, x, buffers)
         last = x.reshape(batch, -1, x.shape[3])
         found["projection"] = time_ms(lambda: network.project(last, buffers))

@@ -17,7 +17,7 @@ def time_ms(run: Callable[[], object], rounds: int = 5, seconds: float = 0.08) -
     run()
     torch.cuda.synchronize()
     runs = max(1, min(200, int(seconds / rounds / (time.perf_counter() - begun))))
-    found = []
+    found: list[float] = []
     for _ in range(rounds):
         first.record()
         for _ in range(runs):

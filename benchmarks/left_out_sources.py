@@ -83,9 +83,9 @@ def _judge(workdir: Workdir, graph: Path, test_set: Path) -> Judged:
         before, after = (
             score_graph(onnx.load(path), store, range(len(store))) for path in (workdir.graph(Precision.FP32), graph)
         )
-    right = [int(((logits > threshold) == np.array(labels)).sum()) for logits in (before, after)]
+    right_before, right_after = (int(((logits > threshold) == np.array(labels)).sum()) for logits in (before, after))
     flips = int(((before > threshold) != (after > threshold)).sum())
-    return Judged(test_set.name, flips, *right, after - before)
+    return Judged(test_set.name, flips, right_before, right_after, after - before)
 
 
 def _print(judged: Sequence[Judged]) -> None:

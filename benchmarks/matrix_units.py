@@ -51,7 +51,7 @@ def open_engines(workdir: Workdir) -> dict[str, Engine]:
     """The engines that there are graphs for, FP32 first; each in the ways that were fastest on some machine."""
     cores = count_cores()
     streams = {
-        runtime: CpuSettings(runtime=runtime, streams=cores, threads=1, piece=1)  # type: ignore[arg-type]
+        runtime: CpuSettings(runtime=runtime, streams=cores, threads=1, piece=1)
         for runtime in ("onnxruntime", "openvino")
     }
     fp32, bf16 = workdir.graph(Precision.FP32), workdir.graph(Precision.BF16)

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import onnx
+from rich.table import Table
 
 from calib.calibration import load_pictures
 from calib.graph_preparation import prepare_graphs
@@ -24,7 +25,7 @@ from export.names import LAST_OUTPUT
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli.console import make_console, progress_bar
-from lfm_deploy.deployment.deployment import read_origin
+from lfm_deploy.network.origin import read_origin
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.report.tables import make_table
@@ -118,11 +119,11 @@ def _only(ranges: Ranges, recipe: Recipe, method: str) -> Kept:
     return kept
 
 
-def _add(table: object, recipe: str, method: str, weights: str, result: SuiteResult) -> None:
+def _add(table: Table, recipe: str, method: str, weights: str, result: SuiteResult) -> None:
     acc, ap = ("-" if share is None else f"{100 * share.value:.2f}" for share in (result.mean.acc, result.mean.ap))
     against = result.against
     figures = (acc, ap, str(against.flips), f"{against.logit_error.mean:.2g}") if against else (acc, ap, "-", "-")
-    table.add_row(str(recipe), method, weights, *figures)  # type: ignore[attr-defined]
+    table.add_row(str(recipe), method, weights, *figures)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def _spoil_tensor(rng: Random, state: dict[str, Any], name: str) -> tuple[Any, s
         "a dict": lambda: {"a": tensor},
     }
     kind = rng.choice(sorted(others))
-    changed = dict(state)
+    changed: dict[Any, Any] = dict(state)
     choice = rng.random()
     if choice < 0.1:
         del changed[name]

@@ -25,7 +25,7 @@ _RAW = {
     "RAWNUL": r'"a\u0000b"',
 }
 _NUMBERS = ("RAWNAN", "RAWINFINITY", "RAWMINUSINFINITY", "RAWHUGE", "RAWEXPONENT")
-_ANY = ("RAWDEEP", "RAWDEEPER", None, [], {}, "RAWSURROGATE", "RAWLONG", [None], {"a": 1})
+_ANY: tuple[Any, ...] = ("RAWDEEP", "RAWDEEPER", None, [], {}, "RAWSURROGATE", "RAWLONG", [None], {"a": 1})
 _WORDS = {"RAWDEEP": "nested deep", "RAWDEEPER": "nested deep", "RAWHUGE": "a number of 5,000 digits"}
 
 

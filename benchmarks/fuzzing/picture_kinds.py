@@ -96,9 +96,9 @@ def _make_odd(rng: Random, seeds: Seeds, suffix: str) -> tuple[bytes, str]:
 
 def _saved(seeds: Seeds, mode: str, form: str) -> bytes:
     picture = Image.open(io.BytesIO(seeds.pictures[".png"]))
-    picture = picture.convert("L").convert(mode) if mode in ("I;16", "I", "F") else picture.convert(mode)
+    converted = picture.convert("L").convert(mode) if mode in ("I;16", "I", "F") else picture.convert(mode)
     buffer = io.BytesIO()
-    picture.save(buffer, form)
+    converted.save(buffer, form)
     return buffer.getvalue()
 
 
@@ -117,7 +117,8 @@ def make_folder(rng: Random, seeds: Seeds, folder: Path) -> Trial:
     for name, tile in zip(("a.png", "sub/b.png", "z.png"), seeds.tiles, strict=False):
         (place / name).write_bytes(tile)
         wanted.append(Wanted(f"{place / name}", (seeds.known_logit(tile),), whole=True))
-    words, bad = [], []
+    words: list[str] = []
+    bad: list[Wanted] = []
     for _ in range(rng.randint(1, 3)):
         what, found = add_entry(rng, seeds, place, len(words))
         words.append(what)

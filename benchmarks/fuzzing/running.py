@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import IO
 
 from fuzzing.trial import Answer, Result, Trial, assess
 
@@ -57,7 +58,8 @@ def run_command(arguments: list[str], seconds: float) -> Answer:
     command = ["prlimit", f"--as={MOST_BYTES}", sys.executable, "-m", "lfm_deploy", *arguments]
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False)
     code = done.returncode if done.returncode >= 0 else None
-    return Answer(code, *(text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr)))
+    out, err = (text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))
+    return Answer(code, out, err)
 
 
 def try_one(trial: Trial, folder: Path, *, as_command: bool, seconds: float) -> tuple[Result, str, Answer]:
@@ -95,7 +97,7 @@ def name_signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _read(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
+def _read(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode(errors="surrogateescape")
 

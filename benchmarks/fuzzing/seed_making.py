@@ -100,7 +100,7 @@ def _make_workdir(folder: Path, deploy: Path) -> None:
     model = LFM(ModelConfig(widths=(4, 8, 8), projection=4, k=4)).eval()
     torch.nn.init.normal_(model.fc.weight, std=20)
     with torch.inference_mode():
-        model.fc.bias -= model(normalise(torch.from_numpy(sample_tiles(_SIDE, _SIDE, 24)))).median()
+        model.fc.bias.sub_(model(normalise(torch.from_numpy(sample_tiles(_SIDE, _SIDE, 24)))).median())
     write_checkpoint(folder / "tiny.pth", model)
     _succeed("export", folder / "tiny.pth", "--workdir", deploy)
 
