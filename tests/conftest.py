@@ -127,7 +127,8 @@ def verified(official_deployment: Workdir, shared: Path, make_once: MakeOnce) ->
 
     def fill(folder: Path) -> None:
         shutil.copytree(official_deployment.path, folder / "deploy")
-        command = [sys.executable, "-m", "lfm_deploy", "verify", "--suite", shared / "wild", "--no-speed", "--json"]
+        suite = str(shared / "wild")
+        command = [sys.executable, "-m", "lfm_deploy", "verify", "--suite", suite, "--no-speed", "--json"]
         command.append("--allow-undecided")  # some 960 pictures cannot show that ACC moves by less than 0.1 points
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -176,10 +177,11 @@ def write_random_checkpoint(config: ModelConfig, path: Path, side: int = 256) ->
         model = LFM(config)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                for values in (module.weight, module.running_var):
-                    torch.nn.init.uniform_(values, 0.5, 1.5)
-                for values in (module.bias, module.running_mean):
-                    torch.nn.init.normal_(values, std=0.2)
+                values = module.state_dict()  # the module's own tensors
+                for name in ("weight", "running_var"):
+                    torch.nn.init.uniform_(values[name], 0.5, 1.5)
+                for name in ("bias", "running_mean"):
+                    torch.nn.init.normal_(values[name], std=0.2)
         torch.nn.init.normal_(model.fc.weight, std=20)
         with torch.inference_mode():
             logits = model.eval()(normalise(torch.from_numpy(sample_tiles(side, side, 24)))).sort().values
@@ -453,5 +455,8 @@ def quick_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """``build --target cpu`` measures next to nothing: for tests that are not about what it chooses."""
     from engines.cpu_choice import choose_cpu_settings
 
-    monkeypatch.setitem(choose_cpu_settings.__kwdefaults__, "rounds", 1)
-    monkeypatch.setitem(choose_cpu_settings.__kwdefaults__, "seconds", 0.001)
+    defaults = choose_cpu_settings.__kwdefaults__
+    assert defaults is not None, "it has no keyword that this could make quick"
+    for name, value in {"rounds": 1, "seconds": 0.001}.items():
+        assert name in defaults
+        monkeypatch.setitem(defaults, name, value)

@@ -43,6 +43,7 @@ def main(workdir: Path, out: Path, listed: str) -> None:
         seen=(),
     )
     killed: list[tuple[str, int, int]] = []
+    said: list[str] = []
 
     def kill(_: RayRun, state: JobState) -> None:
         for found in state.under_way:
@@ -52,7 +53,7 @@ def main(workdir: Path, out: Path, listed: str) -> None:
                 os.kill(found.process, signal.SIGKILL)
                 killed.append((found.name, found.process, found.pictures))
 
-    run, said, error = RayRun(), [], None
+    run, error = RayRun(), None
     with connect("local", 2, out.parent / "ray.log") as nodes:
         room = count_actors(nodes, task.cores, 0)
         try:

@@ -33,8 +33,9 @@ def published(sets: tuple[str, ...]) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     rows = []
     for method in ("CNNDetection", "Frank", "Ojha", "NPR", "SAFE", "LFM"):
-        acc = {column: round(float(value), 1) for column, value in zip(columns, rng.uniform(60, 99, 9), strict=True)}
-        ap = {column: round(min(value + 2, 100), 1) for column, value in acc.items()}
+        drawn = {column: round(float(value), 1) for column, value in zip(columns, rng.uniform(60, 99, 9), strict=True)}
+        acc: dict[str, float | None] = {**drawn}
+        ap: dict[str, float | None] = {column: round(min(value + 2, 100), 1) for column, value in drawn.items()}
         notes = []
         if method == "Frank":
             acc["ldm"] = ap["ldm"] = None

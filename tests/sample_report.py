@@ -65,8 +65,12 @@ def make_sample(per_class: int = 30, seed: int = 0, folder: Path = Path("data"))
     pictures = _pictures(per_class, folder)
     scores = _scores(pictures, np.random.default_rng(seed))
     rows = [
-        dict(zip(("suite", "set", "category", "path", "label"), picture, strict=True))
-        | {"engine": name, "logit": float(logit), "notes": "jpeg-q88; <odd>" if picture[4] else ""}
+        {
+            **dict(zip(("suite", "set", "category", "path", "label"), picture, strict=True)),
+            "engine": name,
+            "logit": float(logit),
+            "notes": "jpeg-q88; <odd>" if picture[4] else "",
+        }
         for name, logits in scores.items()
         for picture, logit in zip(pictures, logits, strict=True)
     ]
@@ -155,6 +159,7 @@ def _metrics(logits: Any, labels: Any) -> dict[str, Any]:
     right = (logits > 0) == (labels == 1)
     both = 0 < labels.sum() < len(labels)
     real, fake = _share(right[labels == 0]), _share(right[labels == 1])
+    balanced = None if real is None or fake is None else (real["value"] + fake["value"]) / 2
     ranked = labels[np.argsort(-logits, kind="stable")]
     hits = np.cumsum(ranked)
     precision = hits / np.arange(1, len(ranked) + 1)
@@ -164,7 +169,7 @@ def _metrics(logits: Any, labels: Any) -> dict[str, Any]:
         "acc": _share(right),
         "acc_real": real,
         "acc_fake": fake,
-        "balanced_acc": estimate((real["value"] + fake["value"]) / 2, 1.4) if both else estimate(None),
+        "balanced_acc": estimate(balanced, 1.4),
         "ap": spread,
         "auc": estimate(None if ap is None else min(ap + 0.4, 100), 1.1),
         "ece": estimate(4.2, 1.0),

@@ -21,12 +21,8 @@ def make_list(pictures: Path, folder: Path) -> Path:
     for index, path in enumerate(paths[:5]):
         shutil.copy(path, photos / f"{index}.png")
     (photos / "2x.png").write_bytes(b"broken")
-    for name, mode, some in (
-        ("one.tar", "w", paths[5:8]),
-        ("three.tar.gz", "w:gz", paths[8:12]),
-        ("bad.tar", "w", paths[12:14]),
-    ):
-        with tarfile.open(folder / name, mode) as file:
+    for name, some in (("one.tar", paths[5:8]), ("three.tar.gz", paths[8:12]), ("bad.tar", paths[12:14])):
+        with tarfile.open(folder / name, "w:gz" if name.endswith(".gz") else "w") as file:
             for path in some:
                 file.add(path, path.name)
     with zipfile.ZipFile(folder / "two.zip", "w") as archive:

@@ -3,6 +3,7 @@
 import html
 import json
 import shutil
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -94,7 +95,8 @@ def test_a_decoder_that_is_a_level_off_is_caught_although_npr_does_not_see_it(sm
 class Turning:
     """A decoder that turns pictures, refuses some, and reads what is cut short."""
 
-    name, versions, before_resize = "simplejpeg", {}, True  # read alone
+    name, before_resize = "simplejpeg", True
+    versions: ClassVar[dict[str, str]] = {}
 
     def __init__(self):
         self._honest = open_decoder("simplejpeg").jpeg

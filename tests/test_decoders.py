@@ -248,12 +248,12 @@ def test_a_decoder_that_lies_is_never_taken(monkeypatch):
 
 def test_a_decoder_that_decodes_nothing_is_no_decoder():
     class Idle:
-        name, versions = "simplejpeg", {}
+        name, versions, before_resize = "simplejpeg", {}, True  # read alone
 
         def decode(self, content, slot):
             return None
 
-    with pytest.raises(DecoderError):
+    with pytest.raises(DecoderError, match="gives other pixels than the contract's of"):
         check_proved(decoders.PictureDecoder(name="simplejpeg", jpeg=Idle()))
 
 

@@ -1,5 +1,7 @@
 import pytest
 
+from lfm_deploy.metrics.estimate import EstimateValues
+from lfm_deploy.report.engine_schema import GateValues
 from lfm_deploy.report.figures import (
     show_estimate,
     show_fps,
@@ -12,8 +14,18 @@ from lfm_deploy.report.figures import (
     show_size,
 )
 
-WHOLE = {"value": 94.26, "low": 92.84, "high": 95.7}
-BARE = {"value": 94.26, "low": None, "high": None}
+WHOLE: EstimateValues = {"value": 94.26, "low": 92.84, "high": 95.7}
+BARE: GateValues = {
+    "suite": "mine",
+    "name": "ACC %",
+    "value": 94.26,
+    "low": None,
+    "high": None,
+    "limit": 1.0,
+    "outcome": "undecided",
+    "need": 12000,
+    "text": "undecided",
+}
 
 
 @pytest.mark.parametrize(
@@ -35,8 +47,8 @@ BARE = {"value": 94.26, "low": None, "high": None}
         (show_probability(3e-9), "< 0.0001"),
         (show_probability(1.0), "1"),
         (show_share(0.666), "67 %"),
-        (show_need({"need": 12000}), "need ≥ 12,000 pictures"),
-        (show_need({"need": None}), ""),
+        (show_need(BARE), "need ≥ 12,000 pictures"),
+        (show_need({**BARE, "need": None}), ""),
         (show_fps(1234.5), "1,234"),
         (show_fps(34.56), "34.6"),
         (show_fps(None), "-"),

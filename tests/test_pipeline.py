@@ -10,8 +10,8 @@ from waiting import wait_for
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ImageError, InputError
 from lfm_deploy.pictures.decoding import Source
+from lfm_deploy.pictures.members import failed_source
 from lfm_deploy.pictures.pipeline import read_groups
-from lfm_deploy.pictures.shards import failed_source
 from lfm_deploy.pictures.sources import file_source
 
 BROKEN = (3, 4, 9, 16)

@@ -84,7 +84,7 @@ def test_what_is_missing_unknown_or_of_another_type_is_found(sample, spoil, comp
     assert find_misfits(report, Report, "report") == [complaint]
 
 
-def test_a_key_that_is_not_required_may_be_missing_and_nothing_else():
+def test_a_key_that_is_not_required_may_be_missing_and_nothing_else() -> None:
     class Both(TypedDict):
         here: int
         perhaps: NotRequired[int | None]

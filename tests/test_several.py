@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from engines.cpu_settings import default_settings
-from engines.engine import Engine
 from engines.loading import load_engine
 from engines.ort import OrtEngine
 from engines.pytorch import PyTorchEngine
@@ -50,12 +49,11 @@ def test_shared_pictures_get_the_same_logits_in_order(three, small_graph):
 
 
 def test_it_says_what_it_is(three):
-    engine: Engine = three
-    assert (engine.name, engine.runtime, engine.precision) == ("onnxruntime fp32 x3", "onnxruntime", "fp32")
-    assert engine.device == "cpu,cpu,cpu"
-    assert engine.batch_range == (1, 3 * engine.members[0].batch_range[1])
-    assert engine.contract == engine.members[0].contract
-    assert engine.config == engine.members[0].config
+    assert (three.name, three.runtime, three.precision) == ("onnxruntime fp32 x3", "onnxruntime", "fp32")
+    assert three.device == "cpu,cpu,cpu"
+    assert three.batch_range == (1, 3 * three.members[0].batch_range[1])
+    assert three.contract == three.members[0].contract
+    assert three.config == three.members[0].config
 
 
 def test_each_member_lives_in_one_thread_of_its_own(small_graph):

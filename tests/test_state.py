@@ -1,6 +1,7 @@
 import re
 import resource
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_a_flipped_bit_is_told_by_the_check_sum(tmp_path):
         read_state(path)
 
 
-IMPOSSIBLE = {
+IMPOSSIBLE: dict[str, list[Any]] = {
     "recipe": [5, {}, {"name": 3}],
     "source": [{}, None, {"path": 3, "sha256": "0" * 64}, {"path": None, "sha256": None}],
     "epoch": ["x", -1, True, 2.0, 4],
