@@ -47,7 +47,7 @@ setup: $(VENV)/.ready .stubs/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "lfm-deploy needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,rtx,kernels,fast-jpeg,heic,demo,provenance,parquet,ray,remote,train,serve,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,amx,rtx,kernels,fast-jpeg,heic,demo,provenance,parquet,ray,remote,train,serve,dev]'
 	touch $@
 
 # TensorRT itself cannot be installed without NVIDIA's index; its published type stubs can, apart from it, since an

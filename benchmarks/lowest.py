@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _EXTRAS = (
     "cpu",
     "openvino",
+    "amx",
     "rtx",
     "kernels",
     "fast-jpeg",

@@ -4,6 +4,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from engines.amx.engine import AmxEngine
+from engines.amx.layers import explain_misfit
 from engines.cpu_settings import CHOICES, CpuSettings, Runtime, default_settings, describe_place
 from engines.engine import Engine
 from engines.openvino import OpenVinoEngine
@@ -11,7 +13,7 @@ from engines.ort import OrtEngine
 from engines.way_choice import Choice, Contest
 from lfm_deploy.artifacts import GraphInfo, Precision, read_graph_info
 from lfm_deploy.contract import usual_side
-from lfm_deploy.machine import count_cores, has_bfloat16
+from lfm_deploy.machine import count_cores, has_amx, has_bfloat16
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.workdir import Workdir
@@ -50,7 +52,8 @@ def choose_cpu_settings(
         margin=0.0,
         threshold=info.contract.threshold,
     )
-    choice = contest.run(list_ways(info, count_cores(), bfloat16=has_bfloat16()), rounds, seconds, on_progress)
+    ways = list_ways(info, count_cores(), bfloat16=has_bfloat16(), amx=has_amx())
+    choice = contest.run(ways, rounds, seconds, on_progress)
     CHOICES.write(workdir.path, choice, describe_place())
     return choice
 
@@ -72,26 +75,30 @@ def list_candidates(cores: int, *, evidence: bool = False) -> list[CpuSettings]:
     return [default_settings(cores), *(settings for settings in found if settings != default_settings(cores))]
 
 
-def list_ways(info: GraphInfo, cores: int, *, bfloat16: bool) -> list[CpuSettings]:
+def list_ways(info: GraphInfo, cores: int, *, bfloat16: bool, amx: bool) -> list[CpuSettings]:
     """Ways to run a graph: bfloat16 where it says so, and for what an INT8 graph leaves in floating point.
 
     Args:
         info: contract and precision that the graph states.
         cores: number of cores.
         bfloat16: whether the processor has units for it.
+        amx: whether it has those that our own kernels take.
     """
+    own: list[CpuSettings] = []
+    if amx and explain_misfit(info) is None:
+        own = [CpuSettings(runtime="amx", streams=cores, threads=1, piece=piece) for piece in (1, 4)]
     found = list_candidates(cores, evidence=info.evidence)
     mixed = info.quantisation is not None and set(info.quantisation.layers.values()) != {"int8"}
     if mixed and bfloat16:
         found += [replace(way, arithmetic="bf16") for way in found if way.runtime == "openvino" and way.piece == 1]
     if info.precision is not Precision.BF16:
-        return found
+        return [*found, *own]
     plain = default_settings(cores, info.precision)
-    return [plain, *(way for way in found if way.runtime == plain.runtime and way != plain)]
+    return [plain, *(way for way in found if way.runtime == plain.runtime and way != plain), *own]
 
 
 def _open(graph: Path, settings: CpuSettings) -> Engine:
     # Threads that spin while others have their turn would slow those down.
     if settings.runtime == "onnxruntime":
         return OrtEngine(graph, settings=settings, spin=False)
-    return OpenVinoEngine(graph, settings)
+    return AmxEngine(graph, settings) if settings.runtime == "amx" else OpenVinoEngine(graph, settings)

@@ -11,8 +11,8 @@ from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import ConfigError
 from lfm_deploy.machine import allowed_cores, count_cores, find_instruction_sets, identify_processor
 
-Runtime = Literal["onnxruntime", "openvino"]
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+Runtime = Literal["onnxruntime", "openvino", "amx"]
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "amx": "kernels for AMX"}
 # The first convolution's output takes 17 MB a picture at 256x256 in float32: eight stay below 150 MB, and more were not
 # faster.
 DEFAULT_PIECE = 8
@@ -27,7 +27,7 @@ class CpuSettings:
     """How to run a graph.
 
     Attributes:
-        runtime: ``"onnxruntime"`` or ``"openvino"``.
+        runtime: ``"onnxruntime"``, ``"openvino"`` or ``"amx"``, kernels of our own for a CPU's matrix units.
         streams: pieces of a batch that run at the same time.
         threads: CPU threads of each session.
         piece: number of pictures in a piece at most.
@@ -81,7 +81,7 @@ def describe_place() -> dict[str, Any]:
         "processor": identify_processor(),
         "instructions": find_instruction_sets(),
         "cores": allowed_cores(),
-        "versions": {name: installed_version(name) for name in ("onnxruntime", "onnxruntime-gpu", "openvino")},
+        "versions": {name: installed_version(name) for name in ("onnxruntime", "onnxruntime-gpu", "openvino", "numba")},
     }
 
 

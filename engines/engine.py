@@ -19,7 +19,8 @@ class Engine(Protocol):
 
     Attributes:
         name: name in reports, short and unique there, such as ``"onnxruntime fp16"``.
-        runtime: ``"pytorch"``, ``"onnxruntime"``, ``"fused"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        runtime: ``"pytorch"``, ``"onnxruntime"``, ``"openvino"``, ``"fused"``, ``"amx"``, ``"tensorrt"`` or
+            ``"tensorrt-rtx"``.
         precision: ``"fp32"`` or ``"fp16"``.
         device: ``"cpu"`` or ``"cuda:0"``.
         batch_range: smallest and largest batch that runs in one go; ``logits`` splits and takes any number.

@@ -6,8 +6,9 @@ from pathlib import Path
 from engines.engine import Engine
 from lfm_deploy.artifacts import Precision, is_checkpoint, read_graph_info
 from lfm_deploy.errors import ConfigError, InputError
+from lfm_deploy.machine import count_cores
 
-_RUNTIMES = ("onnxruntime", "fused")
+_RUNTIMES = ("onnxruntime", "fused", "amx")
 
 
 def load_engine(
@@ -28,9 +29,9 @@ def load_engine(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None is the CPU for checkpoints and graphs, and the first
             GPU for TensorRT engines. An engine that cannot run there is an error, never moved elsewhere. With several,
             such as ``"cuda:0,cuda:1"``, each takes an equal share of every batch.
-        runtime: runtime of a graph: ``"onnxruntime"``, or ``"fused"``, kernels of our own for FP16 graphs of SNet with
-            Top-K pooling on a CUDA device; None takes what ``build --target cpu`` or ``--target cuda`` chose on this
-            machine, or else ONNX Runtime.
+        runtime: runtime of a graph: ``"onnxruntime"``, or kernels of our own for SNet with Top-K pooling: ``"fused"``
+            for FP16 graphs on a CUDA device, ``"amx"`` for BF16 and INT8 graphs on a CPU's matrix units; None takes
+            what ``build --target cpu`` or ``--target cuda`` chose on this machine, or else ONNX Runtime.
         threads: CPU threads for PyTorch (the whole process) and ONNX Runtime; None is one for each core.
         spin: whether idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
         precision: arithmetic of a checkpoint in PyTorch: ``"fp32"``, which None is too, or ``"fp16"``. Graphs and
@@ -93,6 +94,13 @@ def _open(
         from engines.fused import FusedEngine
 
         return FusedEngine(path, device=device)
+    if runtime == "amx":
+        from engines.amx.engine import AmxEngine
+        from engines.cpu_settings import CpuSettings
+
+        if device != "cpu":
+            raise ConfigError(f"{path}: runtime 'amx' is a CPU's, so it does not run on {device!r}; leave device out")
+        return AmxEngine(path, CpuSettings(runtime="amx", streams=threads or count_cores(), threads=1, piece=1))
     if path.suffix == ".onnx":
         return _load_graph(path, device, threads, spin, chosen=runtime is None)
     from engines.devices import parse_gpu
@@ -117,6 +125,10 @@ def _load_graph(path: Path, device: str, threads: int | None, spin: bool, *, cho
     settings = find_settings(path) if chosen else None
     if settings is None or threads not in (None, settings.streams * settings.threads):
         settings = default_settings(threads, read_graph_info(path).precision if chosen else "fp32")
+    if settings.runtime == "amx":
+        from engines.amx.engine import AmxEngine
+
+        return AmxEngine(path, settings)
     if settings.runtime == "openvino":
         from engines.openvino import OpenVinoEngine
 

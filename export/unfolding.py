@@ -28,6 +28,8 @@ _COLOURS = 3
 _OWN, _GATHERED = 10, 16
 # Where the pixel at (row, column) of the 3x3 that four windows see lies among the gathered values; the rest are 0.
 _PLACES = {(0, 1): 0, (1, 0): 3, (1, 1): 6, (1, 2): _OWN, (2, 1): _OWN + 3}
+BLOCK_ORDER = (*(first + colour for first in _PLACES.values() for colour in range(_COLOURS)), _OWN - 1)
+"""Where the values of ``export.blocks``, in their order, stand among the gathered ones; last the one that is 0."""
 
 
 def can_unfold(model: onnx.ModelProto) -> bool:

@@ -13,6 +13,7 @@ _LIBRARIES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
+    "numba",
     "tensorrt",
     "tensorrt-rtx",
     "numpy",

@@ -18,6 +18,8 @@ _INSTRUCTION_SETS = (
     "avx2", "fma", "f16c", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
+AMX = ("amx_tile", "amx_int8", "amx_bf16")
+"""Instruction sets of a CPU's matrix units."""
 _GPU_FIELDS = (
     "name", "driver_version", "memory.total", "clocks.sm", "clocks.max.sm", "clocks.mem", "clocks.max.mem",
     "power.limit", "persistence_mode",
@@ -100,6 +102,15 @@ def has_bfloat16(info: str | None = None) -> bool:
         info: text of ``/proc/cpuinfo``; None reads it.
     """
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(find_instruction_sets(info))
+
+
+def has_amx(info: str | None = None) -> bool:
+    """Whether this processor has the matrix units that the kernels in ``engines.amx`` take, for bfloat16 and int8.
+
+    Args:
+        info: text of ``/proc/cpuinfo``; None reads it.
+    """
+    return set(AMX) <= set(find_instruction_sets(info))
 
 
 def require_bfloat16() -> None:

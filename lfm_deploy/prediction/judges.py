@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 
 # Rows come early and caches stay warm with few pictures at a time; a GPU wants more to do at once.
 _BATCH_ON_CPU, _BATCH_ON_GPU = 8, 64
-_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "torch", "numpy", "pillow")
+_LIBRARIES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "numba",
+    "tensorrt",
+    "tensorrt-rtx",
+    "torch",
+    "numpy",
+    "pillow",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

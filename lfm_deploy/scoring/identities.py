@@ -8,6 +8,7 @@ from engines.devices import parse_gpu, split_devices
 from engines.gpu_settings import PLAIN
 from engines.gpu_settings import find_settings as find_gpu_settings
 from engines.gpus import Gpu, find_gpu
+from engines.kernel_sources import hash_kernels
 from engines.memory import check, load_runtime
 from lfm_deploy.artifacts import read_engine_info
 from lfm_deploy.deployment.lineup import Candidate
@@ -18,6 +19,7 @@ from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.storage.graph_file import hash_network
 
 Identity = dict[str, Any]
+_LIBRARIES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino": ("openvino",), "amx": ("numba",)}
 
 
 def identify(candidate: Candidate) -> Identity | None:
@@ -47,10 +49,14 @@ def identify(candidate: Candidate) -> Identity | None:
         return _with_version(about | {"runtime": "pytorch"} | form, "torch")
     if device != "cpu":
         chosen = find_gpu_settings(candidate.path, device) or PLAIN
+        if chosen.runtime == "fused":
+            about["kernels"] = hash_kernels("kernels")
         versions = ("torch", "triton") if chosen.runtime == "fused" else ("onnxruntime-gpu", "onnxruntime")
         return _with_version(about | {"runtime": chosen.runtime, "settings": chosen.as_dict()}, *versions)
     settings = find_settings(candidate.path) or default_settings(precision=candidate.precision)
-    names = ("openvino",) if settings.runtime == "openvino" else ("onnxruntime", "onnxruntime-gpu")
+    if settings.runtime == "amx":
+        about["kernels"] = hash_kernels("amx")
+    names = _LIBRARIES[settings.runtime]
     return _with_version(about | {"runtime": settings.runtime, "settings": settings.as_dict()}, *names)
 
 

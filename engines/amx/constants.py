@@ -1,0 +1,75 @@
+"""Constants of a typed graph, each refused where it is not what its metadata promises."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfm_deploy.errors import ArtifactError
+
+
+class Constants:
+    """Constants of one graph, and the nodes that read them.
+
+    Attributes:
+        makers: node that makes each tensor.
+        convolutions: convolutions by name, in the graph's order.
+        quantisers: node that quantises each tensor, for those that are.
+    """
+
+    def __init__(self, path: Path, graph: Any) -> None:
+        """Take a graph.
+
+        Args:
+            path: path of the graph's file, for messages.
+            graph: the graph, an ``onnx.GraphProto``.
+        """
+        from onnx import numpy_helper
+
+        self._path = path
+        self._tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self.makers = {name: node for node in graph.node for name in node.output}
+        self.convolutions = {node.name: node for node in graph.node if node.op_type == "Conv"}
+        self.quantisers = {node.input[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a constant; ``()`` where there is none."""
+        return self._tensors[name].shape if name in self._tensors else ()
+
+    def take(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """A constant.
+
+        Args:
+            name: name of the constant.
+            shape: shape that the architecture gives it.
+
+        Raises:
+            ArtifactError: it is missing, of another shape, or holds NaN or Inf.
+        """
+        if name not in self._tensors or self._tensors[name].shape != shape:
+            self.refuse(f"{name} is {self._tensors[name].shape if name in self._tensors else 'missing'}, not {shape}")
+        values: NDArray[Any] = self._tensors[name]
+        if not np.isfinite(values.astype(np.float32)).all():
+            raise ArtifactError(f"{self._path}: {name} holds NaN or Inf; export it again from a sound checkpoint")
+        return values
+
+    def expect(self, name: str, value: Any) -> None:
+        """Refuse the graph if a constant is not what the kernels reckon with.
+
+        Args:
+            name: name of the constant.
+            value: number or array that it has to be.
+        """
+        if not np.array_equal(self.take(name, np.shape(value)).astype(np.float32), value):
+            self.refuse(f"{name} is not what this version writes")
+
+    def refuse(self, fault: str) -> NoReturn:
+        """Refuse the graph.
+
+        Args:
+            fault: words for what is wrong with it.
+        """
+        raise ArtifactError(
+            f"{self._path}: not the graph that its metadata says ({fault}); make it again with 'lfm-deploy build'"
+        )
