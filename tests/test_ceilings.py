@@ -1,5 +1,6 @@
 import pytest
 
+from lfm_deploy.benchmark import ceilings
 from lfm_deploy.benchmark.ceilings import choose_ceilings, list_libraries, thread_variables
 
 
@@ -26,8 +27,16 @@ def test_nothing_measured_is_no_ceiling():
     assert choose_ceilings({}) == {}
 
 
-@pytest.mark.parametrize(("device", "libraries"), [("cpu", ["numpy", "torch", "onnxruntime"]), ("cuda:0", ["torch"])])
-def test_libraries_by_device(device, libraries):
+@pytest.mark.parametrize(
+    ("device", "amx", "libraries"),
+    [
+        ("cpu", False, ["numpy", "torch", "onnxruntime"]),
+        ("cpu", True, ["numpy", "torch", "onnxruntime", "amx"]),
+        ("cuda:0", True, ["torch"]),
+    ],
+)
+def test_libraries_by_device(device, amx, libraries, monkeypatch):
+    monkeypatch.setattr(ceilings, "has_amx", lambda: amx)
     assert list_libraries(device) == libraries
 
 

@@ -6,6 +6,7 @@ import torch
 from lfm_deploy.benchmark import matrix_products as products
 from lfm_deploy.benchmark.matrix_products import Case, make_product, open_products, time_case
 from lfm_deploy.errors import UnavailableError
+from lfm_deploy.machine import has_amx
 
 
 @pytest.fixture
@@ -51,6 +52,19 @@ def test_every_library_measures_each_shape(small_shapes, library, name, kinds):
     assert [kind for kind, _, _ in rates] == kinds
     assert {what for kind, what, _ in rates if kind != "bandwidth"} == {"8x4x2", "16x8x4"}
     assert all(rate > 0 for _, _, rate in rates)
+
+
+@pytest.mark.skipif(not has_amx(), reason="this processor has no AMX")
+def test_the_units_of_amx_are_measured_in_their_registers():
+    pytest.importorskip("numba", reason="the extra 'amx' is not installed")
+    from engines.amx.peak import multiply_tiles
+
+    about, measure = open_products({"library": "amx", "device": "cpu", "threads": 2, "quick": False})
+    assert about == {"library": "kernels for AMX"}
+    rates = measure({"seconds": 0.01})["rates"]
+    assert [(kind, what) for kind, what, _ in rates] == [("bf16", "tiles in registers"), ("int8", "tiles in registers")]
+    # An INT8 tile holds twice as many inputs; a wrong count of operations would show as another ratio.
+    assert multiply_tiles("int8", 3) == 2 * multiply_tiles("bf16", 3) == 2 * 3 * 16 * 2 * 16 * 16 * 32
 
 
 def test_pytorch_measures_float32(small_shapes):

@@ -44,8 +44,11 @@ class Constants:
             name: name of the constant.
             shape: shape that the architecture gives it.
 
+        Returns:
+            Array of that shape, float32 ``(C,)`` for instance, in the dtype that the graph gives it.
+
         Raises:
-            ArtifactError: it is missing, of another shape, or holds NaN or Inf.
+            ArtifactError: the constant is missing, of another shape, or holds NaN or Inf.
         """
         if name not in self._tensors or self._tensors[name].shape != shape:
             self.refuse(f"{name} is {self._tensors[name].shape if name in self._tensors else 'missing'}, not {shape}")

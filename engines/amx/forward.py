@@ -45,7 +45,7 @@ class Ends(NamedTuple):
         projection_bias: address of its biases, int32 ``(P,)`` or float32.
         projection_multipliers: address of its multipliers, float32 ``(P,)``.
         projection_zero: zero point of its outputs.
-        projected: its outputs.
+        projected: number of outputs of the projection.
         linear_bias: bias of the linear layer, float32.
     """
 

@@ -31,7 +31,11 @@ class Arrays:
     kept: list[NDArray[Any]] = field(default_factory=list)
 
     def place(self, values: NDArray[Any]) -> int:
-        """Address of a copy that begins at the start of a cache line, as tiles are fastest to read."""
+        """Address of a copy that begins at the start of a cache line, as tiles are fastest to read.
+
+        Args:
+            values: numbers to copy, of any dtype: int8 ``(C_out, C_in)`` for instance.
+        """
         copy = self._make(values.shape, values.dtype)
         copy[...] = values
         return int(copy.ctypes.data)
@@ -55,11 +59,11 @@ class Network:
     Attributes:
         info: contract, architecture and origin of the graph.
         dtype: dtype of the maps, uint16 for bfloat16 or uint8.
-        ends: what stands before and behind the convolutions.
+        ends: weights and addresses of what stands before and behind the convolutions.
         stages: convolutions after the first one, int64 ``(depth - 1, 6)``.
         inputs: channels of the maps that each of them reads.
         linear: weights of the linear layer, float32 ``(k, P)``.
-        arrays: what the addresses point to.
+        arrays: arrays that the addresses point to.
     """
 
     info: GraphInfo
@@ -76,10 +80,10 @@ class Workspace:
     """Memory of one thread for pictures of one size; see ``forward.compile_judge`` for the forms.
 
     Attributes:
-        places: where the maps lie, int64 ``(depth - 1, 6)``.
+        places: places of the maps, int64 ``(depth - 1, 6)``.
         room: addresses of the memory.
         largest: room for the largest values, float32 ``(k, P)``.
-        arrays: what the addresses point to.
+        arrays: arrays that the addresses point to.
     """
 
     places: NDArray[np.int64]

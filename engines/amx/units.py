@@ -36,7 +36,7 @@ def request_tiles() -> bool:
     return answer == 0
 
 
-class _Emitter:
+class Emitter:
     """Writes instructions on tiles into a function that is being compiled."""
 
     def __init__(self, builder: Any, dtype: np.dtype[Any] | None) -> None:
@@ -44,21 +44,27 @@ class _Emitter:
         self._product = "" if dtype is None else _PRODUCTS[dtype]
 
     def configure(self, address: Any) -> None:
+        """Give the registers the shapes that stand at an address."""
         self._call("ldtilecfg", [_ADDRESS], [self._builder.inttoptr(address, _ADDRESS)])
 
     def release(self) -> None:
+        """Give the registers back."""
         self._call("tilerelease", [], [])
 
     def clear(self, register: int) -> None:
+        """Set a register to 0."""
         self._call("tilezero", [_BYTE], [_BYTE(register)])
 
     def load(self, register: int, address: Any, stride: Any = ROW_BYTES, *, offset: int = 0) -> None:
+        """Read a register whose rows are so many bytes apart."""
         self._move("tileloadd64", register, address, stride, offset)
 
     def store(self, register: int, address: Any, stride: Any = ROW_BYTES, *, offset: int = 0) -> None:
+        """Write a register, with rows so many bytes apart."""
         self._move("tilestored64", register, address, stride, offset)
 
     def multiply(self, into: int, rows: int, weights: int) -> None:
+        """Add a product of two registers to a third one."""
         self._call(self._product, [_BYTE] * 3, [_BYTE(into), _BYTE(rows), _BYTE(weights)])
 
     def _move(self, name: str, register: int, address: Any, stride: Any, offset: int) -> None:
@@ -75,36 +81,36 @@ class _Emitter:
 @intrinsic
 def configure(_context: Any, address: Any) -> Any:
     """Give the registers of this thread the shapes that stand at an address, 64 bytes, and clear them."""
-    return make_instruction(_Emitter, lambda emit, place: emit.configure(place), address)
+    return make_instruction(Emitter, lambda emit, place: emit.configure(place), address)
 
 
 @intrinsic
 def release(_context: Any) -> Any:
     """Give the registers of this thread back, as other libraries expect them."""
-    return make_instruction(_Emitter, lambda emit: emit.release())
+    return make_instruction(Emitter, lambda emit: emit.release())
 
 
 @intrinsic
 def _start(_context: Any, bias: Any) -> Any:
-    def write(emit: _Emitter, bias: Any) -> None:
+    def write(emit: Emitter, bias: Any) -> None:
         for register in range(4):
             emit.load(register, bias, 0, offset=ROW_BYTES * (register % 2))
 
-    return make_instruction(_Emitter, write, bias)
+    return make_instruction(Emitter, write, bias)
 
 
 @intrinsic
 def _finish(_context: Any, out: Any) -> Any:
-    def write(emit: _Emitter, out: Any) -> None:
+    def write(emit: Emitter, out: Any) -> None:
         for register in range(4):
             emit.store(register, out, 2 * ROW_BYTES, offset=ROW_BYTES * (register % 2) + 2 * TILE * (register // 2))
 
-    return make_instruction(_Emitter, write, out)
+    return make_instruction(Emitter, write, out)
 
 
 @intrinsic
 def _add_three_rows(_context: Any, like: Any, first: Any, second: Any, third: Any, stride: Any, weights: Any) -> Any:
-    def write(emit: _Emitter, first: Any, second: Any, third: Any, stride: Any, weights: Any) -> None:
+    def write(emit: Emitter, first: Any, second: Any, third: Any, stride: Any, weights: Any) -> None:
         # The row in the middle is the upper one of one window and the lower one of another. Products into one register
         # stand apart, since each takes as long as three others.
         emit.load(4, second, stride)
@@ -123,12 +129,12 @@ def _add_three_rows(_context: Any, like: Any, first: Any, second: Any, third: An
         emit.multiply(1, 4, 7)
         emit.multiply(3, 5, 7)
 
-    return make_instruction(_Emitter, write, like, first, second, third, stride, weights)
+    return make_instruction(Emitter, write, like, first, second, third, stride, weights)
 
 
 @intrinsic
 def _add_two_rows(_context: Any, like: Any, first: Any, second: Any, stride: Any, weights: Any) -> Any:
-    def write(emit: _Emitter, first: Any, second: Any, stride: Any, weights: Any) -> None:
+    def write(emit: Emitter, first: Any, second: Any, stride: Any, weights: Any) -> None:
         emit.load(4, first, stride)
         emit.load(6, weights)
         emit.multiply(0, 4, 6)
@@ -138,7 +144,7 @@ def _add_two_rows(_context: Any, like: Any, first: Any, second: Any, stride: Any
         emit.multiply(2, 5, 6)
         emit.multiply(3, 5, 7)
 
-    return make_instruction(_Emitter, write, like, first, second, stride, weights)
+    return make_instruction(Emitter, write, like, first, second, stride, weights)
 
 
 @intrinsic
@@ -154,7 +160,7 @@ def subtract_pixels(_context: Any, byte: Any, first: Any, second: Any, third: An
         out: address of the differences.
     """
 
-    def write(emit: _Emitter, first: Any, second: Any, third: Any, weights: Any, out: Any) -> None:
+    def write(emit: Emitter, first: Any, second: Any, third: Any, weights: Any, out: Any) -> None:
         emit.clear(0)
         for place, row in enumerate((first, second, third)):
             emit.load(6, row, 6)
@@ -162,7 +168,7 @@ def subtract_pixels(_context: Any, byte: Any, first: Any, second: Any, third: An
             emit.multiply(0, 6, 7)
         emit.store(0, out)
 
-    return make_instruction(_Emitter, write, byte, first, second, third, weights, out)
+    return make_instruction(Emitter, write, byte, first, second, third, weights, out)
 
 
 @intrinsic
@@ -177,7 +183,7 @@ def multiply_windows(_context: Any, like: Any, values: Any, weights: Any, out: A
     """
     values_bytes = 16 * 16 * np.dtype(str(like)).itemsize
 
-    def write(emit: _Emitter, values: Any, weights: Any, out: Any) -> None:
+    def write(emit: Emitter, values: Any, weights: Any, out: Any) -> None:
         emit.load(4, values, values_bytes // 16)
         for window in range(4):
             emit.clear(window)
@@ -186,7 +192,7 @@ def multiply_windows(_context: Any, like: Any, values: Any, weights: Any, out: A
         for window in range(4):
             emit.store(window, out, offset=TILE * window)
 
-    return make_instruction(_Emitter, write, like, values, weights, out)
+    return make_instruction(Emitter, write, like, values, weights, out)
 
 
 @njit(nogil=True, inline="always")

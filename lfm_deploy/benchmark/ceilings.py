@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lfm_deploy.benchmark.roofline import BANDWIDTH
+from lfm_deploy.machine import has_amx
 
 _CPU_LIBRARIES = ("numpy", "torch", "onnxruntime")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -43,7 +44,8 @@ def list_libraries(device: str) -> list[str]:
     """
     if device != "cpu":
         return ["torch"]
-    return [name for name in _CPU_LIBRARIES if importlib.util.find_spec(name) is not None]
+    found = [name for name in _CPU_LIBRARIES if importlib.util.find_spec(name) is not None]
+    return [*found, "amx"] if has_amx() and importlib.util.find_spec("numba") is not None else found
 
 
 def thread_variables(threads: int) -> dict[str, str]:

@@ -25,6 +25,8 @@ _GPU_SHAPES = ((8192, 8192, 8192), (28800, 1024, 512))
 _CPU_COPY_BYTES = 256 << 20
 _GPU_COPY_BYTES = 2 << 30
 _GPU_RUNS_AT_A_TIME = 10
+# Some milliseconds.
+_TILE_TIMES = 20_000
 # For a quick look, on a CPU: these fill the processor too, if not quite as well.
 _QUICK_SHAPES = ((1024, 1024, 1024),)
 _QUICK_COPY_BYTES = 64 << 20
@@ -64,6 +66,7 @@ def open_products(opening: dict[str, Any]) -> tuple[dict[str, Any], Callable[[di
         "numpy": lambda: _numpy_cases(shapes, copied, threads),
         "torch": lambda: _torch_cases(shapes, threads) if device == "cpu" else _cuda_cases(device),
         "onnxruntime": lambda: _onnxruntime_cases(shapes, threads),
+        "amx": lambda: _tile_cases(threads),
     }
     cases = make[library]()
 
@@ -174,6 +177,24 @@ def make_product(left: Any, right: Any) -> bytes:
     return content
 
 
+def _tile_cases(threads: int) -> list[Case]:
+    """Products of tiles that stay in the registers of a CPU's matrix units, on all cores."""
+    from engines.amx.peak import multiply_tiles
+    from engines.amx.units import request_tiles
+
+    if not request_tiles():
+        raise UnavailableError("ceilings of AMX: not measured: the system gives no tile registers")
+    pool = ThreadPoolExecutor(threads)
+
+    def run(kind: str) -> float:
+        return sum(pool.map(partial(multiply_tiles, kind), [_TILE_TIMES] * threads))
+
+    return [
+        Case(kind=kind, what="tiles in registers", amount=run(kind), run=partial(run, kind))
+        for kind in ("bf16", "int8")
+    ]
+
+
 def _cuda_cases(device: str) -> list[Case]:
     """Products and copies on a GPU, launched several at a time so that launching is not what is timed."""
     import torch
@@ -225,6 +246,8 @@ def _name_of(library: str) -> str:
             "cuBLAS" if torch.cuda.is_available() else "MKL" if "BLAS_INFO=mkl" in torch.__config__.show() else "BLAS"
         )
         return f"PyTorch ({blas})"
+    if library == "amx":
+        return "kernels for AMX"
     if library == "onnxruntime":
         return "ONNX Runtime (MLAS)"
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
