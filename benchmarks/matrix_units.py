@@ -12,12 +12,13 @@ import statistics
 import time
 from pathlib import Path
 
+from engines.amx.engine import AmxEngine
 from engines.cpu_settings import CpuSettings, default_settings
 from engines.engine import Engine
 from engines.openvino import OpenVinoEngine
 from engines.ort import OrtEngine
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.machine import count_cores, find_instruction_sets, has_bfloat16, read_processor
+from lfm_deploy.machine import count_cores, find_instruction_sets, has_amx, has_bfloat16, read_processor
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.workdir import Workdir
@@ -52,7 +53,7 @@ def open_engines(workdir: Workdir) -> dict[str, Engine]:
     cores = count_cores()
     streams = {
         runtime: CpuSettings(runtime=runtime, streams=cores, threads=1, piece=1)
-        for runtime in ("onnxruntime", "openvino")
+        for runtime in ("onnxruntime", "openvino", "amx")
     }
     fp32, bf16 = workdir.graph(Precision.FP32), workdir.graph(Precision.BF16)
     int8 = workdir.graph(Precision.INT8, Recipe.CPU)
@@ -64,8 +65,12 @@ def open_engines(workdir: Workdir) -> dict[str, Engine]:
     if int8.is_file():
         found["ONNX Runtime INT8"] = OrtEngine(int8, settings=streams["onnxruntime"], spin=False)
         found["OpenVINO INT8"] = OpenVinoEngine(int8, streams["openvino"])
+        if has_amx():
+            found["kernels for AMX, INT8"] = AmxEngine(int8, streams["amx"])
     if bf16.is_file() and has_bfloat16():
         found["OpenVINO BF16"] = OpenVinoEngine(bf16, streams["openvino"])
+        if has_amx():
+            found["kernels for AMX, BF16"] = AmxEngine(bf16, streams["amx"])
     return found
 
 

@@ -90,7 +90,7 @@ class Room(NamedTuple):
 
 
 @njit(nogil=True)
-def _run_stage(like: Any, pixels: int, below: int, ends: Any, stages: Any, places: Any, index: int, room: Any) -> None:
+def run_stage(like: Any, pixels: int, below: int, ends: Any, stages: Any, places: Any, index: int, room: Any) -> None:
     """All rows of one convolution and what follows it; before the first of them, the rows of maps that it reads."""
     rows = places[index, 3]
     pairs = (rows - 1) // 2 if stages[index, 0] == POOLED else rows // 2
@@ -99,7 +99,7 @@ def _run_stage(like: Any, pixels: int, below: int, ends: Any, stages: Any, place
         if index == 0:
             configure(ends.configurations + ROW_BYTES * FIRST_STAGE)
             while made < min(2 * pair + 3, rows):
-                to = _find_place(places, 0, made, 0, ends, room)
+                to = find_place(places, 0, made, 0, ends, room)
                 run_first_row(like, pixels + 2 * made * below, below, places[0, 4], ends, room, to)
                 made += 1
         configure(ends.configurations + ROW_BYTES * PAIRED)
@@ -115,15 +115,15 @@ def _run_pair(like: Any, ends: Any, stages: Any, places: Any, index: int, pair: 
     stride = places[index, 5] * size
     used = (columns - 1) // 2 * 2 if kind == POOLED else columns - 1
     for group in range((used + ROWS - 1) // ROWS):
-        first = _find_place(places, index, 2 * pair, ROWS * group, ends, room)
-        second = _find_place(places, index, 2 * pair + 1, ROWS * group, ends, room)
-        third = _find_place(places, index, min(2 * pair + 2, rows - 1), ROWS * group, ends, room)
+        first = find_place(places, index, 2 * pair, ROWS * group, ends, room)
+        second = find_place(places, index, 2 * pair + 1, ROWS * group, ends, room)
+        third = find_place(places, index, min(2 * pair + 2, rows - 1), ROWS * group, ends, room)
         for output in range(0, outputs, PAIR):
             tiles, scales = weights + 4 * TILE * steps * (output // PAIR), multipliers + 4 * output
             multiply_three_rows(like, first, second, third, stride, steps, tiles, bias + 4 * output, sums)
             if kind == POOLED:
                 count = min(ROWS // 2, used // 2 - ROWS // 2 * group)
-                to = _find_place(places, index + 1, pair, ROWS // 2 * group, ends, room) + output * size
+                to = find_place(places, index + 1, pair, ROWS // 2 * group, ends, room) + output * size
                 _pool(like, sums, scales, size, to, outputs * size, count)
                 continue
             for row in range(2):
@@ -132,7 +132,7 @@ def _run_pair(like: Any, ends: Any, stages: Any, places: Any, index: int, pair: 
                     to = room.last + (row * ROWS * outputs + output) * size
                     _copy(like, of_row, scales, size, to, outputs * size, ROWS)
                 elif 2 * pair + row < rows - 1:
-                    to = _find_place(places, index + 1, 2 * pair + row, ROWS * group, ends, room) + output * size
+                    to = find_place(places, index + 1, 2 * pair + row, ROWS * group, ends, room) + output * size
                     _copy(like, of_row, scales, size, to, outputs * size, min(ROWS, used - ROWS * group))
         if kind == LAST:
             to = room.projected + 4 * ends.projected * (2 * pair * used + ROWS * group)
@@ -140,7 +140,7 @@ def _run_pair(like: Any, ends: Any, stages: Any, places: Any, index: int, pair: 
 
 
 @njit(nogil=True)
-def _find_place(places: Any, index: int, row: int, column: int, ends: Any, room: Any) -> int:
+def find_place(places: Any, index: int, row: int, column: int, ends: Any, room: Any) -> int:
     """Address of a position's values in the maps that convolution ``index`` reads."""
     value = places[index, 0] + (row & places[index, 2]) * places[index, 1] + column * places[index, 5]
     address: int = room.maps + value * ends.size
@@ -215,7 +215,7 @@ def compile_judge() -> Callable[..., None]:
         for number in range(len(pictures)):
             pixels = pictures.ctypes.data + number * pictures.strides[0]
             for index in range(len(stages)):
-                _run_stage(like, pixels, pictures.strides[1], ends, stages, places, index, room)
+                run_stage(like, pixels, pictures.strides[1], ends, stages, places, index, room)
             logits[number] = judge_maps(room.projected, room.positions, linear, ends.linear_bias, largest)
         release()
 
