@@ -54,7 +54,11 @@ def main(workdir: Path, files: int, slice_files: int, spin: bool, batch: int | N
     """Measure and print."""
     keep_freed_memory()
     folder = Workdir(workdir)
-    graphs = {"FP32": folder.graph(Precision.FP32), "INT8": folder.graph(Precision.INT8, Recipe.CPU)}
+    graphs = {
+        "FP32": folder.graph(Precision.FP32),
+        "BF16": folder.graph(Precision.BF16),
+        "INT8": folder.graph(Precision.INT8, Recipe.CPU),
+    }
     with tempfile.TemporaryDirectory(prefix="lfm-files-") as temporary:
         originals = make_files(Path(temporary) / "originals", _ORIGINALS)
         for name, path in graphs.items():
