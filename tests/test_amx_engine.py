@@ -177,6 +177,16 @@ def change(path, target, edit):
     return target
 
 
+def test_a_graph_without_its_integers_is_refused(int8_graph, tmp_path):
+    model = onnx.load(int8_graph)
+    for gone in [one for one in model.graph.initializer if one.name == "conv2.weight_quantized"]:
+        model.graph.initializer.remove(gone)
+    path = tmp_path / "gone.onnx"
+    path.write_bytes(seal_graph(model))
+    with pytest.raises(ArtifactError, match="conv2.weight_quantized is missing"):
+        read_layers(path)
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     [

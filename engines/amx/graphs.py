@@ -81,7 +81,7 @@ def _read_int8(constants: Constants, config: ModelConfig) -> list[Layer]:
     layers: list[Layer] = []
     for name, before, after in zip(names, read, [*read[1:], "projection.output"], strict=True):
         constants.expect(f"{before}_zero_point", 0)
-        rows = constants.shape(f"{name}.weight_quantized")[0]
+        rows = next(iter(constants.shape(f"{name}.weight_quantized")), 0)
         weight = _read_integers(constants, name, rows, len(layers[-1].bias) if layers else 0)
         outputs = weight.shape[0] if layers else weight.shape[1]
         scale = constants.take(f"{name}.weight_scale", (rows,))[:outputs]
