@@ -1,7 +1,7 @@
 """CUDA graphs: work that is captured once and launched again with one call, and which of them are kept.
 
 A graph has the shape of its input and the addresses of its buffers baked in, so each of these combinations, a
-``GraphKey``, has a graph of its own. Two slots of buffers therefore give two graphs for a batch size.
+``GraphKey``, has a graph of its own. Three slots of buffers therefore give three graphs for a batch size.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ from engines.memory import CudaError, Stream, check, describe_error
 
 Entry = TypeVar("Entry")
 
-# Two slots for each of 16 batch sizes; a sweep over 1, 2, 4, ... 256 needs 9 of them.
+# Three slots for each of 10 batch sizes; a sweep over 1, 2, 4, ... 256 needs 9 of them.
 LARGEST_CACHE = 32
 
 

@@ -4,12 +4,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.conveyor import Lanes
 from engines.gpus import Gpu
+from engines.parts import PART_PIXELS
 from lfm_deploy.artifacts import EngineInfo, InputForm
 from lfm_deploy.errors import UnavailableError
 
-# While one slot computes, the other one is filled.
-SLOTS = 2
+# While one part is computed, the next one is copied, and the one after it is filled.
+LANES = Lanes(slots=3)
 
 _MIB = 1 << 20
 
@@ -53,13 +55,15 @@ def plan_memory(info: EngineInfo, *, activations: int | None = None, weights: in
         weights: bytes still to come; None takes what the build log stated, or else the size of the plan, which
             holds them.
     """
-    largest = info.batch[2]
+    smallest, _, largest = info.batch
     itemsize = 1 if info.input is InputForm.UINT8 else 4
-    slot = math.prod(image_shape(info, largest)) * itemsize + largest * 4
+    whole, least = (math.prod(image_shape(info, batch)) * itemsize for batch in (largest, smallest))
+    # One slot holds the largest batch where its phases are timed; pictures come in parts.
+    part = min(whole, max(least, PART_PIXELS * 3 * itemsize, math.prod(image_shape(info, 1)) * itemsize))
     return MemoryPlan(
         weights=(info.weights_bytes or info.plan_bytes) if weights is None else weights,
         activations=(info.activation_bytes or 0) if activations is None else activations,
-        buffers=SLOTS * slot + sum(evidence_bytes(info).values()),
+        buffers=whole + (LANES.slots - 1) * part + LANES.slots * largest * 4 + sum(evidence_bytes(info).values()),
     )
 
 

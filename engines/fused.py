@@ -1,43 +1,27 @@
 """Kernels of our own for a proved FP16 graph on an NVIDIA GPU: the fastest way to run it there."""
 
 import importlib.util
-import itertools
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.copying import Copier
+from engines.conveyor import Conveyor, Lanes, Run
 from engines.devices import parse_device
 from engines.engine import BatchSlice, PhaseTimes, check_images
 from engines.fused_graph import read_weights
-from engines.memory import (
-    CudaError,
-    DeviceArray,
-    Event,
-    PinnedBuffer,
-    Stream,
-    check,
-    load_runtime,
-    select_device,
-    view_device_array,
-)
-from engines.slots import Slot, run_ahead, take_turns
+from engines.memory import DeviceArray, PinnedBuffer, load_runtime, select_device, view_device_array
+from engines.parts import choose_part, limit_batch, split_into_powers
+from engines.slots import Slot
 from lfm_deploy.errors import ConfigError, ShapeError, UnavailableError
 
 _OLDEST = (8, 0)
 # At 256x256 pixels; of larger pictures fewer run at once, so that as many pixels do.
 _LARGEST_BATCH = 256
-# A batch from host memory runs in four parts or more, so that copies overlap with compute, but not in small ones.
-_PARTS, _SMALLEST_PART, _LARGEST_PART = 4, 32, 128
-_PIXELS = 256 * 256
-# Two parts are being filled, one is copied, and two are computed or wait for it.
-_SLOTS, _AHEAD = 5, 2
+# Filling and copying take as long as computing: two parts are being filled, one is copied, and two are computed or wait
+# for it.
+_LANES = Lanes(slots=5, ahead=2)
 
 
 def check_kernels(device: str) -> int:
@@ -72,14 +56,6 @@ def check_kernels(device: str) -> int:
             "newer; run the graph in ONNX Runtime"
         )
     return number
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A slot, and the job of the part that is in it."""
-
-    slot: Slot
-    job: PinnedBuffer
 
 
 class FusedEngine:
@@ -117,12 +93,10 @@ class FusedEngine:
 
         same_size = self.contract.size != "native"
         self._runner = FusedRunner(weights, self.device, self._cuda, same_size=same_size)
-        self._copier = Copier()
-        self._incoming, self._outgoing = Stream(self._cuda), Stream(self._cuda)
-        self._lanes = [
-            Lane(Slot(self._cuda, 1, _LARGEST_BATCH, lambda _: None), PinnedBuffer(self._cuda, 3, np.dtype(np.int64)))
-            for _ in range(_SLOTS)
-        ]
+        self._conveyor = Conveyor(
+            self._cuda, self._index, self._runner.stream, _LANES, room=1, largest_batch=_LARGEST_BATCH
+        )
+        self._jobs = {slot: PinnedBuffer(self._cuda, 3, np.dtype(np.int64)) for slot in self._conveyor.slots}
 
     @property
     def name(self) -> str:
@@ -134,7 +108,7 @@ class FusedEngine:
         own = sum(way != 0 for way in self._runner.network.ways)
         return (
             f"{own} of {len(self._runner.network.ways)} inner convolutions with their pooling in one kernel, "
-            f"{self._runner.graphs} CUDA graphs, {self._copier.threads} copying threads"
+            f"{self._runner.graphs} CUDA graphs, {self._conveyor.threads} copying threads"
         )
 
     def logits(self, images: NDArray[np.uint8] | Any) -> NDArray[np.float32]:
@@ -149,28 +123,12 @@ class FusedEngine:
             UnavailableError: the GPU has too little memory.
             CudaError: the GPU failed.
         """
-        select_device(self._cuda, self._index)
         if hasattr(images, "__cuda_array_interface__"):
             return self._logits_on_device(view_device_array(images))
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
         size = images.shape[1:3]
-        parts = split_into_powers(len(images), limit_batch(choose_part(len(images)), size))
-        picture_bytes = size[0] * size[1] * 3
-        for lane in self._lanes[: len(parts)]:
-            lane.slot.reserve(parts[0].count * picture_bytes)
-        result = np.empty(len(images), dtype=np.float32)
-
-        def fill(lane: Lane, part: BatchSlice) -> Callable[[], None]:
-            pixels = images[part.start : part.start + part.count]
-            return self._copier.start(lane.slot.view(pixels), pixels)
-
-        def start(lane: Lane, part: BatchSlice) -> None:
-            lane.slot.send(part.count * picture_bytes, self._incoming)
-            self._compute(lane, part, lane.slot.image.address, size)
-
-        with self._draining():
-            run_ahead(parts, self._lanes, _AHEAD, fill, start, lambda lane, part: _collect(lane, part, result))
-        return result
+        parts = split_into_powers(len(images), choose_part(len(images), size))
+        return self._conveyor.judge(images, parts, self._make_run(size))
 
     def time_phases(self, images: NDArray[np.uint8]) -> PhaseTimes:
         """Run pictures that fit one run, once, with an event between the phases.
@@ -184,7 +142,6 @@ class FusedEngine:
             ShapeError: there are more pictures than run at once, or they are not what the contract says.
             CudaError: the GPU failed.
         """
-        select_device(self._cuda, self._index)
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
         size = images.shape[1:3]
         largest = limit_batch(_LARGEST_BATCH, size)
@@ -193,101 +150,28 @@ class FusedEngine:
                 f"{self._path.name}: {len(images)} pictures do not run in one go, expected at most {largest}; "
                 "time a smaller batch"
             )
-        (part,), lane, stream = split_into_powers(len(images), largest), self._lanes[0], self._runner.stream
-        lane.slot.reserve(images.nbytes)
-        lane.slot.fill(images)
-        events = [Event(self._cuda, timed=True) for _ in range(4)]
-        try:
-            with self._draining():
-                events[0].record(stream)
-                lane.slot.send(images.nbytes, stream)
-                events[1].record(stream)
-                before = time.perf_counter()
-                self._run(lane, part, lane.slot.image.address, size)
-                enqueue_ms = (time.perf_counter() - before) * 1e3
-                events[2].record(stream)
-                lane.slot.fetch(part.count, stream)
-                events[3].record(stream)
-                stream.synchronize()
-            copy_in, compute, copy_out = (first.elapsed_ms(second) for first, second in itertools.pairwise(events))
-        finally:
-            for event in events:
-                event.close()
-        return PhaseTimes(
-            host_to_device_ms=copy_in, compute_ms=compute, device_to_host_ms=copy_out, enqueue_ms=enqueue_ms
-        )
+        (part,) = split_into_powers(len(images), largest)
+        return self._conveyor.time_phases(images, part, self._make_run(size))
 
     def close(self) -> None:
         """Free the GPU memory that this engine holds."""
-        select_device(self._cuda, self._index)
-        self._copier.close()
-        for lane in self._lanes:
-            lane.slot.close()
-            lane.job.close()
+        self._conveyor.close()
+        for job in self._jobs.values():
+            job.close()
         self._runner.close()
-        self._incoming.close()
-        self._outgoing.close()
 
     def _logits_on_device(self, array: DeviceArray) -> NDArray[np.float32]:
         check_images(array.shape, array.dtype, self.contract, self.config, self._path.name)
-        if array.stream is None:
-            # PyTorch's tensors do not say on which stream they are written.
-            check(self._cuda, self._cuda.cudaDeviceSynchronize(), "waiting for the array")
-        else:
-            check(self._cuda, self._cuda.cudaStreamSynchronize(array.stream), "waiting for the array's stream")
-        count, size = array.shape[0], (array.shape[1], array.shape[2])
-        picture_bytes = size[0] * size[1] * 3
-        result = np.empty(count, dtype=np.float32)
+        size = (array.shape[1], array.shape[2])
+        parts = split_into_powers(array.shape[0], limit_batch(_LARGEST_BATCH, size))
+        return self._conveyor.judge_there(array, parts, self._make_run(size))
 
-        def start(lane: Lane, part: BatchSlice) -> None:
-            self._compute(lane, part, array.address + part.start * picture_bytes, size)
+    def _make_run(self, size: tuple[int, int]) -> Run:
+        """What queues a part of pictures of a size; its job says how many there are, and no more are read."""
 
-        with self._draining():
-            parts = split_into_powers(count, limit_batch(_LARGEST_BATCH, size))
-            take_turns(parts, self._lanes, lambda *_: None, start, lambda lane, part: _collect(lane, part, result))
-        return result
+        def run(slot: Slot, part: BatchSlice, address: int) -> None:
+            job = self._jobs[slot]
+            job.array[:] = address, part.count, slot.logit.address
+            self._runner.run(job, part.run_as, size)
 
-    def _compute(self, lane: Lane, part: BatchSlice, address: int, size: tuple[int, int]) -> None:
-        """Queue a part whose pixels are on the GPU, or on their way, and the way back of its logits."""
-        lane.slot.compute(lambda: self._run(lane, part, address, size), self._runner.stream)
-        lane.slot.fetch(part.count, self._outgoing)
-
-    def _run(self, lane: Lane, part: BatchSlice, address: int, size: tuple[int, int]) -> None:
-        lane.job.array[:] = address, part.count, lane.slot.logit.address
-        self._runner.run(lane.job, part.run_as, size)
-
-    @contextmanager
-    def _draining(self) -> Iterator[None]:
-        """After a failure, wait for what still runs: the caller may free its array, and slots must be idle."""
-        try:
-            yield
-        except BaseException:
-            for stream in (self._incoming, self._runner.stream, self._outgoing):
-                with suppress(CudaError):  # the failure itself is the one to report
-                    stream.synchronize()
-            raise
-
-
-def _collect(lane: Lane, part: BatchSlice, result: NDArray[np.float32]) -> None:
-    lane.slot.collect(result[part.start : part.start + part.count])
-
-
-def choose_part(pictures: int) -> int:
-    """How many pictures from host memory run at once: a power of two."""
-    share = -(-pictures // _PARTS)
-    return min(max(1 << (share - 1).bit_length(), _SMALLEST_PART), _LARGEST_PART)
-
-
-def limit_batch(largest: int, size: tuple[int, int]) -> int:
-    """The largest power of two of pictures of a size that holds no more pixels than ``largest`` of 256x256."""
-    fitting = max(largest * _PIXELS // (size[0] * size[1]), 1)
-    return min(largest, 1 << (fitting.bit_length() - 1))
-
-
-def split_into_powers(pictures: int, largest: int) -> list[BatchSlice]:
-    """Split pictures into runs of ``largest``, a power of two; the rest runs as the next power of two."""
-    starts = range(0, pictures, largest)
-    counts = [min(largest, pictures - start) for start in starts]
-    return [
-        BatchSlice(start, count, 1 << (count - 1).bit_length()) for start, count in zip(starts, counts, strict=True)
-    ]
+        return run

@@ -1,12 +1,13 @@
 """Places for a part of a batch on its way through a GPU, taken in turns so that copies and compute overlap.
 
-With two slots, part i + 1 is copied to the GPU while part i is computed, and the logits of part i - 1 come back. The
-buffers on the host are pinned: the GPU reads and writes them by itself.
+Part i + 2 is put into the memory of its slot while part i + 1 is copied to the GPU, part i is computed, and the logits
+of part i - 1 come back. The buffers on the host are pinned: the GPU reads and writes them by itself.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,70 +18,63 @@ from engines.memory import DeviceBuffer, Event, PinnedBuffer, Stream
 SlotType = TypeVar("SlotType")
 
 
-def take_turns(
-    parts: Sequence[BatchSlice],
-    slots: Sequence[SlotType],
-    fill: Callable[[SlotType, BatchSlice], None],
-    start: Callable[[SlotType, BatchSlice], None],
-    finish: Callable[[SlotType, BatchSlice], None],
-) -> None:
-    """Take parts of a batch through slots, each slot holding one part at a time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps(Generic[SlotType]):
+    """What is done with each part of a batch; each is given the slot and the part.
 
-    Args:
-        parts: parts of a batch, in order.
-        slots: slots, used in turns.
-        fill: function that puts a part's pictures into the slot's memory on the host, while the part before it in this
-            slot may still be computed.
-        start: function that queues copying and computing of a part, and does not wait for them.
+    Attributes:
+        fill: function that begins to put a part's pictures into the slot's memory on the host; it returns a function
+            that waits until they are there.
+        send: function that queues the copy to the GPU, and does not wait for it.
+        compute: function that queues computing a part and the way back of its logits.
         finish: function that waits for a part's logits and takes them out of the slot; called in the order of the
             parts.
     """
-    for index, part in enumerate(parts):
-        slot = slots[index % len(slots)]
-        fill(slot, part)
-        if index >= len(slots):
-            finish(slot, parts[index - len(slots)])
-        start(slot, part)
-    for index in range(max(0, len(parts) - len(slots)), len(parts)):
-        finish(slots[index % len(slots)], parts[index])
+
+    fill: Callable[[SlotType, BatchSlice], Callable[[], None]]
+    send: Callable[[SlotType, BatchSlice], None]
+    compute: Callable[[SlotType, BatchSlice], None]
+    finish: Callable[[SlotType, BatchSlice], None]
 
 
 def run_ahead(
     parts: Sequence[BatchSlice],
     slots: Sequence[SlotType],
-    ahead: int,
-    fill: Callable[[SlotType, BatchSlice], Callable[[], None]],
-    start: Callable[[SlotType, BatchSlice], None],
-    finish: Callable[[SlotType, BatchSlice], None],
+    steps: Steps[SlotType],
+    *,
+    ahead: int = 0,
+    behind: int = 0,
 ) -> None:
-    """Take parts of a batch through slots, of which several are being filled at any time.
+    """Take parts of a batch through slots, each slot holding one part at a time.
 
     Args:
         parts: parts of a batch, in order.
-        slots: slots, used in turns; more than ``ahead`` of them.
-        ahead: number of parts that are filled while an earlier one is started.
-        fill: function that begins to put a part's pictures into the slot's memory on the host; it returns a function
-            that waits until they are there.
-        start: function that queues copying and computing of a part, and does not wait for them.
-        finish: function that waits for a part's logits and takes them out of the slot; called in the order of the
-            parts.
+        slots: slots, used in turns; more than ``ahead`` and ``behind`` together.
+        steps: what is done with a part.
+        ahead: number of parts that are filled while an earlier one is sent.
+        behind: number of parts that are sent before an earlier one is computed: 1 where ``compute`` waits for what it
+            queued, so that the next pictures are copied meanwhile.
     """
     filling: deque[Callable[[], None]] = deque()
     try:
-        for index in range(len(parts) + ahead):
+        for index in range(len(parts) + ahead + behind):
             if index < len(parts):
                 slot = slots[index % len(slots)]
                 if index >= len(slots):
-                    finish(slot, parts[index - len(slots)])
-                filling.append(fill(slot, parts[index]))
-            if 0 <= index - ahead < len(parts):
+                    steps.finish(slot, parts[index - len(slots)])
+                filling.append(steps.fill(slot, parts[index]))
+            sent = index - ahead
+            if 0 <= sent < len(parts):
                 filling.popleft()()
-                start(slots[(index - ahead) % len(slots)], parts[index - ahead])
+                steps.send(slots[sent % len(slots)], parts[sent])
+            computed = sent - behind
+            if 0 <= computed < len(parts):
+                steps.compute(slots[computed % len(slots)], parts[computed])
     finally:
         while filling:  # after a failure too: nobody may still write into a slot
             filling.popleft()()
     for index in range(max(0, len(parts) - len(slots)), len(parts)):
-        finish(slots[index % len(slots)], parts[index])
+        steps.finish(slots[index % len(slots)], parts[index])
 
 
 class Slot:
@@ -121,15 +115,6 @@ class Slot:
         self.image.close()
         self._pinned_image = PinnedBuffer(self._runtime, nbytes, np.dtype(np.uint8))
         self.image = DeviceBuffer(self._runtime, nbytes)
-
-    def fill(self, pixels: NDArray[Any]) -> None:
-        """Put pixels into pinned memory, once the copy of what it held before is done.
-
-        Args:
-            pixels: input of the graph: uint8 ``(N, H, W, 3)``, or float32 ``(N, 3, H, W)`` for a graph that takes
-                floats.
-        """
-        np.copyto(self.view(pixels), pixels)
 
     def view(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Pinned memory in the shape of pixels that fit, once the copy of what it held before is done.

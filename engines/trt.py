@@ -4,34 +4,22 @@ Everything that can be refused without touching the GPU is refused first: a plan
 describe, a library of another version, a GPU that the plan was not built for.
 """
 
-import itertools
-import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.conveyor import Conveyor, Run, count_bytes
 from engines.cuda_graphs import GraphKey
-from engines.device_plan import SLOTS, image_shape
-from engines.engine import BatchSlice, PhaseTimes, check_images, fill_batch, split_batch, to_graph_input
+from engines.device_plan import LANES, image_shape
+from engines.engine import BatchSlice, PhaseTimes, check_images, split_batch
 from engines.gpus import Gpu, find_gpu
 from engines.library import Library, load_runtime_for, parse_version
-from engines.memory import (
-    CudaError,
-    DeviceArray,
-    Event,
-    Stream,
-    check,
-    load_runtime,
-    select_device,
-    view_device_array,
-)
+from engines.memory import DeviceArray, load_runtime, select_device, view_device_array
+from engines.parts import choose_part
 from engines.runner import Runner
-from engines.slots import Slot, take_turns
+from engines.slots import Slot
 from lfm_deploy.artifacts import EngineInfo, InputForm, build_command, read_engine_info
 from lfm_deploy.errors import ArtifactError, OtherGpuError, ShapeError
 
@@ -74,8 +62,8 @@ def check_gpu(path: Path, info: EngineInfo, gpu: Gpu) -> None:
 class TensorRTEngine:
     """A plan with its sidecar, ready on one GPU. See ``Engine`` for the attributes.
 
-    Pictures go through two slots of pinned memory, so that copies overlap with compute where a batch is split; work
-    that returns is captured into CUDA graphs, one for each batch size and slot. One thread at a time may use it.
+    Pictures in host memory go through pinned memory in parts, so that copies overlap with compute; work that returns is
+    captured into CUDA graphs, one for each batch size and slot. One thread at a time may use it.
     """
 
     def __init__(self, path: Path, *, device: int = 0, cuda_graphs: bool = True) -> None:
@@ -109,9 +97,16 @@ class TensorRTEngine:
         select_device(self._cuda, device)
         self._runner = Runner(path, info, library, self._cuda, gpu, cuda_graphs=cuda_graphs)
         self.memory = self._runner.memory  # what it takes of the GPU at its largest batch
-        self._incoming, self._outgoing = Stream(self._cuda), Stream(self._cuda)
-        room = self._input_bytes(image_shape(info, info.batch[0]))
-        self._slots = [Slot(self._cuda, room, info.batch[2], self._runner.forget) for _ in range(SLOTS)]
+        _, *picture = image_shape(info, 1)
+        self._conveyor = Conveyor(
+            self._cuda,
+            device,
+            self._runner.stream,
+            LANES,
+            room=info.batch[0] * count_bytes(tuple(picture), info.input),
+            largest_batch=info.batch[2],
+            on_free=self._runner.forget,
+        )
 
     @property
     def name(self) -> str:
@@ -148,27 +143,13 @@ class TensorRTEngine:
             ShapeError: the pictures are not what the contract says.
             CudaError: the GPU failed.
         """
-        select_device(self._cuda, self._index)
         if hasattr(images, "__cuda_array_interface__"):
             return self._logits_on_device(view_device_array(images))
-        parts = self._split(images)
-        result = np.empty(len(images), dtype=np.float32)
-
-        def fill(slot: Slot, part: BatchSlice) -> None:
-            slot.fill(to_graph_input(fill_batch(images, part), self.info.input))
-
-        def start(slot: Slot, part: BatchSlice) -> None:
-            shape = self._input_shape(images.shape, part)
-            slot.send(self._input_bytes(shape), self._incoming)
-            slot.compute(lambda: self._run(slot, shape, slot.image.address), self._runner.stream)
-            slot.fetch(part.count, self._outgoing)
-
-        def finish(slot: Slot, part: BatchSlice) -> None:
-            slot.collect(result[part.start : part.start + part.count])
-
-        with self._draining():
-            take_turns(parts, self._slots, fill, start, finish)
-        return result
+        self._check(images)
+        smallest, largest = self.batch_range
+        part = max(smallest, min(largest, choose_part(len(images), images.shape[1:3])))
+        parts = split_batch(len(images), smallest, part)
+        return self._conveyor.judge(images, parts, self._make_run(self._picture(images)), self.info.input)
 
     def time_phases(self, images: NDArray[np.uint8]) -> PhaseTimes:
         """Run pictures uint8 ``(N, H, W, 3)`` that fit one run, once, with an event between the phases.
@@ -182,68 +163,24 @@ class TensorRTEngine:
             ShapeError: there are more pictures than the largest batch, or they are not what the contract says.
             CudaError: the GPU failed.
         """
-        select_device(self._cuda, self._index)
-        parts = self._split(images)
+        self._check(images)
+        parts = split_batch(len(images), *self.batch_range)
         if len(parts) > 1:
             raise ShapeError(
                 f"{self._path.name}: {len(images)} pictures do not run in one go, expected at most "
                 f"{self.batch_range[1]}; time a smaller batch"
             )
-        (part,), slot, stream = parts, self._slots[0], self._runner.stream
-        shape = self._input_shape(images.shape, part)
-        slot.fill(to_graph_input(fill_batch(images, part), self.info.input))
-        events = [Event(self._cuda, timed=True) for _ in range(4)]
-        try:
-            with self._draining():
-                events[0].record(stream)
-                slot.send(self._input_bytes(shape), stream)
-                events[1].record(stream)
-                before = time.perf_counter()
-                self._run(slot, shape, slot.image.address)
-                enqueue_ms = (time.perf_counter() - before) * 1e3
-                events[2].record(stream)
-                slot.fetch(part.count, stream)
-                events[3].record(stream)
-                stream.synchronize()
-            copy_in, compute, copy_out = (first.elapsed_ms(second) for first, second in itertools.pairwise(events))
-        finally:
-            for event in events:
-                event.close()
-        return PhaseTimes(
-            host_to_device_ms=copy_in, compute_ms=compute, device_to_host_ms=copy_out, enqueue_ms=enqueue_ms
-        )
+        return self._conveyor.time_phases(images, parts[0], self._make_run(self._picture(images)), self.info.input)
 
     def close(self) -> None:
         """Free the GPU memory that this engine holds."""
-        select_device(self._cuda, self._index)
-        for slot in self._slots:
-            slot.close()
+        self._conveyor.close()
         self._runner.close()
-        self._incoming.close()
-        self._outgoing.close()
 
     def _logits_on_device(self, array: DeviceArray) -> NDArray[np.float32]:
         self._check_device_array(array)
-        if array.stream is None:
-            # PyTorch's tensors do not say on which stream they are written.
-            check(self._cuda, self._cuda.cudaDeviceSynchronize(), "waiting for the array")
-        else:
-            check(self._cuda, self._cuda.cudaStreamSynchronize(array.stream), "waiting for the array's stream")
-        picture_bytes = self._input_bytes((1, *array.shape[1:]))
-        result = np.empty(array.shape[0], dtype=np.float32)
-
-        def start(slot: Slot, part: BatchSlice) -> None:
-            address = array.address + part.start * picture_bytes
-            slot.compute(lambda: self._run(slot, (part.count, *array.shape[1:]), address), self._runner.stream)
-            slot.fetch(part.count, self._outgoing)
-
-        def finish(slot: Slot, part: BatchSlice) -> None:
-            slot.collect(result[part.start : part.start + part.count])
-
-        with self._draining():
-            parts = split_batch(array.shape[0], *self.batch_range)
-            take_turns(parts, self._slots, lambda *_: None, start, finish)
-        return result
+        parts = split_batch(array.shape[0], *self.batch_range)
+        return self._conveyor.judge_there(array, parts, self._make_run(array.shape[1:]))
 
     def _check_device_array(self, array: DeviceArray) -> None:
         if self.info.input is InputForm.UINT8:
@@ -262,39 +199,22 @@ class TensorRTEngine:
                 f"{self.batch_range[0]} at a time; build with --batch 1,OPT,MAX"
             )
 
-    def _split(self, images: NDArray[np.uint8]) -> list[BatchSlice]:
-        """Check pictures, split them, and make room for the parts while nothing runs."""
+    def _check(self, images: NDArray[np.uint8]) -> None:
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
         self._check_sides(images.shape[1:3])
-        parts = split_batch(len(images), *self.batch_range)
-        needed = max(self._input_bytes(self._input_shape(images.shape, part)) for part in parts)
-        for slot in self._slots[: len(parts)]:
-            slot.reserve(needed)
-        return parts
 
-    def _input_shape(self, shape: tuple[int, ...], part: BatchSlice) -> tuple[int, ...]:
-        """Of the graph's input, for a part of pictures ``(N, H, W, 3)``."""
-        height, width = shape[1:3]
-        return (
-            (part.run_as, height, width, 3) if self.info.input is InputForm.UINT8 else (part.run_as, 3, height, width)
-        )
+    def _picture(self, images: NDArray[np.uint8]) -> tuple[int, ...]:
+        """Shape of one picture as the graph takes it."""
+        height, width = images.shape[1:3]
+        return (height, width, 3) if self.info.input is InputForm.UINT8 else (3, height, width)
 
-    def _input_bytes(self, shape: tuple[int, ...]) -> int:
-        return math.prod(shape) * (1 if self.info.input is InputForm.UINT8 else 4)
+    def _make_run(self, picture: tuple[int, ...]) -> Run:
+        """What queues a part of pictures of a shape."""
 
-    def _run(self, slot: Slot, shape: tuple[int, ...], image_address: int) -> None:
-        self._runner.run(GraphKey(shape, image_address, slot.logit.address))
+        def run(slot: Slot, part: BatchSlice, address: int) -> None:
+            self._runner.run(GraphKey((part.run_as, *picture), address, slot.logit.address))
 
-    @contextmanager
-    def _draining(self) -> Iterator[None]:
-        """After a failure, wait for what still runs: the caller may free its array, and slots must be idle."""
-        try:
-            yield
-        except BaseException:
-            for stream in (self._incoming, self._runner.stream, self._outgoing):
-                with suppress(CudaError):  # the failure itself is the one to report
-                    stream.synchronize()
-            raise
+        return run
 
     def _check_sides(self, size: tuple[int, ...]) -> None:
         if self.info.sides is not None and max(size) > self.info.sides[2]:

@@ -18,19 +18,24 @@ def info(deployment):
     return read_engine_info(deployment.engine(Precision.FP16, "sm86"))
 
 
-def test_the_plan_counts_weights_activations_and_two_slots(info):
+def test_the_plan_counts_weights_activations_and_three_slots_of_which_one_holds_the_largest_batch(info):
     info = replace(info, batch=(1, 32, 256), weights_bytes=3 * MIB, activation_bytes=5000 * MIB)
     plan = plan_memory(info)
-    # 256 pictures of 256x256 pixels are 48 MiB in uint8; their logits 1 KiB.
-    assert plan == MemoryPlan(weights=3 * MIB, activations=5000 * MIB, buffers=2 * (48 * MIB + 1024))
-    assert plan.total == 5099 * MIB + 2048
+    # 256 pictures of 256x256 pixels are 48 MiB in uint8, a part of 128 is half of them; 256 logits are 1 KiB.
+    buffers = (48 + 24 + 24) * MIB + 3 * 1024
+    assert plan == MemoryPlan(weights=3 * MIB, activations=5000 * MIB, buffers=buffers)
+    assert plan.total == 5099 * MIB + 3072
 
 
 def test_float_pictures_and_native_sizes_take_more(info):
     info = replace(info, batch=(1, 1, 2))
-    assert plan_memory(replace(info, input=InputForm.FLOAT)).buffers == 2 * (2 * 256 * 256 * 3 * 4 + 8)
+    assert plan_memory(replace(info, input=InputForm.FLOAT)).buffers == 3 * (2 * 256 * 256 * 3 * 4 + 8)
     native = replace(info, sides=(48, 256, 1024), contract=Contract(size="native"))
-    assert plan_memory(native).buffers == 2 * (2 * 1024 * 1024 * 3 + 8)
+    assert plan_memory(native).buffers == 3 * (2 * 1024 * 1024 * 3 + 8)
+    # Of 16 such pictures, 8 have as many pixels as a part may have; of an engine for 16 or more, 16 run at once.
+    large = replace(native, batch=(1, 1, 16))
+    assert plan_memory(large).buffers == (16 + 8 + 8) * 1024 * 1024 * 3 + 3 * 64
+    assert plan_memory(replace(large, batch=(16, 16, 16))).buffers == 3 * (16 * 1024 * 1024 * 3 + 64)
     assert image_shape(native, 5) == (5, 1024, 1024, 3)
     assert image_shape(replace(native, input=InputForm.FLOAT), 5) == (5, 3, 1024, 1024)
 

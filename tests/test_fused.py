@@ -4,8 +4,7 @@ import torch
 from conftest import write_random_checkpoint
 from test_fused_network import write_graph
 
-from engines.engine import BatchSlice
-from engines.fused import check_kernels, limit_batch, split_into_powers
+from engines.fused import check_kernels
 from engines.loading import load_engine
 from engines.ort import OrtEngine
 from lfm_deploy.config import ModelConfig
@@ -13,24 +12,6 @@ from lfm_deploy.errors import ConfigError, ShapeError, UnavailableError
 from lfm_deploy.pictures.photographs import sample_tiles
 
 CONFIG = ModelConfig(widths=(16, 32, 16), projection=16, k=4)
-
-
-def test_a_batch_is_split_into_full_runs_and_a_rest_of_the_next_power_of_two():
-    assert split_into_powers(13, 4) == [
-        BatchSlice(0, 4, 4),
-        BatchSlice(4, 4, 4),
-        BatchSlice(8, 4, 4),
-        BatchSlice(12, 1, 1),
-    ]
-    assert split_into_powers(3, 64) == [BatchSlice(0, 3, 4)]
-    assert split_into_powers(64, 64) == [BatchSlice(0, 64, 64)]
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"), [((256, 256), 64), ((48, 48), 64), ((512, 512), 16), ((300, 256), 32), ((4096, 4096), 1)]
-)
-def test_fewer_large_pictures_run_at_once(size, expected):
-    assert limit_batch(64, size) == expected
 
 
 @pytest.fixture(scope="module")

@@ -223,7 +223,7 @@ def test_an_engine_that_does_not_fit_is_not_run(simulate):
 def test_the_stated_memory_is_what_it_takes(simulate):
     made = simulate()
     for _ in range(3):
-        made.engine.logits(sample_tiles(256, 256, 8))
+        made.engine.logits(sample_tiles(256, 256, 12))  # three parts
     # The simulated library holds no weights.
     assert made.runtime.held == made.engine.memory.total - made.engine.memory.weights
 
