@@ -23,7 +23,7 @@ def parse_gpu(device: str) -> int:
     """
     kind, index = parse_device(device)
     if kind != "cuda":
-        raise ConfigError(f"device is {device!r}, expected cuda or cuda:N; a TensorRT engine runs on a GPU")
+        raise ConfigError(f"device is {device!r}, expected cuda or cuda:N; this engine runs on a GPU")
     return index
 
 

@@ -13,7 +13,7 @@ from engines.memory import check, load_runtime
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import UnavailableError
 
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "fused": "fused kernels"}
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "fused": "fused kernels", "pytorch": "PyTorch compiled"}
 # The first convolution's output takes 17 MB a picture at 256x256 in float32.
 DEFAULT_PIECE = 32
 _MOST = 4096
@@ -25,26 +25,41 @@ class GpuSettings:
     """How to run a graph.
 
     Attributes:
-        runtime: ``"onnxruntime"``, or ``"fused"`` for kernels of our own.
-        piece: number of pictures that run at once at most; the fused kernels choose by themselves.
-        nhwc: whether ONNX Runtime keeps the channels of a pixel together, as tensor cores want them, and adds biases
-            inside of convolutions.
+        runtime: ``"onnxruntime"``; ``"fused"`` for kernels of our own; or ``"pytorch"`` for the checkpoint that the
+            graph was made from, compiled by ``torch.compile``. The rest is for ONNX Runtime.
+        piece: number of pictures that run at once at most, rounded down to a power of two.
+        nhwc: whether the channels of a pixel are kept together, as tensor cores want them, and biases are added inside
+            of convolutions.
+        search: way to choose cuDNN's algorithms: ``"exhaustive"`` tries all of them for each new shape,
+            ``"heuristic"`` takes cuDNN's word.
+        cuda_graph: whether batches that return are captured into CUDA graphs.
     """
 
-    runtime: Literal["onnxruntime", "fused"]
+    runtime: Literal["onnxruntime", "fused", "pytorch"]
     piece: Annotated[int, Meta(ge=1, le=_MOST)] = DEFAULT_PIECE
     nhwc: bool = False
+    search: Literal["exhaustive", "heuristic"] = "exhaustive"
+    cuda_graph: bool = False
 
     def __str__(self) -> str:
         """For tables."""
-        if self.runtime == "fused":
+        if self.runtime != "onnxruntime":
             return RUNTIMES[self.runtime]
-        return f"{RUNTIMES[self.runtime]}{', NHWC' if self.nhwc else ''}, {self.piece} pictures at a time"
+        words = {
+            "NHWC": self.nhwc,
+            "heuristic search": self.search == "heuristic",
+            "CUDA graphs": self.cuda_graph,
+            f"{self.piece} pictures at a time": True,
+        }
+        return ", ".join([RUNTIMES[self.runtime], *(word for word, said in words.items() if said)])
 
     @property
     def provider_options(self) -> dict[str, str]:
         """Options of ONNX Runtime's CUDA provider."""
-        return {"prefer_nhwc": "1", "fuse_conv_bias": "1"} if self.nhwc else {}
+        options = {"cudnn_conv_algo_search": self.search.upper(), "cudnn_conv_use_max_workspace": "1"}
+        if self.nhwc:
+            options |= {"prefer_nhwc": "1", "fuse_conv_bias": "1"}
+        return options | ({"enable_cuda_graph": "1"} if self.cuda_graph else {})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -31,7 +31,8 @@ def load_engine(
             such as ``"cuda:0,cuda:1"``, each takes an equal share of every batch.
         runtime: runtime of a graph: ``"onnxruntime"``, or kernels of our own for SNet with Top-K pooling: ``"fused"``
             for FP16 graphs on a CUDA device, ``"amx"`` for BF16 and INT8 graphs on a CPU's matrix units; None takes
-            what ``build --target cpu`` or ``--target cuda`` chose on this machine, or else ONNX Runtime.
+            what ``build --target cpu`` or ``--target cuda`` chose on this machine, which may be the checkpoint beside
+            the graph, compiled, or else ONNX Runtime.
         threads: CPU threads for PyTorch (the whole process) and ONNX Runtime; None is one for each core.
         spin: whether idle threads of ONNX Runtime wait for work at full speed; False where several engines take turns.
         precision: arithmetic of a checkpoint in PyTorch: ``"fp32"``, which None is too, or ``"fp16"``. Graphs and
@@ -135,4 +136,4 @@ def _load_graph(path: Path, device: str, threads: int | None, spin: bool, *, cho
         return OpenVinoEngine(path, settings)
     from engines.ort import OrtEngine
 
-    return OrtEngine(path, device=device, settings=settings, spin=spin)
+    return OrtEngine(path, settings=settings, spin=spin)

@@ -136,8 +136,10 @@ class PinnedBuffer:
         self.array: NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype)
 
     def close(self) -> None:
-        """Free the memory; the array must not be used afterwards."""
-        check(self._runtime, self._runtime.cudaFreeHost(self.address), "freeing pinned memory")
+        """Free the memory, once; the array must not be used afterwards."""
+        address, self.address = self.address, 0
+        if address:
+            check(self._runtime, self._runtime.cudaFreeHost(address), "freeing pinned memory")
 
 
 class DeviceBuffer:
@@ -161,8 +163,10 @@ class DeviceBuffer:
         check(self._runtime, result, "copying from the GPU")
 
     def close(self) -> None:
-        """Free the memory."""
-        check(self._runtime, self._runtime.cudaFree(self.address), "freeing GPU memory")
+        """Free the memory, once."""
+        address, self.address, self.nbytes = self.address, 0, 0
+        if address:
+            check(self._runtime, self._runtime.cudaFree(address), "freeing GPU memory")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""ONNX Runtime on the CPU or on a CUDA device, and never anywhere else than asked."""
+"""ONNX Runtime: sessions on the CPU or on a CUDA device, never anywhere else than asked, and the engine on the CPU."""
 
 import io
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import MappingProxyType
@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from engines.cpu_settings import CpuSettings, default_settings
 from engines.devices import parse_device
 from engines.engine import check_images, to_graph_input
-from engines.gpu_settings import PLAIN, GpuSettings
 from engines.guarded_run import GuardedSession, check_logits
-from engines.ort_binding import BoundSession
 from engines.streams import Runner, StreamPool
-from lfm_deploy.artifacts import InputForm, Precision, read_graph_info
+from lfm_deploy.artifacts import GraphInfo, InputForm, Precision, read_graph_info
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ArtifactError, UnavailableError, first_line, is_out_of_memory, missing_library
@@ -31,82 +29,52 @@ _LARGEST_BATCH = 65535
 
 
 class OrtEngine:
-    """An ONNX file made by lfm-deploy, in ONNX Runtime. See ``Engine`` for the attributes."""
+    """An ONNX file made by lfm-deploy, in ONNX Runtime on the CPU. See ``Engine`` for the attributes."""
 
     runtime = "onnxruntime"
+    device = "cpu"
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        device: str = "cpu",
-        settings: CpuSettings | None = None,
-        on_gpu: GpuSettings = PLAIN,
-        spin: bool = True,
-    ) -> None:
-        """Open sessions on exactly the asked device.
+    def __init__(self, path: Path, *, settings: CpuSettings | None = None, spin: bool = True) -> None:
+        """Open sessions.
 
         Args:
             path: the ONNX file.
-            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
             settings: threads and streams; None is one stream with a thread for each core.
-            on_gpu: settings for a CUDA device; ``settings`` are for the CPU.
             spin: whether idle threads wait for work at full speed; False where other engines work beside this one.
 
         Raises:
             ArtifactError: the file is damaged or not ours.
-            UnavailableError: ONNX Runtime, or its provider for this device, is missing or fell back; or the graph is
-                BF16.
+            UnavailableError: ONNX Runtime is missing; or the graph is BF16.
         """
-        info = read_graph_info(path)
-        if info.precision is Precision.BF16:
-            raise UnavailableError(
-                f"{path}: not run: BF16 is for OpenVINO on a CPU; ONNX Runtime has no convolution in "
-                "bfloat16 there. Use FP32 or INT8"
-            )
+        info = read_runnable_info(path)
         self.precision = str(info.precision)
-        self.device = device
         self.contract: Contract = info.contract
         self.config: ModelConfig = info.config
         self.batch_range = (1, _LARGEST_BATCH)
         self._form: InputForm = info.input
         self._path = path
         self.settings = settings or default_settings()
-        self._on_gpu = on_gpu
         self._outputs = ["logit", "evidence_values", "evidence_positions"] if info.evidence else ["logit"]
         for_tensorrt = info.quantisation is not None and info.quantisation.recipe is Recipe.TENSORRT
-        self._bound: BoundSession | None = None
 
         def open_runner(threads: int, spin: bool) -> Runner:
-            session = open_session(
-                path,
-                str(path),
-                device=device,
-                threads=threads,
-                spin=spin,
-                fuse_integers=not for_tensorrt,
-                cuda_options=on_gpu.provider_options,
-            )
-            if device != "cpu":
-                bound = self._bound = BoundSession(session, device)
-                return lambda pixels: bound.run(self._outputs, pixels)
+            session = open_session(path, str(path), threads=threads, spin=spin, fuse_integers=not for_tensorrt)
             return lambda pixels: list(session.run(self._outputs, {"image": pixels}))
 
         streams = self.settings.streams
         # Threads that spin in one stream would take the cores of the others.
         wide = open_runner(streams * self.settings.threads, spin and streams == 1)
         narrow = [open_runner(self.settings.threads, False) for _ in range(streams if streams > 1 else 0)]
-        self._pool = StreamPool(wide, narrow, piece=self.settings.piece if device == "cpu" else on_gpu.piece)
+        self._pool = StreamPool(wide, narrow, piece=self.settings.piece)
 
     @property
     def name(self) -> str:
         """Name in reports."""
-        place = "" if self.device == "cpu" else f" {self.device}"
-        return f"onnxruntime {self.precision}{place}"
+        return f"onnxruntime {self.precision}"
 
     def describe(self) -> str:
         """How it runs."""
-        return str(self.settings if self.device == "cpu" else self._on_gpu)
+        return str(self.settings)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits of pictures; a logit above the contract's threshold is fake.
@@ -133,21 +101,44 @@ class OrtEngine:
             ArtifactError: the graph was exported without evidence outputs.
             ShapeError: the pictures are not what the contract says.
         """
-        if len(self._outputs) == 1:
-            raise ArtifactError(f"{self._path}: has no evidence outputs; make them with 'lfm-deploy export --evidence'")
+        refuse_evidence(self._path, self._outputs)
         logits, values, positions = self._run(images)
         return Evidence(logits=logits, values=values, positions=positions)
 
     def close(self) -> None:
         """Drop the sessions."""
         self._pool.close()
-        if self._bound is not None:
-            self._bound.close()
 
     def _run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         check_images(images.shape, str(images.dtype), self.contract, self.config, self._path.name)
         logits, *others = self._pool.run(to_graph_input(images, self._form))
         return [check_logits(logits, len(images), str(self._path)), *others]
+
+
+def read_runnable_info(path: Path) -> GraphInfo:
+    """What a graph says of itself.
+
+    Raises:
+        ArtifactError: the file is damaged or not ours.
+        UnavailableError: the graph is BF16.
+    """
+    info = read_graph_info(path)
+    if info.precision is Precision.BF16:
+        raise UnavailableError(
+            f"{path}: not run: BF16 is for OpenVINO on a CPU; ONNX Runtime has no convolution in "
+            "bfloat16 there. Use FP32 or INT8"
+        )
+    return info
+
+
+def refuse_evidence(path: Path, outputs: Sequence[str]) -> None:
+    """Refuse to give evidence where a graph has the logit alone.
+
+    Raises:
+        ArtifactError: the graph was exported without evidence outputs.
+    """
+    if len(outputs) == 1:
+        raise ArtifactError(f"{path}: has no evidence outputs; make them with 'lfm-deploy export --evidence'")
 
 
 def open_session(

@@ -44,6 +44,7 @@ class PyTorchEngine:
         precision: str = Precision.FP32,
         channels_last: bool | None = None,
         compiled: bool = False,
+        contract: Contract | None = None,
     ) -> None:
         """Put the network on a device.
 
@@ -54,6 +55,7 @@ class PyTorchEngine:
             channels_last: whether the channels of a pixel lie together in memory, as tensor cores want them; None does
                 so for all but plain FP32, which stays as published.
             compiled: whether ``torch.compile`` makes the kernels, at once; on a CPU this takes a C++ compiler.
+            contract: contract to judge by; None takes pictures of any size, by the usual threshold.
 
         Raises:
             ConfigError: the device or the precision is not a known one.
@@ -68,7 +70,7 @@ class PyTorchEngine:
         self.precision = str(precision)
         self.config: ModelConfig = checkpoint.config
         # The published protocol resizes or not, by suite; the network itself takes any even size.
-        self.contract = Contract(size="native")
+        self.contract = contract or Contract(size="native")
         self.batch_range = (1, _LARGEST_BATCH[kind])
         plain = precision == Precision.FP32 and not compiled
         self._layout = torch.channels_last if channels_last or (channels_last is None and not plain) else None
@@ -88,7 +90,13 @@ class PyTorchEngine:
 
     @classmethod
     def from_file(
-        cls, path: Path, *, device: str = "cpu", precision: str = Precision.FP32, compiled: bool = False
+        cls,
+        path: Path,
+        *,
+        device: str = "cpu",
+        precision: str = Precision.FP32,
+        compiled: bool = False,
+        contract: Contract | None = None,
     ) -> Self:
         """Read a ``.pth`` file; errors as of ``read_checkpoint``.
 
@@ -97,8 +105,9 @@ class PyTorchEngine:
             device: device to run on: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
             precision: arithmetic: ``"fp32"`` or ``"fp16"``.
             compiled: whether ``torch.compile`` makes the kernels at the first run.
+            contract: contract to judge by; None takes pictures of any size, by the usual threshold.
         """
-        return cls(read_checkpoint(path), device=device, precision=precision, compiled=compiled)
+        return cls(read_checkpoint(path), device=device, precision=precision, compiled=compiled, contract=contract)
 
     @property
     def name(self) -> str:

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.engine import Engine
 from engines.guarded_run import RunFailedError
+from engines.memory import CudaError
 from lfm_deploy.errors import GateError, UnavailableError
 from lfm_deploy.metrics.decisions import decision_flips
 from lfm_deploy.progress import Progress, ignore_progress
@@ -35,6 +36,10 @@ class Way(Protocol):
 
 
 W = TypeVar("W", bound=Way)
+Rejected: TypeAlias = dict[W, tuple[str, float | None]]
+"""Reasons why ways were not chosen, with their largest errors where they are known."""
+# A way that fails by any of these is left out; a damaged graph is nobody's way.
+_FAILURES = (UnavailableError, RunFailedError, CudaError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +108,8 @@ class Contest(Generic[W]):
         tolerance: largest |Δlogit| to the reference, or to the plain way where there is none.
         margin: distance of that logit to the threshold up to which a decision may differ.
         threshold: threshold of the contract; a logit above it is fake.
+        repeats: number of times that each way judges them before it is believed: more than 1 where a later run is
+            another one, such as the replay of what was captured.
     """
 
     graph: Path
@@ -112,6 +119,7 @@ class Contest(Generic[W]):
     margin: float
     threshold: float
     reference: NDArray[np.float32] | None = None
+    repeats: int = 1
 
     def run(self, ways: Sequence[W], rounds: int, seconds: float, on_progress: Progress = ignore_progress) -> Choice[W]:
         """Open the ways, let those that are exact enough take turns, and choose.
@@ -128,64 +136,107 @@ class Contest(Generic[W]):
         """
         engines, rejected = self._open(ways)
         try:
-            rates = self._take_turns(engines, rounds, seconds, on_progress)
+            rates = self._take_turns(engines, rejected, rounds, seconds, on_progress)
         finally:
             for engine, _ in engines.values():
                 engine.close()
+        if not rates:
+            raise GateError(f"{self.graph}: no way to run it is exact enough: {_list_reasons(rejected)}")
         return choose_way(self.graph, rates, rejected)
 
-    def _open(self, ways: Sequence[W]) -> tuple[dict[W, tuple[Engine, float]], dict[W, tuple[str, float | None]]]:
+    def _open(self, ways: Sequence[W]) -> tuple[dict[W, tuple[Engine, float]], Rejected[W]]:
         """Engines that are exact enough with their largest error, and the other ways with the reason."""
         engines: dict[W, tuple[Engine, float]] = {}
-        rejected: dict[W, tuple[str, float | None]] = {}
+        rejected: Rejected[W] = {}
         reference = self.reference
-        judged = self.images if reference is None else self.images[: len(reference)]
         first_error: UnavailableError | None = None
         for way in ways:
             try:
                 engine = self.open_way(way)
-            except UnavailableError as error:
+            except _FAILURES as error:
                 if reference is None:
                     raise
-                first_error = first_error or error
-                rejected[way] = (str(error), None)
+                if isinstance(error, UnavailableError):
+                    first_error = first_error or error
+                rejected[way] = (describe_failure(error), None)
                 continue
             try:
-                logits = engine.logits(judged)
-            except RunFailedError as error:
+                judged = self.images if reference is None else self.images[: len(reference)]
+                fault, largest = None, 0.0
+                for _ in range(self.repeats):
+                    logits = engine.logits(judged)
+                    reference = logits if reference is None else reference
+                    fault = fault or self._find_fault(logits, reference)
+                    # Written so that NaN stays.
+                    largest = float(np.maximum(largest, np.abs(logits - reference).max()))
+            except _FAILURES as error:
                 engine.close()
                 if reference is None:
                     raise
-                rejected[way] = (str(error), None)
+                rejected[way] = (describe_failure(error), None)
                 continue
-            reference = logits if reference is None else reference
-            fault = find_fault(logits, reference, self.tolerance, self.threshold, margin=self.margin)
-            largest = float(np.abs(logits - reference).max())
             if fault is None:
                 engines[way] = (engine, largest)
             else:
                 rejected[way] = (fault, largest)
                 engine.close()
         if not engines:
-            raise first_error or GateError(f"{self.graph}: no way to run it is exact enough: {rejected}")
+            reasons = _list_reasons(rejected)
+            raise first_error or GateError(f"{self.graph}: no way to run it is exact enough: {reasons}")
         return engines, rejected
 
+    def _find_fault(self, logits: NDArray[np.float32], reference: NDArray[np.float32]) -> str | None:
+        return find_fault(logits, reference, self.tolerance, self.threshold, margin=self.margin)
+
     def _take_turns(
-        self, engines: dict[W, tuple[Engine, float]], rounds: int, seconds: float, on_progress: Progress
+        self,
+        engines: dict[W, tuple[Engine, float]],
+        rejected: Rejected[W],
+        rounds: int,
+        seconds: float,
+        on_progress: Progress,
     ) -> dict[W, tuple[list[float], float]]:
-        """Pictures a second of each way in each round, with its largest error."""
+        """Pictures a second of each way in each round, with its largest error; what fails meanwhile is rejected."""
         rates: dict[W, tuple[list[float], float]] = {way: ([], error) for way, (_, error) in engines.items()}
         for index in range(rounds):
             on_progress("measuring ways to run it", index, rounds)
-            for way, (engine, _) in engines.items():
-                engine.logits(self.images)  # wakes its threads, or captures what runs again
-                done, started = 0, time.perf_counter()
-                while time.perf_counter() - started < seconds:
-                    engine.logits(self.images)
-                    done += len(self.images)
-                rates[way][0].append(done / (time.perf_counter() - started))
+            for way in list(rates):
+                engine, largest = engines[way]
+                try:
+                    fault = self._find_late_fault(engine)
+                    if fault is None:
+                        rates[way][0].append(self._time(engine, seconds))
+                        continue
+                except _FAILURES as error:
+                    fault = describe_failure(error)
+                rejected[way] = (fault, largest)
+                del rates[way]
         on_progress("measuring ways to run it", rounds, rounds)
         return rates
+
+    def _find_late_fault(self, engine: Engine) -> str | None:
+        """What is wrong with logits of the whole batch, whose parts are others than when the way was judged."""
+        logits = engine.logits(self.images)  # wakes its threads, or captures what runs again
+        return None if self.reference is None else self._find_fault(logits[: len(self.reference)], self.reference)
+
+    def _time(self, engine: Engine, seconds: float) -> float:
+        """Pictures a second."""
+        done, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            engine.logits(self.images)
+            done += len(self.images)
+        return done / (time.perf_counter() - started)
+
+
+def describe_failure(error: Exception) -> str:
+    """Why a way does not run, in one line."""
+    return (
+        f"not run: too little memory beside the other ways ({error})" if isinstance(error, MemoryError) else str(error)
+    )
+
+
+def _list_reasons(rejected: Rejected[W]) -> str:
+    return "; ".join(f"{way}: {reason}" for way, (reason, _) in rejected.items())
 
 
 def find_fault(
@@ -213,9 +264,7 @@ def find_fault(
     return None
 
 
-def choose_way(
-    graph: Path, rates: dict[W, tuple[list[float], float]], rejected: dict[W, tuple[str, float | None]]
-) -> Choice[W]:
+def choose_way(graph: Path, rates: dict[W, tuple[list[float], float]], rejected: Rejected[W]) -> Choice[W]:
     """The fastest way in most rounds; the plain one, which is the first, where that is not clear.
 
     Args:

@@ -147,7 +147,14 @@ def test_phases_are_timed_apart_and_closing_gives_everything_back():
     assert (belt.runtime.memory, belt.runtime.events, belt.runtime.streams) == ({}, {}, {})
 
 
-def test_too_little_memory_is_said():
-    belt = Belt(total=1 << 12)
+def test_after_too_little_memory_smaller_batches_run_and_all_is_given_back():
+    belt, large, small = Belt(total=1 << 15), make_pictures(16, 64), make_pictures(16)
+    for _ in range(2):
+        with pytest.raises(CudaError, match="allocating"):
+            belt.conveyor.judge(large, split_batch(16, 1, 4), belt.run((64, 64, 3)))
+        found = belt.conveyor.judge(small, split_batch(16, 1, 4), belt.run((4, 4, 3)))
+        np.testing.assert_array_equal(found, sums(small))
     with pytest.raises(CudaError, match="allocating"):
-        belt.conveyor.judge(make_pictures(16, 64), split_batch(16, 1, 4), belt.run((64, 64, 3)))
+        belt.conveyor.judge(large, split_batch(16, 1, 4), belt.run((64, 64, 3)))
+    belt.conveyor.close()
+    assert belt.runtime.memory == {}

@@ -3,6 +3,7 @@ import onnxruntime
 import pytest
 
 from engines.ort import OrtEngine
+from engines.ort_cuda import OrtCudaEngine
 from engines.pytorch import PyTorchEngine
 from export.exporter import export_onnx
 from export.graph import ExportConfig
@@ -64,7 +65,7 @@ def test_asking_for_cuda_without_the_provider_is_an_error(small_graph):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has the CUDA provider")
     with pytest.raises(UnavailableError, match=r"onnxruntime-gpu"):
-        OrtEngine(small_graph, device="cuda")
+        OrtCudaEngine(small_graph)
 
 
 def test_a_session_that_fell_back_is_an_error(small_graph, monkeypatch):
@@ -79,12 +80,12 @@ def test_a_session_that_fell_back_is_an_error(small_graph, monkeypatch):
         lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),
     )
     with pytest.raises(UnavailableError, match="fell back to CPUExecutionProvider"):
-        OrtEngine(small_graph, device="cuda:0")
+        OrtCudaEngine(small_graph, device="cuda:0")
 
 
 def test_an_unknown_device_is_refused(small_graph):
     with pytest.raises(ConfigError, match="cpu, cuda or cuda:N"):
-        OrtEngine(small_graph, device="tpu")
+        OrtCudaEngine(small_graph, device="tpu")
 
 
 def test_a_damaged_graph_is_refused(small_graph, tmp_path):

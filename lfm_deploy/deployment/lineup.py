@@ -142,9 +142,11 @@ def _graph_candidate(workdir: Workdir, path: Path, device: str) -> Candidate:
         runtime = (find_settings(path) or default_settings(precision=graph.precision)).runtime
     else:
         runtime = (find_gpu_settings(path, device) or PLAIN).runtime
+    # As an engine of its own it is another one than the checkpoint's.
+    engine = "torch.compile" if runtime == "pytorch" else runtime
     return Candidate(
         path=path,
-        name=_named(f"{runtime} {graph.precision}{f' {recipe}' if recipe else ''}", device),
+        name=_named(f"{engine} {graph.precision}{f' {recipe}' if recipe else ''}", device),
         place=f"{runtime} on {device}",
         precision=graph.precision,
         device=device,

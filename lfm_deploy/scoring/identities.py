@@ -51,7 +51,7 @@ def identify(candidate: Candidate) -> Identity | None:
         chosen = find_gpu_settings(candidate.path, device) or PLAIN
         if chosen.runtime == "fused":
             about["kernels"] = hash_kernels("kernels")
-        versions = ("torch", "triton") if chosen.runtime == "fused" else ("onnxruntime-gpu", "onnxruntime")
+        versions = ("onnxruntime-gpu", "onnxruntime") if chosen.runtime == "onnxruntime" else ("torch", "triton")
         return _with_version(about | {"runtime": chosen.runtime, "settings": chosen.as_dict()}, *versions)
     settings = find_settings(candidate.path) or default_settings(precision=candidate.precision)
     if settings.runtime == "amx":
