@@ -6,11 +6,12 @@ from pathlib import Path
 
 from engines.amx.engine import AmxEngine
 from engines.amx.layers import explain_misfit
+from engines.contest import Contest
 from engines.cpu_settings import CHOICES, CpuSettings, Runtime, default_settings, describe_place
 from engines.engine import Engine
 from engines.openvino import OpenVinoEngine
 from engines.ort import OrtEngine
-from engines.way_choice import Choice, Contest
+from engines.way_choice import Choice
 from lfm_deploy.artifacts import GraphInfo, Precision, read_graph_info
 from lfm_deploy.contract import usual_side
 from lfm_deploy.machine import count_cores, has_amx, has_bfloat16

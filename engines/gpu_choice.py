@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.contest import Contest
 from engines.engine import Engine
 from engines.gpu_settings import CHOICES, PLAIN, GpuSettings, describe_card
-from engines.way_choice import Choice, Contest
+from engines.way_choice import Choice
 from lfm_deploy.artifacts import InputForm, Precision, read_graph_info
 from lfm_deploy.contract import usual_side
 from lfm_deploy.errors import UnavailableError
@@ -52,8 +53,8 @@ def choose_gpu_settings(
     Raises:
         ArtifactError: the graph is damaged.
         GateError: no way gives the graph's logits.
-        UnavailableError: there is no GPU, or no way can run on it; or ONNX Runtime is not installed, whose logits on the
-            CPU all ways must give.
+        UnavailableError: there is no GPU, or no way can run on it; or ONNX Runtime is not installed, whose logits on
+            the CPU all ways must give.
     """
     place = describe_card(device)
     info = read_graph_info(graph)

@@ -74,7 +74,7 @@ class OrtCudaEngine:
         Args:
             path: the ONNX file.
             device: ``"cuda"`` or ``"cuda:N"``.
-            settings: how it runs, for ONNX Runtime.
+            settings: way to run it, one of ONNX Runtime's.
 
         Raises:
             ArtifactError: the file is damaged or not ours.

@@ -50,7 +50,7 @@ def run_ahead(
     Args:
         parts: parts of a batch, in order.
         slots: slots, used in turns; more than ``ahead`` and ``behind`` together.
-        steps: what is done with a part.
+        steps: functions for each step of a part.
         ahead: number of parts that are filled while an earlier one is sent.
         behind: number of parts that are sent before an earlier one is computed: 1 where ``compute`` waits for what it
             queued, so that the next pictures are copied meanwhile.

@@ -5,9 +5,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from engines.contest import find_fault
 from engines.cpu_choice import TOLERANCES, choose_cpu_settings, list_candidates, list_ways
 from engines.cpu_settings import default_settings, find_settings
-from engines.way_choice import choose_way, find_fault
+from engines.way_choice import choose_way
 from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.cli import run
 from lfm_deploy.deployment.lineup import find_candidates

@@ -4,7 +4,8 @@ import re
 import pytest
 
 from engines import gpu_settings
-from engines.gpu_settings import CHOICES, PLAIN, GpuSettings, find_settings
+from engines.gpu_choice import list_ways
+from engines.gpu_settings import CHOICES, GpuSettings, find_settings
 from engines.loading import load_engine
 from lfm_deploy.cli import run
 from lfm_deploy.deployment.lineup import find_candidates
@@ -13,6 +14,7 @@ from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.storage.values import Reader
 
 FUSED = GpuSettings(runtime="fused")
+COMPILED = GpuSettings(runtime="pytorch")
 CARD = {"gpu": "NVIDIA H100", "sm": "sm90", "driver": 13000, "versions": {"torch": "2.11.0"}}
 
 
@@ -32,12 +34,34 @@ def on_a_card(monkeypatch):
 
 def test_settings_in_words_and_back():
     reader = Reader(where="x", remedy="")
-    for settings in (PLAIN, FUSED, GpuSettings(runtime="onnxruntime", piece=128, nhwc=True)):
+    for settings in list_ways():
         assert reader.convert(json.loads(json.dumps(settings.as_dict())), GpuSettings) == settings
     assert str(GpuSettings(runtime="onnxruntime", piece=128, nhwc=True)) == (
         "ONNX Runtime, NHWC, 128 pictures at a time"
     )
-    assert PLAIN.provider_options == {}
+    all_of_it = GpuSettings(runtime="onnxruntime", piece=64, nhwc=True, search="heuristic", cuda_graph=True)
+    assert str(all_of_it) == "ONNX Runtime, NHWC, heuristic search, CUDA graphs, 64 pictures at a time"
+    assert str(COMPILED) == "PyTorch compiled"
+
+
+def test_a_choice_of_before_searches_all_algorithms_and_captures_nothing(own_deployment, on_a_card):
+    old = {"runtime": "onnxruntime", "piece": 128, "nhwc": True}
+    found = find_settings(write(own_deployment, chosen=old), "cuda")
+    assert found == GpuSettings(runtime="onnxruntime", piece=128, nhwc=True)
+    assert found.provider_options == {
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "cudnn_conv_use_max_workspace": "1",
+        "prefer_nhwc": "1",
+        "fuse_conv_bias": "1",
+    }
+
+
+def test_where_the_compiled_checkpoint_was_chosen_it_is_an_engine_apart_from_the_checkpoint(own_deployment, on_a_card):
+    write(own_deployment, chosen=COMPILED.as_dict())
+    found = find_candidates(own_deployment, "cuda", compiled=True)
+    names = [candidate.name for candidate in found]
+    assert "torch.compile fp16 cuda" in names
+    assert len(set(names)) == len(names)
 
 
 def test_what_was_chosen_on_this_card_is_used_there(own_deployment, on_a_card):
@@ -69,7 +93,15 @@ def test_where_no_card_can_be_asked_nothing_was_chosen(own_deployment):
 
 @pytest.mark.parametrize(
     "chosen",
-    [{"runtime": "abacus"}, {"runtime": "fused", "piece": 2**31}, {"runtime": "fused", "nhwc": 1}, {}, 7],
+    [
+        {"runtime": "abacus"},
+        {"runtime": "onnxruntime", "search": "all"},
+        {"runtime": "fused", "cuda_graph": 1},
+        {"runtime": "fused", "piece": 2**31},
+        {"runtime": "fused", "nhwc": 1},
+        {},
+        7,
+    ],
 )
 def test_a_damaged_file_is_left_out_with_a_word(own_deployment, on_a_card, caplog, chosen):
     assert find_settings(write(own_deployment, chosen=chosen), "cuda") is None

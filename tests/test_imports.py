@@ -73,6 +73,7 @@ ELSEWHERE = {
     "triton_readme": "repository",
     "version": "packaging",
     "way_choice": "cpu_choice",
+    "contest": "gpu_choice",
 }
 
 

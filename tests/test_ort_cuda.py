@@ -111,8 +111,8 @@ def test_float_graphs_and_evidence_outputs_are_run_too(simulate, small_checkpoin
     found, wanted = made.engine.evidence(images), expected.evidence(images)
     np.testing.assert_allclose(found.values, wanted.values, rtol=0, atol=1e-3)
     np.testing.assert_array_equal(found.positions, wanted.positions)
+    shown = {"shape": (1, 3, 64, 64), "typestr": "<f4", "data": (1, False), "version": 3}
     with pytest.raises(ShapeError, match="without --input float"):
-        shown = {"shape": (1, 3, 64, 64), "typestr": "<f4", "data": (1, False), "version": 3}
         made.engine.logits(SimpleNamespace(__cuda_array_interface__=shown))
 
 
@@ -125,7 +125,9 @@ def test_a_run_that_fails_is_one_line_and_the_next_pictures_are_judged_rightly(s
     made = simulate(small_graph, CAPTURED, fails=frozenset([1]), copy_seconds=0.002)
     images = sample_tiles(256, 256, 11)
     made.engine.logits(images)
-    with pytest.raises(RunFailedError, match=r"fails when it runs on cuda:1 \(CUDA failure 901: capture failed\)") as caught:
+    with pytest.raises(
+        RunFailedError, match=r"fails when it runs on cuda:1 \(CUDA failure 901: capture failed\)"
+    ) as caught:
         made.engine.logits(images)
     assert caught.value.exit_code == 3
     for chosen in (images[::-1], images):
