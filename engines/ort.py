@@ -194,7 +194,8 @@ def open_session(
     # TF32 would round the inputs of float32 convolutions to 11 bits.
     settings = {"device_id": str(index), "use_tf32": "0", **cuda_options} if kind == "cuda" else {}
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
+        # Its own fall-back would print into the user's terminal, run on the CPU, and hide the reason.
+        session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)], enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes are private to its binding
         if is_out_of_memory(error):
             raise MemoryError(first_line(error)) from None

@@ -77,10 +77,27 @@ def test_a_session_that_fell_back_is_an_error(small_graph, monkeypatch):
     monkeypatch.setattr(
         onnxruntime,
         "InferenceSession",
-        lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),
+        lambda path, options, providers, **_: real(path, options, providers=["CPUExecutionProvider"]),
     )
     with pytest.raises(UnavailableError, match="fell back to CPUExecutionProvider"):
         OrtCudaEngine(small_graph, device="cuda:0")
+
+
+def test_what_a_provider_raises_is_the_reason_and_nothing_is_printed(small_graph, monkeypatch, capfd):
+    """What onnxruntime-gpu does with a graph that it cannot capture: it raises, and falls back unless told not to."""
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    real = onnxruntime.InferenceSession._create_inference_session
+
+    def fail_on_cuda(session, providers, *options):
+        if providers[0][0] == "CUDAExecutionProvider":
+            raise RuntimeError("This session cannot use the graph capture feature\nas requested")
+        real(session, providers, *options)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", fail_on_cuda)
+    with pytest.raises(UnavailableError, match="on cuda: not run: This session cannot use the graph capture feature"):
+        OrtCudaEngine(small_graph)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_unknown_device_is_refused(small_graph):
