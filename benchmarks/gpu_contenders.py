@@ -1,7 +1,7 @@
 """The ways to run the network on a GPU that ``gpu.py`` compares."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,19 @@ import torch
 from gpu_timing import time_ms
 from numpy.typing import NDArray
 
-from engines.fused import FusedEngine
 from engines.fused_graph import read_weights
 from engines.fused_network import CUDNN, FusedNetwork
+from engines.gpu_choice import open_way
+from engines.gpu_settings import GpuSettings
 from engines.kernels.job import make_job
 from engines.kernels.judgement import run_judge
 from engines.kernels.selection import run_select
 from engines.loading import load_engine
+from lfm_deploy.workdir import Workdir
 
 ALL = (1, 8, 32, 64, 128, 256, 512)
 FEW = (1, 32, 256)
+REFERENCE = "published, eager FP32"
 
 
 @dataclass
@@ -31,49 +34,52 @@ class Contender:
         logits: float32 (N,) of uint8 (N, H, W, 3), both in host memory.
         on_card: of pixels on the card, what queues one run of them.
         batches: that are measured.
-        from_host: like ``logits``, where its speed is measured too.
         close: frees it.
     """
 
     logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     on_card: Callable[[torch.Tensor], Callable[[], object]]
     batches: tuple[int, ...]
-    from_host: Callable[[NDArray[np.uint8]], object] | None
     close: Callable[[], None]
 
 
-def find_contenders(checkpoint: Path, graph: Path, left_out: dict[str, str]) -> dict[str, Callable[[], Contender]]:
-    """Ways by name; those that this machine has no library for are named in ``left_out``."""
+def find_contenders(checkpoint: Path, graph: Path) -> dict[str, Callable[[], Contender]]:
+    """Ways by name, the most important ones first; opening one fails where this machine has no library for it."""
     found: dict[str, Callable[[], Contender]] = {
         "fused": lambda: fused(graph),
-        "published, eager FP32": lambda: pytorch(checkpoint, FEW, precision="fp32"),
-        "eager FP16 autocast, channels last": lambda: pytorch(checkpoint, FEW, precision="fp16"),
-        "torch.compile, FP16 autocast": lambda: pytorch(checkpoint, FEW, precision="fp16", compiled=True),
+        REFERENCE: lambda: pytorch(checkpoint, precision="fp32"),
+        "torch.compile, FP16 autocast": lambda: pytorch(checkpoint, precision="fp16", compiled=True),
     }
-    try:
-        import onnxruntime
-
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            left_out["ONNX Runtime on CUDA"] = "not run: this build of onnxruntime has no CUDAExecutionProvider"
-            return found
-    except ImportError:
-        left_out["ONNX Runtime on CUDA"] = "not run: onnxruntime-gpu is not installed"
-        return found
-    options = {"prefer_nhwc": "1", "fuse_conv_bias": "1"}
-    found["ONNX Runtime CUDA, FP16"] = lambda: onnxruntime_cuda(graph, {})
-    found[f"ONNX Runtime CUDA, FP16, {', '.join(options)}"] = lambda: onnxruntime_cuda(graph, options)
+    plain = GpuSettings(runtime="onnxruntime", piece=128)
+    wide = replace(plain, nhwc=True)
+    for settings in (replace(wide, cuda_graph=True), wide, replace(wide, search="heuristic"), plain):
+        found[f"{settings}, FP16"] = partial(open_device_engine, open_way, graph, "cuda", settings)
+    for path in Workdir(graph.parent).engines():
+        found[path.name] = partial(open_device_engine, load_engine, path, device="cuda")
+    found["eager FP16 autocast, channels last"] = lambda: pytorch(checkpoint, precision="fp16")
     return found
+
+
+def open_device_engine(opener: Callable[..., Any], *arguments: Any, **options: Any) -> Contender:
+    """The same of an engine that is opened first."""
+    return device_engine(opener(*arguments, **options))
+
+
+def device_engine(engine: Any) -> Contender:
+    """An engine that reads pixels where they lie; on the card, whole calls of it."""
+    return Contender(engine.logits, lambda pixels: lambda: engine.logits(pixels), FEW, engine.close)
 
 
 def fused(graph: Path) -> Contender:
     """The fused engine; on the card, its CUDA graph alone."""
-    engine = FusedEngine(graph)
+    engine: Any = load_engine(graph, device="cuda", runtime="fused")
 
     def on_card(pixels: torch.Tensor) -> Callable[[], object]:
         engine.logits(pixels[:256])  # chooses how to run
-        return capture(engine._runner.network, pixels)
+        network: FusedNetwork = engine._runner.network
+        return capture(network, pixels)
 
-    return Contender(engine.logits, on_card, ALL, engine.logits, engine.close)
+    return Contender(engine.logits, on_card, ALL, engine.close)
 
 
 def capture(network: FusedNetwork, pixels: torch.Tensor) -> Callable[[], object]:
@@ -81,7 +87,8 @@ def capture(network: FusedNetwork, pixels: torch.Tensor) -> Callable[[], object]
     own = network.arena
     network.arena = type(own)(network.device)
     job = make_job(pixels, torch.empty(len(pixels), device="cuda"))
-    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    graph = torch.cuda.CUDAGraph()
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         buffers = network.make_buffers(len(pixels), *pixels.shape[1:3])
         side.wait_stream(torch.cuda.current_stream())
@@ -100,7 +107,7 @@ def capture(network: FusedNetwork, pixels: torch.Tensor) -> Callable[[], object]
     return replay
 
 
-def pytorch(checkpoint: Path, batches: tuple[int, ...], *, precision: str, compiled: bool = False) -> Contender:
+def pytorch(checkpoint: Path, *, precision: str, compiled: bool = False) -> Contender:
     """The published forward pass in PyTorch."""
     engine: Any = load_engine(checkpoint, device="cuda", precision=precision, compiled=compiled)
 
@@ -111,40 +118,7 @@ def pytorch(checkpoint: Path, batches: tuple[int, ...], *, precision: str, compi
 
         return run
 
-    return Contender(engine.logits, on_card, batches, None if compiled else engine.logits, engine.close)
-
-
-def onnxruntime_cuda(graph: Path, options: dict[str, str]) -> Contender:
-    """ONNX Runtime's CUDA provider with options."""
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    provider = ("CUDAExecutionProvider", {"use_tf32": "0", **options})
-    session = onnxruntime.InferenceSession(str(graph), settings, providers=[provider])
-    if session.get_providers()[0] != "CUDAExecutionProvider":
-        raise RuntimeError(f"it fell back to {session.get_providers()[0]}")
-
-    def bind(pixels: torch.Tensor) -> tuple[Any, torch.Tensor]:
-        out = torch.empty(len(pixels), device="cuda")
-        binding = session.io_binding()
-        binding.bind_input("image", "cuda", 0, np.uint8, tuple(pixels.shape), pixels.data_ptr())
-        binding.bind_output("logit", "cuda", 0, np.float32, (len(pixels),), out.data_ptr())
-        return binding, out
-
-    def logits(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(pictures).cuda()
-        binding, out = bind(pixels)
-        torch.cuda.synchronize()
-        session.run_with_iobinding(binding)
-        found: NDArray[np.float32] = out.cpu().numpy()
-        return found
-
-    def on_card(pixels: torch.Tensor) -> Callable[[], object]:
-        binding, out = bind(pixels)
-        return lambda: (session.run_with_iobinding(binding), out)
-
-    return Contender(logits, on_card, FEW, None, lambda: None)
+    return Contender(engine.logits, on_card, FEW, engine.close)
 
 
 def time_kernels(graph: Path, pictures: NDArray[np.uint8], batch: int = 256) -> dict[str, float]:

@@ -3,6 +3,8 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -11,7 +13,8 @@ def time_ms(run: Callable[[], object], rounds: int = 5, seconds: float = 0.08) -
     """Milliseconds of one run on the card: the median of rounds, each long enough for the clock."""
     for _ in range(3):
         run()
-    first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    events: Any = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
+    first, last = events
     torch.cuda.synchronize()
     begun = time.perf_counter()
     run()
@@ -24,7 +27,7 @@ def time_ms(run: Callable[[], object], rounds: int = 5, seconds: float = 0.08) -
             run()
         last.record()
         torch.cuda.synchronize()
-        found.append(first.elapsed_time(last) / runs)
+        found.append(float(first.elapsed_time(last)) / runs)
     return statistics.median(found)
 
 
@@ -41,3 +44,22 @@ def wall_ms(run: Callable[[], object], rounds: int = 7) -> float:
         run()
         found.append((time.perf_counter() - begun) * 1e3)
     return statistics.median(found)
+
+
+def measure_ceilings() -> dict[str, float]:
+    """The best rates of float16 matrix products and of copies, on random numbers."""
+    rates = []
+    for rows, inner, columns in ((8192, 8192, 8192), (4096, 4096, 4096), (65536, 1024, 512), (1 << 18, 512, 256)):
+        a = torch.randn(rows, inner, device="cuda", dtype=torch.half)
+        b = torch.randn(inner, columns, device="cuda", dtype=torch.half)
+        rates.append(2 * rows * inner * columns / time_ms(partial(torch.matmul, a, b)) / 1e9)
+    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    copied = 2 * source.numel() / time_ms(lambda: target.copy_(source)) / 1e9
+    pinned = torch.empty(1 << 28, dtype=torch.uint8, pin_memory=True)
+    sent = pinned.numel() / time_ms(lambda: target[: 1 << 28].copy_(pinned, non_blocking=True)) / 1e6
+    return {
+        "best_matmul_tflops": round(max(rates), 1),
+        "copy_on_card_tb_s": round(copied, 2),
+        "host_to_card_gb_s": round(sent, 1),
+    }

@@ -38,6 +38,7 @@ LONGEST = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-gpu", action="store_true", help="tests that skip without a GPU fail instead")
+    parser.addoption("--only-gpu", action="store_true", help="only tests that run on a GPU where there is one")
     parser.addoption(
         "--require-lean", action="store_true", help="tests that skip without TensorRT's lean runtimes fail"
     )
@@ -69,9 +70,19 @@ def take_cores(worker: int, workers: int) -> None:
     os.sched_setaffinity(0, cores[worker % len(cores) :: workers])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest files go first, so that two processes finish together."""
+    if config.getoption("--only-gpu"):
+        others = [item for item in items if not runs_on_gpu(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if runs_on_gpu(item)]
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def runs_on_gpu(item: pytest.Item) -> bool:
+    """Whether a test asks for the GPU, or for the device of kernels; a parameter that is called ``gpu`` is neither."""
+    own = getattr(getattr(item, "callspec", None), "params", {})
+    return any(name in getattr(item, "fixturenames", ()) and name not in own for name in ("gpu", "kernel_device"))
 
 
 @pytest.fixture(autouse=True)
@@ -305,6 +316,7 @@ def small_workdir(small_checkpoint: Path, small_graph: Path, make_once: MakeOnce
 @pytest.fixture(scope="session")
 def deployment(small_checkpoint: Path, make_once: MakeOnce) -> Workdir:
     """A workdir with the small network: FP32 and FP16 graphs, and engines of tensorrt-rtx for sm86. Do not write."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
     def fill(folder: Path) -> None:
         from engines.builder import BuildConfig
