@@ -3,7 +3,8 @@
     python benchmarks/gpu_pycuda.py GRAPH.onnx GOLDEN.npz
 
 The trial is a process of its own, since pycuda makes the primary context current when it is imported. Where pycuda is
-not installed, it can be built from its source, ``--pycuda FOLDER-OR-SDIST``, where nvcc is; nothing is downloaded.
+not installed, it can be built from its source, ``--pycuda FOLDER-OR-SDIST``, where nvcc is; nothing is downloaded, so
+that what it imports (pytools, platformdirs, mako) must be there.
 """
 
 import json
@@ -87,6 +88,12 @@ def find_in_wheels(name: str) -> list[Path]:
     )
 
 
+def find_libraries() -> str:
+    """Folders for the loader: those of cuRAND in wheels, which it does not look into by itself."""
+    found = [str(header.parent.parent / "lib") for header in find_in_wheels("curand.h")]
+    return os.pathsep.join([*found, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
+
+
 def link(target: Path, library: Path) -> None:
     """A link to a library, where there is none yet."""
     if not target.exists():
@@ -110,7 +117,7 @@ def run_trial(
                 raise LeftOutError(f"not run: pycuda was not built: {why}")
         done = subprocess.run(
             [sys.executable, __file__, str(graph), str(golden)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "LD_LIBRARY_PATH": find_libraries()},
             capture_output=True,
             text=True,
             check=False,

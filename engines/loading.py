@@ -1,5 +1,6 @@
 """From a file to a running engine, by its suffix."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def load_engine(
     from engines.devices import split_devices
     from engines.several import SeveralEngines
 
-    return SeveralEngines([partial(opener, name) for name in split_devices(device)])
+    return SeveralEngines([partial(opener, name, beside=True) for name in split_devices(device)])
 
 
 def _open(
@@ -81,8 +82,12 @@ def _open(
     precision: str,
     compiled: bool,
     cuda_graphs: bool,
+    beside: bool = False,
 ) -> Engine:
-    """One engine on one device; each runtime is imported only when a file asks for it."""
+    """One engine on one device; each runtime is imported only when a file asks for it.
+
+    ``beside`` is whether engines on other GPUs work at the same time.
+    """
     if is_checkpoint(path):
         import torch
 
@@ -103,26 +108,38 @@ def _open(
             raise ConfigError(f"{path}: runtime 'amx' is a CPU's, so it does not run on {device!r}; leave device out")
         return AmxEngine(path, CpuSettings(runtime="amx", streams=threads or count_cores(), threads=1, piece=1))
     if path.suffix == ".onnx":
-        return _load_graph(path, device, threads, spin, chosen=runtime is None)
+        if device != "cpu":
+            return _load_graph_on_gpu(path, device, chosen=runtime is None, beside=beside)
+        return _load_graph(path, threads, spin, chosen=runtime is None)
     from engines.devices import parse_gpu
     from engines.trt import TensorRTEngine
 
     return TensorRTEngine(path, device=parse_gpu(device), cuda_graphs=cuda_graphs)
 
 
-def _load_graph(path: Path, device: str, threads: int | None, spin: bool, *, chosen: bool) -> Engine:
-    """A graph on the device, as ``build --target cpu`` (where it did so for as many threads) or ``cuda`` chose.
+def _load_graph_on_gpu(path: Path, device: str, *, chosen: bool, beside: bool) -> Engine:
+    """A graph on a GPU, as ``build --target cuda`` chose.
+
+    ``chosen`` is False where ONNX Runtime was asked for by name; ``beside``, whether engines on other GPUs work at the
+    same time.
+    """
+    from engines.gpu_choice import open_way
+    from engines.gpu_settings import PLAIN, find_settings
+
+    settings = (find_settings(path, device) if chosen else None) or PLAIN
+    if beside:
+        # What another thread does meanwhile would end a capture of ONNX Runtime's.
+        settings = replace(settings, cuda_graph=False)
+    return open_way(path, device, settings)
+
+
+def _load_graph(path: Path, threads: int | None, spin: bool, *, chosen: bool) -> Engine:
+    """A graph on the CPU, as ``build --target cpu`` chose where it did so for as many threads.
 
     ``chosen`` is False where ONNX Runtime was asked for by name.
     """
     from engines.cpu_settings import default_settings, find_settings
 
-    if device != "cpu":
-        from engines.gpu_choice import open_way
-        from engines.gpu_settings import PLAIN
-        from engines.gpu_settings import find_settings as find_gpu_settings
-
-        return open_way(path, device, (find_gpu_settings(path, device) if chosen else None) or PLAIN)
     settings = find_settings(path) if chosen else None
     if settings is None or threads not in (None, settings.streams * settings.threads):
         settings = default_settings(threads, read_graph_info(path).precision if chosen else "fp32")

@@ -250,6 +250,23 @@ def test_a_build_that_fails_or_takes_too_long_is_left_out(tmp_path, golden, smal
     assert endless.wait(60) != 0
 
 
+def test_curand_of_wheels_is_found_for_the_build_and_for_the_loader(tmp_path, monkeypatch):
+    folder = tmp_path / "nvidia" / "cu13"
+    for name in ("include/curand.h", "lib/libcurand.so.10"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert str(folder / "lib") in gpu_pycuda.find_libraries().split(":")
+    environment = gpu_pycuda.make_environment(nvcc, tmp_path)
+    assert str(folder / "include") in environment["CPLUS_INCLUDE_PATH"].split(":")
+    linked = tmp_path / "libraries" / "libcurand.so"
+    assert linked.resolve() == folder / "lib" / "libcurand.so.10"
+    assert str(linked.parent) in environment["LIBRARY_PATH"].split(":")
+
+
 def test_the_toolkit_is_where_nvcc_says_it_is(tmp_path):
     real = tmp_path / "cuda-13.0" / "bin" / "nvcc"
     real.parent.mkdir(parents=True)

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -70,6 +71,21 @@ def test_what_was_chosen_on_this_card_is_used_there(own_deployment, on_a_card):
     names = [candidate.name for candidate in find_candidates(own_deployment, "cuda")]
     assert "fused fp16 cuda" in names
     assert "onnxruntime fp32 cuda" in names
+
+
+@pytest.mark.parametrize(("device", "captures"), [("cuda:1", [True]), ("cuda:0,cuda:1", [False, False])])
+def test_what_was_chosen_captures_nothing_beside_engines_on_other_gpus(
+    own_deployment, on_a_card, monkeypatch, device, captures
+):
+    """What another thread does meanwhile would end ONNX Runtime's capture."""
+    chosen, opened = GpuSettings(runtime="onnxruntime", nhwc=True, cuda_graph=True), []
+    graph = write(own_deployment, chosen=chosen.as_dict())
+    by_cpu = load_engine(graph)
+    monkeypatch.setattr(
+        "engines.gpu_choice.open_way", lambda path, device, settings: (opened.append(settings), by_cpu)[1]
+    )
+    load_engine(graph, device=device)
+    assert opened == [replace(chosen, cuda_graph=capture) for capture in captures]
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])

@@ -134,6 +134,18 @@ def test_split_and_overlapped_pictures_get_the_same_logits_in_order(simulate, pi
     assert (made.runtime.launches > 0) is cuda_graphs
 
 
+@pytest.mark.parametrize(("batch", "pictures", "expected"), [((1, 64, 64), 64, [32, 32]), ((40, 64, 64), 40, [40])])
+def test_a_batch_from_host_memory_runs_in_parts_but_in_none_that_would_be_filled_up(
+    simulate, monkeypatch, batch, pictures, expected
+):
+    made, ran = simulate(batch=batch), []
+    run = made.engine._runner.run
+    monkeypatch.setattr(made.engine._runner, "run", lambda key: (ran.append(key.shape[0]), run(key)))
+    images = sample_tiles(256, 256, pictures)
+    np.testing.assert_allclose(made.engine.logits(images), simulate.by_cpu.logits(images), rtol=0, atol=1e-3)
+    assert ran == expected
+
+
 def test_each_size_and_slot_has_one_graph(simulate):
     made = simulate()
     images = sample_tiles(256, 256, 11)
