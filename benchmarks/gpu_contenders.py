@@ -11,6 +11,7 @@ import torch
 from gpu_timing import time_ms
 from numpy.typing import NDArray
 
+from engines.fused import FusedEngine
 from engines.fused_graph import read_weights
 from engines.fused_network import CUDNN, FusedNetwork
 from engines.gpu_choice import open_way
@@ -72,7 +73,7 @@ def device_engine(engine: Any) -> Contender:
 
 def fused(graph: Path) -> Contender:
     """The fused engine; on the card, its CUDA graph alone."""
-    engine: Any = load_engine(graph, device="cuda", runtime="fused")
+    engine = FusedEngine(graph)
 
     def on_card(pixels: torch.Tensor) -> Callable[[], object]:
         engine.logits(pixels[:256])  # chooses how to run
@@ -87,7 +88,7 @@ def capture(network: FusedNetwork, pixels: torch.Tensor) -> Callable[[], object]
     own = network.arena
     network.arena = type(own)(network.device)
     job = make_job(pixels, torch.empty(len(pixels), device="cuda"))
-    side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side: Any = torch.cuda.Stream()
     graph = torch.cuda.CUDAGraph()
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         buffers = network.make_buffers(len(pixels), *pixels.shape[1:3])

@@ -13,7 +13,7 @@ def time_ms(run: Callable[[], object], rounds: int = 5, seconds: float = 0.08) -
     """Milliseconds of one run on the card: the median of rounds, each long enough for the clock."""
     for _ in range(3):
         run()
-    events: Any = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
+    events: Any = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
     first, last = events
     torch.cuda.synchronize()
     begun = time.perf_counter()
