@@ -1,7 +1,8 @@
 """Ways to run a graph take turns, and must give the logits of the plain one.
 
 They take turns (A B C, A B C, ...), so that a machine that slows down slows all of them. A way must also be exact
-enough: it may not decide otherwise, and its logits may hardly differ. One that fails, whenever it does, is left out.
+enough: it may not decide otherwise, and its logits may hardly differ. One that fails, whenever it does, is left out
+with its reason; but a damaged graph is nobody's way.
 """
 
 import time
@@ -14,15 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.engine import Engine
-from engines.guarded_run import RunFailedError
-from engines.memory import CudaError
 from engines.way_choice import Choice, Rejected, W, choose_way
-from lfm_deploy.errors import GateError, UnavailableError
+from lfm_deploy.errors import DeployError, GateError, InputError, UnavailableError, first_line
 from lfm_deploy.metrics.decisions import decision_flips
 from lfm_deploy.progress import Progress, ignore_progress
-
-# A way that fails by any of these is left out; a damaged graph is nobody's way.
-_FAILURES = (UnavailableError, RunFailedError, CudaError, MemoryError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +82,10 @@ class Contest(Generic[W]):
             try:
                 engines[way] = self.open_way(way)
                 found = self._judge(engines[way], reference)
-            except _FAILURES as error:
+            except Exception as error:
                 if way in engines:
                     engines.pop(way).close()
-                if reference is None:
+                if reference is None or isinstance(error, InputError):
                     raise
                 if isinstance(error, UnavailableError):
                     unavailable = unavailable or error
@@ -137,7 +133,7 @@ class Contest(Generic[W]):
                     if fault is None:
                         rates[way].append(self._time(engines[way], seconds))
                         continue
-                except _FAILURES as error:
+                except Exception as error:
                     fault = describe_failure(error)
                 rejected[way] = (fault, None)
                 del rates[way]
@@ -166,10 +162,10 @@ class _Judged:
 
 
 def describe_failure(error: Exception) -> str:
-    """Why a way does not run, in one line."""
+    """Why a way does not run, in one line: runtimes and compilers raise what they like."""
     if isinstance(error, MemoryError):
-        return f"not run: too little memory beside the other ways ({error})"
-    return str(error)
+        return f"not run: too little memory beside the other ways ({first_line(error)})"
+    return str(error) if isinstance(error, DeployError) else f"not run: {type(error).__name__}: {first_line(error)}"
 
 
 def find_fault(

@@ -1,11 +1,17 @@
+import ctypes
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from conftest import write_random_checkpoint
+from simulated_cuda import SimulatedRuntime
 from test_fused_network import write_graph
 
+from engines.cpu_settings import default_settings
 from engines.fused import check_kernels
 from engines.loading import load_engine
+from engines.memory import DeviceBuffer, Stream
 from engines.ort import OrtEngine
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import ConfigError, ShapeError, UnavailableError
@@ -43,6 +49,75 @@ def test_options_that_do_not_fit_are_refused(graph, small_checkpoint):
 
 def test_onnx_runtime_can_be_asked_for_by_name(graph):
     assert load_engine(graph, runtime="onnxruntime").runtime == "onnxruntime"
+
+
+class SimulatedRunner:
+    """Stands where ``FusedRunner`` does, on a device made of threads: the job says what is read, when it runs."""
+
+    def __init__(self, graph, cuda):
+        self.stream, self._cuda, self._by_cpu = Stream(cuda), cuda, OrtEngine(graph, settings=default_settings(1))
+        self.batches = []
+
+    def run(self, job, batch, size):
+        self.batches.append(batch)
+
+        def compute():
+            address, count, logits_at = (int(value) for value in job.array)
+            assert count <= batch
+            nbytes = count * size[0] * size[1] * 3
+            assert self._cuda.owns("device", address, nbytes)
+            pixels = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address)).reshape(count, *size, 3)
+            logits = self._by_cpu.logits(pixels.copy())
+            assert self._cuda.owns("device", logits_at, logits.nbytes)
+            ctypes.memmove(logits_at, logits.ctypes.data, logits.nbytes)
+
+        self._cuda.streams[self.stream.handle].put(compute)
+
+    def close(self):
+        self.stream.close()
+
+
+@pytest.fixture
+def simulated(graph, monkeypatch):
+    """The engine on that device, its kernels on the CPU."""
+    import engines.fused
+    import engines.fused_runner
+
+    runtime = SimulatedRuntime(copy_seconds=0.001)
+    monkeypatch.setattr(engines.fused, "check_kernels", lambda device: 0)
+    monkeypatch.setattr(engines.fused, "load_runtime", lambda: runtime)
+    monkeypatch.setattr(
+        engines.fused_runner, "FusedRunner", lambda weights, device, cuda, same_size: SimulatedRunner(graph, cuda)
+    )
+    engine = engines.fused.FusedEngine(graph)
+    yield SimpleNamespace(engine=engine, runtime=runtime, runner=engine._runner)
+    engine.close()
+    assert (runtime.failures, runtime.memory, runtime.events, runtime.streams) == ([], {}, {}, {})
+
+
+@pytest.mark.parametrize("count", [1, 3, 64, 65, 200])
+def test_pictures_and_their_jobs_go_through_the_slots_in_order(simulated, graph, count):
+    pixels = np.resize(sample_tiles(64, 64, 24), (count, 64, 64, 3))
+    pixels[:, 0, 0, 0] = np.arange(count) % 256
+    expected = OrtEngine(graph).logits(pixels)
+    for _ in range(2):
+        # Batches of other sizes may sum in another order.
+        np.testing.assert_allclose(simulated.engine.logits(pixels), expected, rtol=0, atol=1e-3)
+    assert all(batch & (batch - 1) == 0 for batch in simulated.runner.batches)
+    there = DeviceBuffer(simulated.runtime, pixels.nbytes)
+    np.ctypeslib.as_array(simulated.runtime.memory[there.address][2])[:] = pixels.reshape(-1)
+    shown = {"shape": pixels.shape, "typestr": "|u1", "data": (there.address, False), "version": 3, "stream": None}
+    found = simulated.engine.logits(SimpleNamespace(__cuda_array_interface__=shown))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    there.close()
+
+
+def test_phases_are_timed_apart_and_what_does_not_fit_one_run_is_refused(simulated, graph):
+    times = simulated.engine.time_phases(sample_tiles(64, 64, 3))
+    assert (times.host_to_device_ms, times.device_to_host_ms) == pytest.approx((1, 1))  # by the device's own clock
+    assert simulated.runner.batches == [4]
+    with pytest.raises(ShapeError, match="257 pictures do not run in one go, expected at most 256"):
+        simulated.engine.time_phases(np.zeros((257, 64, 64, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")

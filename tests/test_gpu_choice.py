@@ -117,6 +117,7 @@ def test_logits_of_a_captured_run_and_of_its_replay_are_compared_too(choose, run
         (MemoryError("no room"), "too little memory beside the other ways (no room)"),
         (CudaError("a launch that failed"), "a launch that failed"),
         (UnavailableError("not run: torch.compile failed"), "torch.compile failed"),
+        (RuntimeError("Failed to find C compiler.\nSet CC"), "not run: RuntimeError: Failed to find C compiler."),
     ],
 )
 def test_a_way_that_fails_is_left_out_with_its_reason_whenever_it_does(choose, error, said, run):

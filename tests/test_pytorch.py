@@ -8,6 +8,7 @@ from conftest import write_random_checkpoint
 from engines.loading import load_engine
 from engines.pytorch import PyTorchEngine
 from lfm_deploy.config import ModelConfig
+from lfm_deploy.contract import Contract
 from lfm_deploy.errors import ConfigError, ShapeError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.photographs import sample_tiles
@@ -143,6 +144,16 @@ def test_a_real_gpu_runs_every_form(gpu, small_checkpoint):
             engine = load_engine(small_checkpoint, device="cuda", precision=precision, compiled=compiled)
             np.testing.assert_allclose(engine.logits(images), expected, rtol=0, atol=tolerance)
             engine.close()
+
+
+def test_it_judges_by_the_contract_of_a_graph_that_it_stands_for(small_checkpoint):
+    contract = Contract(size=64, threshold=1.5)
+    engine = PyTorchEngine.from_file(small_checkpoint, contract=contract)
+    assert engine.contract == contract
+    images = sample_tiles(64, 64, 2)
+    np.testing.assert_array_equal(engine.logits(images), PyTorchEngine.from_file(small_checkpoint).logits(images))
+    with pytest.raises(ShapeError, match="expected 64x64"):
+        engine.logits(sample_tiles(128, 128, 1))
 
 
 def test_cudnn_stays_on_while_it_runs(small_checkpoint):
