@@ -159,7 +159,7 @@ def run(deployment, golden, tmp_path):
 
 
 def test_the_fused_engine_and_the_tests_come_before_other_ways(run, tmp_path):
-    names = [step.name for step in run.list_steps(None, None, None, tests=True, only="")]
+    names = [step.name for step in run.list_steps(None, None, tests=True, only="")]
     assert names[:6] == [
         "the machine", "ceilings", "fused", "published, eager FP32", "milliseconds a kernel", "tests",
     ]  # fmt: skip
@@ -167,7 +167,7 @@ def test_the_fused_engine_and_the_tests_come_before_other_ways(run, tmp_path):
     assert "lfm.fp16.sm86.engine" in names
     assert sum(name.startswith("ONNX Runtime") for name in names) == 4
     assert run.results.left_out == {"verification over a folder": "not run: none was named with --pictures"}
-    some = [step.name for step in run.list_steps(tmp_path, None, None, tests=True, only="ONNX")]
+    some = [step.name for step in run.list_steps(tmp_path, None, tests=True, only="ONNX")]
     assert [name for name in some if not name.startswith("ONNX")] == [
         "the machine",
         "ceilings",
@@ -197,6 +197,16 @@ def test_a_way_is_held_against_golden_pictures_and_a_folder_and_timed(run, pictu
     assert values["from_host"] == {REFERENCE: {"1": 250.0, "4": 1000.0, "8": 2000.0}}
     assert values["verified"][REFERENCE] == {"pictures": 24, "flips": 0, "mean_error": 0, "max_error": 0}
     assert f"| {REFERENCE} | 24 | 0 | 0 | 0 |" in (run.out / "gpu.md").read_text()
+
+
+def test_pycuda_is_named_where_it_is_left_out_and_no_build_outlives_the_run(run, monkeypatch):
+    monkeypatch.setattr(gpu_pycuda, "find_spec", lambda _: None)
+    run.begin_pycuda(None)
+    run.try_pycuda(10)
+    assert run.results.left_out["pycuda"].startswith("not run: pycuda is not installed; name its source")
+    run.building = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    run.stop_building()
+    assert run.building.poll() is not None
 
 
 def test_bad_input_is_one_line(deployment, golden, tmp_path):
