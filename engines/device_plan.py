@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.batch_parts import PART_PIXELS
 from engines.conveyor import Lanes
 from engines.gpus import Gpu
-from engines.parts import PART_PIXELS
 from lfm_deploy.artifacts import EngineInfo, InputForm
 from lfm_deploy.errors import UnavailableError
 

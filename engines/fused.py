@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.batch_parts import choose_part, limit_batch, split_into_powers
 from engines.conveyor import Conveyor, Lanes, Run
 from engines.devices import parse_device
 from engines.engine import BatchSlice, PhaseTimes, check_images
 from engines.fused_graph import read_weights
 from engines.memory import DeviceArray, PinnedBuffer, load_runtime, select_device, view_device_array
-from engines.parts import choose_part, limit_batch, split_into_powers
 from engines.slots import Slot
 from lfm_deploy.errors import ConfigError, ShapeError, UnavailableError
 

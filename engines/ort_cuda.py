@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.batch_parts import LARGEST_PART, choose_part, limit_batch, split_exactly, split_into_powers
 from engines.conveyor import Conveyor, Lanes, Run, count_bytes
 from engines.cuda_graphs import LARGEST_CACHE, GraphKey
 from engines.devices import parse_gpu
@@ -20,7 +21,6 @@ from engines.gpu_settings import PLAIN, GpuSettings
 from engines.guarded_run import check_logits
 from engines.memory import DeviceArray, Stream, load_runtime, select_device, view_device_array
 from engines.ort import open_session, read_runnable_info, refuse_evidence
-from engines.parts import LARGEST_PART, choose_part, limit_batch, split_exactly, split_into_powers
 from engines.slots import Slot
 from lfm_deploy.artifacts import InputForm
 from lfm_deploy.contract import usual_side

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.batch_parts import choose_part
 from engines.conveyor import Conveyor, Run, count_bytes
 from engines.cuda_graphs import GraphKey
 from engines.device_plan import LANES, image_shape
@@ -17,7 +18,6 @@ from engines.engine import BatchSlice, PhaseTimes, check_images, split_batch
 from engines.gpus import Gpu, find_gpu
 from engines.library import Library, load_runtime_for, parse_version
 from engines.memory import DeviceArray, load_runtime, select_device, view_device_array
-from engines.parts import choose_part
 from engines.runner import Runner
 from engines.slots import Slot
 from lfm_deploy.artifacts import EngineInfo, InputForm, build_command, read_engine_info

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from simulated_cuda import SimulatedRuntime
 
+from engines.batch_parts import split_exactly, split_into_powers
 from engines.conveyor import Conveyor, Lanes, count_bytes
 from engines.engine import BatchSlice, normalise_pixels, split_batch
 from engines.memory import CudaError, DeviceBuffer, Stream, view_device_array
-from engines.parts import split_exactly, split_into_powers
 from lfm_deploy.artifacts import InputForm
 
 LANES = [Lanes(slots=3), Lanes(slots=5, ahead=2), Lanes(slots=3, behind=1)]

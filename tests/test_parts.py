@@ -1,43 +1,100 @@
+"""Lists in parts: every picture in one part, the same parts everywhere."""
+
+import itertools
+import shutil
+import tarfile
+import zipfile
+
 import pytest
 
-from engines.engine import BatchSlice
-from engines.parts import PART_PIXELS, choose_part, limit_batch, split_exactly, split_into_powers
+from lfm_deploy.errors import InputError
+from lfm_deploy.pictures.images import find_images
+from lfm_deploy.pictures.left_out import LeftOut
+from lfm_deploy.pictures.sources import find_sources
+from lfm_deploy.prediction.parts import find_parts
 
 
-def test_a_batch_is_split_into_full_runs_and_a_rest_of_the_next_power_of_two():
-    assert split_into_powers(13, 4) == [
-        BatchSlice(0, 4, 4),
-        BatchSlice(4, 4, 4),
-        BatchSlice(8, 4, 4),
-        BatchSlice(12, 1, 1),
-    ]
-    assert split_into_powers(3, 64) == [BatchSlice(0, 3, 4)]
-    assert split_into_powers(64, 64) == [BatchSlice(0, 64, 64)]
+@pytest.fixture
+def there(pictures, tmp_path, monkeypatch):
+    """A folder with others below it, a tar and a zip, single pictures and a list of all kinds."""
+    monkeypatch.chdir(tmp_path)
+    paths = find_images(pictures)[:12]
+    for index, path in enumerate(paths):
+        folder = tmp_path / ("photos/inner" if index % 3 else "photos")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{index:02}.png")
+    (tmp_path / "photos" / "notes.txt").touch()
+    with tarfile.open("one.tar", "w") as file:
+        file.add("photos/00.png")
+        file.add("photos/03.png")
+    with zipfile.ZipFile("two.zip", "w") as archive:
+        archive.write("photos/06.png")
+    (tmp_path / "list.txt").write_text("a.png\none.tar\nphotos\nno such.png\n\ntwo.zip\nb.png\n")
+    return tmp_path
 
 
+def names(sources):
+    return [source.name for source in sources]
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 100])
 @pytest.mark.parametrize(
-    ("size", "expected"), [((256, 256), 64), ((48, 48), 64), ((512, 512), 16), ((300, 256), 32), ((4096, 4096), 1)]
+    "paths", [["photos"], ["@list.txt"], ["photos/*.png", "*.tar", "nothing*.jpg", "photos/inner"]]
 )
-def test_fewer_large_pictures_run_at_once(size, expected):
-    assert limit_batch(64, size) == expected
+def test_parts_behind_each_other_are_the_list(there, paths, most):
+    left_out, wanted = LeftOut(), LeftOut()
+    found = [names(part.walk(left_out)) for part in find_parts(paths, left_out=left_out, most=most)]
+    assert [*itertools.chain(*found)] == names(find_sources(paths, left_out=wanted))
+    assert left_out == wanted
 
 
-@pytest.mark.parametrize(("pictures", "expected"), [(1, 32), (128, 32), (129, 64), (256, 64), (300, 128), (9999, 128)])
-def test_a_batch_from_host_memory_runs_in_four_parts_but_not_in_small_ones(pictures, expected):
-    assert choose_part(pictures, (256, 256)) == expected
+def test_a_shard_is_a_part_and_pictures_between_shards_are_cut_into_parts(there):
+    parts = list(find_parts([], ["list.txt"], most=5))
+    assert [(part.name, part.shard is not None, len(part.entries)) for part in parts] == [
+        ("a.png", False, 1),
+        ("one.tar", True, 1),
+        ("photos/00.png and 4 more", False, 5),
+        ("photos/inner/02.png and 4 more", False, 5),
+        ("photos/inner/10.png and 2 more", False, 3),
+        ("two.zip", True, 1),
+        ("b.png", False, 1),
+    ]
 
 
-@pytest.mark.parametrize("size", [(48, 48), (256, 256), (300, 280), (1024, 1024), (1026, 1030)])
-def test_a_part_has_no_more_pixels_than_the_memory_plan_counts(size):
-    assert choose_part(9999, size) * size[0] * size[1] <= PART_PIXELS
-    assert choose_part(9999, (10_000, 10_000)) == 1
+def test_no_shard_is_opened_and_none_has_to_be_there(there):
+    before = [(part.file_name, part.sha256) for part in find_parts(["one.tar", "two.zip"])]
+    (there / "one.tar").write_bytes(b"damaged")
+    (there / "two.zip").unlink()
+    (there / "l.txt").write_text("one.tar\ntwo.zip\n")
+    assert [(part.file_name, part.sha256) for part in find_parts(["@l.txt"])] == before
 
 
-@pytest.mark.parametrize("pictures", [1, 2, 13, 64, 65, 200])
-def test_pictures_that_are_read_where_they_lie_are_split_without_filling(pictures):
-    parts = split_exactly(pictures, 32)
-    assert all(part.count == part.run_as and part.count & (part.count - 1) == 0 for part in parts)
-    covered = [index for part in parts for index in range(part.start, part.start + part.count)]
-    assert covered == list(range(pictures))
-    assert max(part.count for part in parts) == min(32, 1 << (pictures.bit_length() - 1))
-    assert len(parts) <= pictures // 32 + 5
+def test_file_names_are_safe_and_tell_parts_apart(there):
+    shards = ["a/x.tar", "b/x.tar", "b/x.zip", "ü ?/\udcff;.tar", "..tar", f"{'n' * 300}.tar", "-rf.tar"]
+    (there / "l.txt").write_bytes("\n".join(shards).encode("utf-8", "surrogateescape"))
+    found = [part.file_name for part in find_parts(["@l.txt"])]
+    assert len(set(found)) == len(shards)
+    for name in found:
+        assert name.isascii()
+        assert not set(name) & set("/ ;?")
+        assert name[0] not in ".-"
+        assert len(name) <= 255
+    assert found[0].startswith("x.tar-")
+
+
+def test_a_part_that_is_cut_elsewhere_is_another_one(there):
+    first, *_ = find_parts(["photos"], most=3)
+    other, *_ = find_parts(["photos"], most=4)
+    assert first.sha256 != other.sha256
+
+
+def test_what_comes_twice_is_refused(there):
+    with pytest.raises(InputError, match=r"one\.tar: comes twice"):
+        list(find_parts(["one.tar", "two.zip", "one.tar"]))
+
+
+@pytest.mark.parametrize("paths", [["nothing-there"], ["@nothing.txt"], ["empty"]])
+def test_nothing_to_read_is_refused(there, paths):
+    (there / "empty").mkdir()
+    with pytest.raises(InputError):
+        list(find_parts(paths))
