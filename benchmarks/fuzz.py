@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -131,13 +132,18 @@ def _import_all() -> None:
     gc.freeze()
 
 
+def _find_pipes(folder: str, names: list[str]) -> set[str]:
+    """Those that copying would wait for."""
+    return {name for name in names if stat.S_ISFIFO((Path(folder) / name).lstat().st_mode)}
+
+
 def _show(seeds: Seeds, seed: int, item: tuple[str, int], keep: Path | None) -> None:
     """One input again, as a command would see it."""
     folder = seeds.folder / "t0"
     made = run_item(seeds, seed, item, folder)
     click.echo(f"{item[0]}:{item[1]}: {made.what}\n{made.result}: {made.why}")
     if keep is not None:
-        shutil.copytree(folder, keep, symlinks=True)
+        shutil.copytree(folder, keep, symlinks=True, ignore=_find_pipes)
         click.echo(f"kept: {keep}")
 
 
