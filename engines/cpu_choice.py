@@ -47,7 +47,7 @@ def choose_cpu_settings(
     side = usual_side(info.contract.size)
     contest = Contest(
         graph=graph,
-        images=sample_tiles(side, side, _PICTURES),
+        images=sample_tiles(side, side, max(_PICTURES, 2 * count_cores())),  # some for each stream
         open_way=partial(_open, graph),
         tolerance=TOLERANCES[info.precision],
         margin=0.0,

@@ -69,3 +69,17 @@ def test_a_run_is_described_by_all_that_its_rows_depend_on(deployment):
         open_judge(deployment, decoder="pillow"),
     )
     assert all(describe_run(other) != before for other in others)
+
+
+def test_a_batch_on_a_cpu_has_a_piece_for_each_stream_that_was_chosen(own_deployment):
+    from engines.cpu_settings import CHOICES, CpuSettings, describe_place
+    from engines.way_choice import Choice
+
+    graph = own_deployment.graph(Precision.FP32)
+    assert open_judge(own_deployment, engine=graph, device="cpu").batch == 8
+    way = CpuSettings(runtime="onnxruntime", streams=4, threads=1, piece=3)
+    CHOICES.write(own_deployment.path, Choice(graph=graph, chosen=way, why="a test", tried=()), describe_place())
+    streams = open_judge(own_deployment, engine=graph, device="cpu").engine.settings.streams
+    # Fewer cores than it was chosen for run as many streams as they can.
+    assert open_judge(own_deployment, engine=graph, device="cpu").batch == max(8, 3 * streams)
+    assert open_judge(own_deployment, engine=graph, device="cpu", batch=2).batch == 2

@@ -52,6 +52,20 @@ def test_fewer_pieces_than_streams_go_to_the_one_with_all_threads():
     pool.close()
 
 
+def test_where_none_has_all_threads_a_small_batch_is_cut_finer():
+    barrier = threading.Barrier(3)  # breaks unless three pieces run at the same time
+    narrow = [Runner(barrier) for _ in range(3)]
+    pool = StreamPool(None, narrow, piece=4)
+    (doubled, _) = pool.run(np.arange(3))
+    assert doubled.tolist() == [0, 2, 4]
+    assert [size for runner in narrow for size in runner.sizes] == [1, 1, 1]
+    barrier.reset()
+    alone = Runner()
+    assert StreamPool(None, [alone], piece=4).run(np.arange(9))[0].tolist() == list(range(0, 18, 2))
+    assert max(alone.sizes) <= 4
+    pool.close()
+
+
 def test_an_error_in_a_stream_reaches_the_caller_and_the_pool_goes_on():
     def fail(pixels):
         if 3 in pixels:

@@ -45,8 +45,8 @@ class AmxEngine:
         self.contract, self.config, self.settings = info.contract, info.config, settings
         self.batch_range = (1, _LARGEST_BATCH)
         self._path = path
-        narrow = [make_runner(network) for _ in range(settings.streams if settings.streams > 1 else 0)]
-        self._pool = StreamPool(make_runner(network), narrow, piece=settings.piece)
+        runners = [make_runner(network) for _ in range(settings.streams)]
+        self._pool = StreamPool(None, runners, piece=settings.piece)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.card_choice import open_card_reader, takes_device_arrays
+from engines.cpu_settings import CpuSettings
 from engines.engine import Engine
 from engines.gpus import find_gpu
 from engines.loading import load_engine
@@ -134,12 +135,20 @@ def open_judge(
         size=contract.size,
         threshold=contract.threshold if threshold is None else threshold,
         uncertain_above=contract.uncertain_above if threshold is None else None,
-        batch=batch or (_BATCH_ON_CPU if opened.device == "cpu" else _BATCH_ON_GPU),
+        batch=batch or _choose_batch(opened),
         decoder=chosen,
         card=card,
         proved=_find_proved_range(workdir, path, on_message),
         provenance=provenance,
     )
+
+
+def _choose_batch(engine: Engine) -> int:
+    """Pictures that are judged together: on a CPU, enough for each stream of the way that was chosen."""
+    if engine.device != "cpu":
+        return _BATCH_ON_GPU
+    settings = getattr(engine, "settings", None)
+    return max(_BATCH_ON_CPU, settings.streams * settings.piece) if isinstance(settings, CpuSettings) else _BATCH_ON_CPU
 
 
 def describe_run(judge: Judge) -> dict[str, Any]:
