@@ -51,25 +51,15 @@ def measure_tensors(
     names = quantisable_tensors(config)
     folds = np.array([picture.fold for picture in pictures])
     views = _collect(base, names, store, folds, on_progress)
-    bench = RangeBench(base, store)
-    studies = {}
-    for index, name in enumerate(names):
-        on_progress("choosing ranges", index, len(names) + 1)
+    studies = {
         # For TensorRT, what Top-K pooling selects from stays float16.
-        recipes = (Recipe.CPU,) if name == LAST_OUTPUT else tuple(Recipe)
-        whole, *others = views[name]
-        studies[name] = TensorStudy(name, recipes, whole, others, pictures)
-        _try_usual_ways(studies[name], bench)
-    studies[LAST_OUTPUT].attempt({Recipe.CPU: {_BY_CHANNEL: _keep_by_channel}}, bench)
-    on_progress("choosing ranges", len(names), len(names) + 1)
-    # For the CPU every layer must be INT8 to be fast, so channels get ranges of their own there, which float32 weights
-    # carry exactly enough, and the tensor that suffers most gets finer steps.
-    inner = [name for name in names[1:-1] if studies[name].whole.statistics.histogram.lowest >= 0]
-    for name in inner:
-        studies[name].attempt({Recipe.CPU: _ways_by_channel(base, name, in_parts=False)}, bench)
-    if inner:
-        worst = max(inner, key=lambda name: min(studies[name].errors(Recipe.CPU).values()))
-        studies[worst].attempt({Recipe.CPU: _ways_by_channel(base, worst, in_parts=True)}, bench)
+        name: TensorStudy(
+            name, (Recipe.CPU,) if name == LAST_OUTPUT else tuple(Recipe), views[name][0], views[name][1:], pictures
+        )
+        for name in names
+    }
+    with RangeBench(base, store) as bench:
+        _try_all_ways(base, studies, bench, on_progress)
     on_progress("choosing ranges", len(names) + 1, len(names) + 1)
     left_out = tuple(
         {name: {recipe: study.keep(recipe, fold) for recipe in study.recipes} for name, study in studies.items()}
@@ -111,6 +101,26 @@ def _collect(
 
     without = [[part for other, part in enumerate(collected) if other != fold] for fold in range(len(collected))]
     return {name: [view(name, parts) for parts in (collected, *without)] for name in names}
+
+
+def _try_all_ways(
+    base: onnx.ModelProto, studies: dict[str, TensorStudy], bench: RangeBench, on_progress: Progress
+) -> None:
+    """What tools would choose for each tensor, and what only the CPU's recipe can do."""
+    inner = [name for name in list(studies)[1:-1] if studies[name].whole.statistics.histogram.lowest >= 0]
+    for index, (name, study) in enumerate(studies.items()):
+        on_progress("choosing ranges", index, len(studies) + 1)
+        _try_usual_ways(study, bench)
+        # For the CPU every layer must be INT8 to be fast, so channels get ranges of their own there, which float32
+        # weights carry exactly enough, and the tensor that suffers most gets finer steps.
+        if name in inner:
+            study.attempt({Recipe.CPU: _ways_by_channel(base, name, in_parts=False)}, bench)
+        elif name == LAST_OUTPUT:
+            study.attempt({Recipe.CPU: {_BY_CHANNEL: _keep_by_channel}}, bench)
+    on_progress("choosing ranges", len(studies), len(studies) + 1)
+    if inner:
+        worst = max(inner, key=lambda name: min(studies[name].errors(Recipe.CPU).values()))
+        studies[worst].attempt({Recipe.CPU: _ways_by_channel(base, worst, in_parts=True)}, bench)
 
 
 def _make_flat(store: PictureStore) -> NDArray[np.uint8]:

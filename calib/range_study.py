@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calib.activations import ActivationReader, TensorStatistics
+from calib.activations import TensorStatistics
 from calib.candidates import find_candidates
+from calib.kept_tensor import KeptTensor
 from calib.pictures import PictureStore
 from calib.ranges import CalibrationPicture, KeptRange, TensorRange
 from calib.scoring import score_graph
@@ -26,7 +28,11 @@ _FIRST_LOOK, _FAR = 5, 2.0
 
 
 class RangeBench:
-    """Measures what quantising one tensor does to the logits of calibration pictures."""
+    """Measures what quantising one tensor does to the logits of calibration pictures; a context manager.
+
+    Each tensor is computed once, from the one that was measured before it where that lies in front of it, so that it is
+    cheapest to ask for the tensors in their order in the network, and for all ways of one before the next.
+    """
 
     def __init__(self, base: onnx.ModelProto, store: PictureStore) -> None:
         """Score the graph without INT8, which everything else is compared with.
@@ -38,6 +44,16 @@ class RangeBench:
         self._base = onnx.shape_inference.infer_shapes(base)
         self._store = store
         self._reference = score_graph(base, store, range(len(store)))
+        self._held: list[KeptTensor] = []
+
+    def __enter__(self) -> Self:
+        """Use it in a ``with`` statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete what is kept of the tensors."""
+        for tensor in self._held:
+            tensor.close()
 
     def measure(self, name: str, configs: Sequence[Int8Config], pictures: NDArray[np.intp]) -> NDArray[np.float64]:
         """|Δlogit| of pictures with a tensor alone quantised.
@@ -50,7 +66,7 @@ class RangeBench:
         Returns:
             float64 ``(len(configs), N)``.
         """
-        reader = ActivationReader(self._base, [name])
+        tensor = self._hold(name)
         sessions = [
             open_session(
                 simulate_tensor(self._base, config, name).SerializeToString(), f"{name}, quantised", spin=False
@@ -59,11 +75,21 @@ class RangeBench:
         ]
         logits: list[list[NDArray[np.float32]]] = [[] for _ in configs]
         # Many sessions hold memory, so they get one picture at a time.
-        for images in self._store.batches(pictures.tolist(), size=1):
-            values = reader.read(images)[name]
+        for index in pictures.tolist():
+            values = tensor.read(index)
             for found, session in zip(logits, sessions, strict=True):
                 found.append(session.run(["logit"], {name: values})[0])
         return np.abs([np.concatenate(found).astype(np.float64) - self._reference[pictures] for found in logits])
+
+    def _hold(self, name: str) -> KeptTensor:
+        """A tensor of the pictures; of those before it only the last one's values stay on disk."""
+        names = [tensor.name for tensor in self._held]
+        if name not in names:
+            for tensor in self._held[:-1]:
+                tensor.close()
+            self._held.append(KeptTensor(self._base, name, self._held[-1] if self._held else self._store))
+            return self._held[-1]
+        return self._held[names.index(name)]
 
 
 class View:
