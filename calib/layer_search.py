@@ -63,11 +63,11 @@ def search_layers(
     asked = _choices(layers_asked, counts)
     scorer = LayerScorer(reference, store, ranges, recipe)
     prepared = prepare_folds(reference, base, ranges, store, recipe, on_progress)
-    if times is not None and layers_asked == "search":
-        asked = times.arrange(asked, lambda layers: make_final_graph(prepared.whole, layers), on_progress)
     without_int8 = scorer.estimate(base)
-    sensitivities = _measure_sensitivities(prepared, config.layers, scorer, on_progress)
     base_broken = bool(without_int8.broken(budget))
+    if times is not None and layers_asked == "search" and not base_broken:
+        asked = times.arrange(asked, lambda layers: make_final_graph(prepared.whole, layers), on_progress)
+    sensitivities = _measure_sensitivities(prepared, config.layers, scorer, on_progress)
     promising = asked if layers_asked == "all" or not base_broken else []
     trials = _try_until_one_holds(promising, counts, prepared, scorer, budget, on_progress)
     held = bool(trials) and not trials[-1].broken and not base_broken

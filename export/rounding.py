@@ -44,9 +44,9 @@ def refine_scales(
     best, least = scales.astype(np.float64), np.full(len(scales), np.inf)
     if rows.shape[1] > _FEW_WEIGHTS:
         return best
-    for factor in (1.0, *_FACTORS):
-        tried = scales.astype(np.float64) * factor
-        codes = round_weights(weight, tried, moments).reshape(rows.shape)
+    steps = best * np.array([1.0, *_FACTORS])[:, None]
+    found = _round_rows(np.broadcast_to(rows, (len(steps), *rows.shape)), steps, moments)
+    for codes, tried in zip(found, steps, strict=True):
         changes = codes * tried[:, None] - rows
         errors = np.einsum("oi,ij,oj->o", changes, moments, changes)
         best, least = np.where(errors < least, tried, best), np.minimum(errors, least)
@@ -67,19 +67,25 @@ def round_weights(
         int8 of the weight's shape, from -127 to 127.
     """
     rows = weight.astype(np.float64).reshape(len(weight), -1)
-    steps = scales.astype(np.float64)
+    return _round_rows(rows, scales.astype(np.float64), moments).reshape(weight.shape).astype(np.int8)
+
+
+def _round_rows(
+    rows: NDArray[np.float64], steps: NDArray[np.float64], moments: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Codes of rows ``(..., O, K)`` with steps ``(..., O)``; no row has a part in another's."""
     damped = moments + np.eye(len(moments)) * max(_DAMPING * float(np.mean(np.diag(moments))), np.finfo(float).tiny)
     order = np.argsort(-np.diag(damped), kind="stable")  # what matters most is rounded while all others are free
-    rows = rows[:, order]
+    rows = rows[..., order]
     factor = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
     codes, errors = np.empty_like(rows), np.empty_like(rows)
-    for start in range(0, rows.shape[1], _BLOCK):
-        end = min(start + _BLOCK, rows.shape[1])
+    for start in range(0, rows.shape[-1], _BLOCK):
+        end = min(start + _BLOCK, rows.shape[-1])
         for index in range(start, end):
-            codes[:, index] = np.clip(np.rint(rows[:, index] / steps), -_LARGEST_CODE, _LARGEST_CODE)
-            errors[:, index] = (rows[:, index] - codes[:, index] * steps) / factor[index, index]
-            rows[:, index + 1 : end] -= np.outer(errors[:, index], factor[index, index + 1 : end])
-        rows[:, end:] -= errors[:, start:end] @ factor[start:end, end:]
+            codes[..., index] = np.clip(np.rint(rows[..., index] / steps), -_LARGEST_CODE, _LARGEST_CODE)
+            errors[..., index] = (rows[..., index] - codes[..., index] * steps) / factor[index, index]
+            rows[..., index + 1 : end] -= errors[..., index, None] * factor[index, index + 1 : end]
+        rows[..., end:] -= errors[..., start:end] @ factor[start:end, end:]
     restored = np.empty_like(codes)
-    restored[:, order] = codes
-    return restored.reshape(weight.shape).astype(np.int8)
+    restored[..., order] = codes
+    return restored
