@@ -140,10 +140,7 @@ def _search(
     reference = onnx.load(workdir.graph(Precision.FP32))
     base = reference
     if recipe is Recipe.TENSORRT:
-        config = ExportConfig(
-            size=info.contract.size, input=info.input, evidence=info.evidence, precision=Precision.FP16
-        )
-        base = make_graph(source, config)
+        base = _half_precision(workdir, source, info)
     times = None if target is None else LayerTimes(target, info, base)
     if times is not None and not times.known:
         times = None  # of native sizes, or of GPUs of which no card is known
@@ -161,6 +158,16 @@ def _search(
             times=times,
             on_progress=on_progress,
         )
+
+
+def _half_precision(workdir: Workdir, source: Checkpoint, info: GraphInfo) -> onnx.ModelProto:
+    """The FP16 graph of a workdir, or the same one made anew where it is missing or stale."""
+    path = workdir.graph(Precision.FP16)
+    found = read_graph_info_if_whole(path)
+    if found is not None and is_made_as(found, replace(info, precision=Precision.FP16, versions=library_versions())):
+        return onnx.load(path)
+    config = ExportConfig(size=info.contract.size, input=info.input, evidence=info.evidence, precision=Precision.FP16)
+    return make_graph(source, config)
 
 
 def _is_for(findings: Findings, target: RtxTarget | None) -> bool:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,10 @@ def official_checkpoint(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def official_deployment(official_checkpoint: Path, shared: Path, make_once: MakeOnce) -> Workdir:
-    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write."""
+    """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write.
+
+    Beside it ``proof.json`` has the rows of the export's proof.
+    """
 
     def fill(folder: Path) -> None:
         from calib.calibration import calibrate_into
@@ -123,7 +126,8 @@ def official_deployment(official_checkpoint: Path, shared: Path, make_once: Make
         from lfm_deploy.quantisation import Budget, Recipe
 
         workdir = Workdir(folder / "deploy")
-        export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
+        graph = export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
+        (folder / "proof.json").write_text(json.dumps([asdict(row) for row in graph.proof]))
         make_typed_graph(workdir, Precision.FP16, lambda _: None)
         calibrate_into(workdir, shared / "calibration" / "mixed")
         for recipe in Recipe:

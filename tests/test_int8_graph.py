@@ -11,7 +11,7 @@ from calib.ranges import read_ranges
 from calib.search_findings import read_findings
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, read_graph_info
-from lfm_deploy.deployment.deployment import export_into
+from lfm_deploy.deployment.deployment import export_into, make_typed_graph
 from lfm_deploy.errors import ArtifactError, GateError
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Budget, Recipe
@@ -60,6 +60,28 @@ def test_a_graph_made_from_the_same_inputs_is_kept_and_another_budget_makes_anot
     again = quantise_into(own_calibrated, Recipe.CPU, wide_budget)
     assert not again.reused
     assert path.read_bytes() == before  # the same inputs give the same file
+
+
+def test_a_half_precision_graph_of_the_workdir_is_quantised_unless_it_is_another(
+    own_calibrated, other_checkpoint, wide_budget, monkeypatch
+):
+    from export.exporter import export_onnx
+    from export.graph import ExportConfig
+
+    half = own_calibrated.graph(Precision.FP16)
+    made = own_calibrated.graph(Precision.INT8, Recipe.TENSORRT)
+    before = made.read_bytes(), read_findings(own_calibrated)  # made where there was no such graph
+
+    def make_again():
+        made.unlink()
+        assert not quantise_into(own_calibrated, Recipe.TENSORRT, wide_budget).reused
+        return made.read_bytes(), read_findings(own_calibrated)
+
+    export_onnx(other_checkpoint, half, ExportConfig(size=64, precision=Precision.FP16))
+    assert make_again() == before
+    make_typed_graph(own_calibrated, Precision.FP16, lambda _: None)
+    monkeypatch.setattr(calib.int8_graph, "make_graph", pytest.fail)
+    assert make_again() == before
 
 
 def test_recipes_stand_side_by_side_in_precision_json(own_calibrated, wide_budget):
