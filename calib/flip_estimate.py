@@ -17,6 +17,7 @@ source, on average; their interval is over sources; and the source that suffers 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -128,6 +129,15 @@ def estimate_change(
         seen_flips=len(decision_flips(logits, reference, threshold)),
         mean_error=float(np.abs(errors).mean()),
     )
+
+
+def restore_estimate(values: FlipEstimateValues) -> FlipEstimate | None:
+    """The estimate that plain values were made of; None where one of them was no finite number, or was not there.
+
+    Args:
+        values: values of ``FlipEstimate.as_dict``, also through JSON, which keeps every bit of a float64.
+    """
+    return None if None in values.values() else msgspec.convert(values, FlipEstimate)
 
 
 def as_number(value: float | None) -> float | None:

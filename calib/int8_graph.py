@@ -10,6 +10,7 @@ import onnx
 from calib.calibration import calibration_versions, load_pictures, require_raw_pixels
 from calib.findings_schema import Findings
 from calib.layer_choice import LayerChoice
+from calib.layer_scoring import Known, known_estimates
 from calib.layer_search import search_layers
 from calib.layer_times import LayerTimes, RtxTarget, check_gain
 from calib.pictures import PictureStore
@@ -18,7 +19,7 @@ from calib.search_findings import read_findings, write_findings
 from engines.cards import cards_of
 from engines.ort import count_kernels
 from export.graph import ExportConfig, is_made_as, library_versions, make_graph, origin_versions
-from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision, read_graph_info_if_whole
+from lfm_deploy.artifacts import METADATA_KEY, GraphInfo, Precision, read_graph_info, read_graph_info_if_whole
 from lfm_deploy.config import check_quantisable
 from lfm_deploy.errors import GateError
 from lfm_deploy.network.checkpoint import Checkpoint
@@ -58,7 +59,8 @@ def quantise_into(
 ) -> QuantisedGraph:
     """Search INT8 layers and write the graph with ``precision.json``; both appear together or not at all.
 
-    A graph that is there, made from the same checkpoint, ranges, budget and versions, is kept.
+    A graph that is there, made from the same checkpoint, ranges, budget and versions, is kept. Of one for another
+    budget, or for other GPUs, what was measured is taken over.
 
     Args:
         workdir: a folder with an exported checkpoint and ranges.
@@ -94,7 +96,10 @@ def quantise_into(
             if target is not None:
                 check_gain(findings, target)
             return QuantisedGraph(path=path, findings=findings, reused=True)
-        result = _search(workdir, source, info, ranges, images, recipe, budget, layers_asked, target, on_progress)
+        known = {} if findings is None or not _is_of(path, wanted, made_of, findings) else known_estimates(findings)
+        result = _search(
+            workdir, source, info, ranges, images, recipe, budget, layers_asked, target, known, on_progress
+        )
         stamped = replace(wanted, versions=wanted.versions | origin_versions(), quantisation=_describe(result, made_of))
         model = result.model
         if model is None:
@@ -135,6 +140,7 @@ def _search(
     budget: Budget,
     layers_asked: str,
     target: RtxTarget | None,
+    known: Known,
     on_progress: Progress,
 ) -> LayerChoice:
     reference = onnx.load(workdir.graph(Precision.FP32))
@@ -156,6 +162,7 @@ def _search(
             budget,
             layers_asked=layers_asked,
             times=times,
+            known=known,
             on_progress=on_progress,
         )
 
@@ -182,6 +189,14 @@ def _is_current(path: Path, wanted: GraphInfo, made_of: dict[str, Any]) -> bool:
         return False
     same = all(getattr(found.quantisation, name) == value for name, value in made_of.items())
     return same and is_made_as(replace(found, quantisation=None), wanted)
+
+
+def _is_of(path: Path, wanted: GraphInfo, made_of: dict[str, Any], findings: Findings) -> bool:
+    """Whether findings are of the graph that is there, and that of the ranges and versions of now."""
+    if not _is_current(path, wanted, {"ranges_sha256": made_of["ranges_sha256"]}):
+        return False
+    made = read_graph_info(path).quantisation
+    return made is not None and made.layers == {name: layer["precision"] for name, layer in findings["layers"].items()}
 
 
 def _describe(result: LayerChoice, made_of: dict[str, Any]) -> Quantisation:

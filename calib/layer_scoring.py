@@ -1,14 +1,15 @@
 """What INT8 in some layers does to the logits of calibration pictures, also of those that had no part in choosing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calib.findings_schema import LogitPairs
-from calib.flip_estimate import FlipEstimate, estimate_change
+from calib.findings_schema import Findings, LogitPairs
+from calib.flip_estimate import FlipEstimate, estimate_change, restore_estimate
 from calib.graph_preparation import make_final_graph, prepare_graphs
 from calib.pictures import PictureStore
 from calib.ranges import Ranges
@@ -17,6 +18,27 @@ from calib.sources import count_turns
 from export.precision import PreparedGraph
 from lfm_deploy.progress import Progress
 from lfm_deploy.quantisation import Recipe
+
+Known = Mapping[tuple[frozenset[str], bool], FlipEstimate]
+"""Estimates by the layers in INT8, none for the graph without, and by whether the pictures had no part in choosing."""
+
+
+def known_estimates(findings: Findings) -> Known:
+    """What a search measured, for another one with the same ranges: none of it depends on the budget.
+
+    Args:
+        findings: findings of the search.
+    """
+    layers = frozenset(findings["layers"])
+    values = {(frozenset[str](), True): findings["base"]}
+    for name, layer in findings["layers"].items():
+        values |= {(frozenset({name}), False): layer["only"], (layers - {name}, False): layer["without"]}
+    for trial in findings["trials"]:
+        values[frozenset(trial["layers"]), False] = trial["chosen_by"]
+        if trial["judged_by"] is not None:
+            values[frozenset(trial["layers"]), True] = trial["judged_by"]
+    restored = {key: restore_estimate(value) for key, value in values.items()}
+    return {key: estimate for key, estimate in restored.items() if estimate is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +81,14 @@ def prepare_folds(
 class LayerScorer:
     """Scores graphs on the pictures of a calibration and compares them with the float32 reference."""
 
-    def __init__(self, reference: onnx.ModelProto, store: PictureStore, ranges: Ranges, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        reference: onnx.ModelProto,
+        store: PictureStore,
+        ranges: Ranges,
+        recipe: Recipe,
+        known: Known = MappingProxyType({}),
+    ) -> None:
         """Score the reference, which everything else is compared with.
 
         Args:
@@ -67,7 +96,9 @@ class LayerScorer:
             store: pictures of the ranges, in their order.
             ranges: calibration that says which picture is of which source and fold.
             recipe: machine that the graphs to be scored are for.
+            known: estimates that need not be measured again.
         """
+        self._known = known
         self._store = store
         self._fuse_integers = recipe is Recipe.CPU
         self._threshold = ranges.contract.threshold
@@ -86,8 +117,9 @@ class LayerScorer:
         )
 
     def estimate(self, model: onnx.ModelProto) -> FlipEstimate:
-        """What a graph changes that no picture had a part in."""
-        return self._compare(self._score(model, self._everything), self._everything)
+        """What the graph without INT8 changes, in which no picture had a part."""
+        found = self._known.get((frozenset(), True))
+        return found or self._compare(self._score(model, self._everything), self._everything)
 
     def estimate_layers(self, prepared: PreparedFolds, layers: Sequence[str], *, unseen: bool) -> FlipEstimate:
         """What INT8 in these layers changes; each choice is measured once.
@@ -98,6 +130,8 @@ class LayerScorer:
             unseen: True for all pictures, each with the graph that was chosen without it; False for a first look, at
                 every second picture with the graph that all chose.
         """
+        if found := self._known.get((frozenset(layers), unseen)):
+            return found
         indices = self._everything if unseen else self._half
         return self._compare(self._int8_logits(prepared, layers, unseen=unseen), indices)
 

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 
 import onnx
 
 from calib.graph_preparation import make_final_graph
 from calib.layer_choice import BudgetError, LayerChoice, Sensitivity, Trial
-from calib.layer_scoring import LayerScorer, PreparedFolds, prepare_folds
+from calib.layer_scoring import Known, LayerScorer, PreparedFolds, prepare_folds
 from calib.layer_times import LayerTimes
 from calib.noise import measure_snr
 from calib.pictures import PictureStore
@@ -35,6 +36,7 @@ def search_layers(
     *,
     layers_asked: str = "search",
     times: LayerTimes | None = None,
+    known: Known = MappingProxyType({}),
     on_progress: Progress = ignore_progress,
 ) -> LayerChoice:
     """Find the INT8 layers with the most multiply-adds, or the fastest, that hold a budget.
@@ -51,6 +53,7 @@ def search_layers(
             layer whatever comes out.
         times: times of engines, for a search that begins with the fastest choice and leaves out what is no faster than
             without INT8; None begins with the most multiply-adds.
+        known: estimates of an earlier search with the same ranges, which are not measured again.
         on_progress: function that is given the name of a step, how much of it is done, and of how much.
 
     Raises:
@@ -61,7 +64,7 @@ def search_layers(
     side = usual_side(ranges.contract.size)
     counts = config.multiply_adds(side, side)
     asked = _choices(layers_asked, counts)
-    scorer = LayerScorer(reference, store, ranges, recipe)
+    scorer = LayerScorer(reference, store, ranges, recipe, known)
     prepared = prepare_folds(reference, base, ranges, store, recipe, on_progress)
     without_int8 = scorer.estimate(base)
     base_broken = bool(without_int8.broken(budget))

@@ -6,8 +6,11 @@ import onnx
 import pytest
 
 import calib.int8_graph
+import calib.layer_scoring
+from calib.calibration import calibrate_into
 from calib.int8_graph import check_kernels, quantise_into
 from calib.ranges import read_ranges
+from calib.scoring import score_graph
 from calib.search_findings import read_findings
 from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, read_graph_info
@@ -150,3 +153,32 @@ def test_nothing_appears_if_the_last_check_fails(own_calibrated, wide_budget, mo
         quantise_into(own_calibrated, Recipe.CPU, wide_budget)
     assert [path.name for path in own_calibrated.graphs()] == ["lfm.onnx"]
     assert not own_calibrated.precisions.exists()
+
+
+@pytest.mark.parametrize("recipe", list(Recipe))
+def test_another_budget_takes_over_what_was_measured_and_comes_to_the_same(own_calibrated, recipe, monkeypatch):
+    scored = []
+
+    def score(model, pictures, indices, **options):
+        scored.append(len(indices))
+        return score_graph(model, pictures, indices, **options)
+
+    monkeypatch.setattr(calib.layer_scoring, "score_graph", score)
+    budget = Budget(acc=8, ap=8, flips=8)
+    taken = quantise_into(own_calibrated, recipe, budget)
+    content, few = taken.path.read_bytes(), len(scored)
+    own_calibrated.precisions.unlink()
+    taken.path.unlink()
+    measured = quantise_into(own_calibrated, recipe, budget)
+    assert (taken.reused, measured.reused) == (False, False)
+    assert (taken.findings, content) == (measured.findings, measured.path.read_bytes())
+    # The graph without INT8, each of four layers alone and left out, and the first look at what was taken in the end.
+    assert len(scored) - few == few + 1 + 8 + 1
+
+
+def test_what_was_measured_with_other_ranges_is_not_taken_over(own_calibrated, calibration_folder, wide_budget):
+    old = read_findings(own_calibrated)[Recipe.CPU]
+    calibrate_into(own_calibrated, calibration_folder, count=40)
+    new = quantise_into(own_calibrated, Recipe.CPU, wide_budget).findings
+    assert (old["base"]["pictures"], new["base"]["pictures"]) == (96, 40)
+    assert all(layer["only"] != old["layers"][name]["only"] for name, layer in new["layers"].items())
