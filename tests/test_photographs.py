@@ -12,6 +12,15 @@ def test_sample_tiles_are_real_pixels_and_all_different():
     assert (tiles == sample_tiles(256, 256, 32)).all()
 
 
+def test_photographs_are_those_that_scikit_learn_gives():
+    from sklearn.datasets import load_sample_images
+
+    for found, expected in zip(load_photographs(), load_sample_images().images, strict=True):
+        assert np.array_equal(found, expected)
+        assert found.dtype == np.uint8
+        assert not found.flags.writeable  # all callers share them
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 7, 30])
 def test_tiles_lie_inside_and_are_as_many_as_asked(count):
     photograph = load_photographs()[0]

@@ -2,19 +2,34 @@
 
 import math
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lfm_deploy.errors import ConfigError
 
 
 @cache
 def load_photographs() -> tuple[NDArray[np.uint8], ...]:
-    """The two photographs of scikit-learn, each uint8 ``(427, 640, 3)``, RGB."""
-    from sklearn.datasets import load_sample_images
+    """The two photographs of scikit-learn, each uint8 ``(427, 640, 3)``, RGB.
 
-    return tuple(np.ascontiguousarray(image) for image in load_sample_images().images)
+    Its files are read as ``sklearn.datasets.load_sample_images`` reads them, whose import takes a second.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+    """
+    found = find_spec("sklearn")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+    folder = Path(found.origin).parent / "datasets" / "images"
+    photographs = []
+    for name in ("china.jpg", "flower.jpg"):
+        with Image.open(folder / name) as image:
+            photographs.append(np.asarray(image))
+    return tuple(photographs)
 
 
 def cut_tiles(photograph: NDArray[np.uint8], height: int, width: int, count: int) -> NDArray[np.uint8]:
