@@ -15,7 +15,7 @@ from engines.builder import BuildConfig, BuildResult
 from export.exporter import ProvedGraph
 from export.graph import ExportConfig
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.deployment.deployment import build_into, choose_target, export_into
+from lfm_deploy.deployment.deployment import build_into, choose_target, export_into, make_typed_graph
 from lfm_deploy.errors import GateError
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.quantisation import Budget, Recipe
@@ -140,6 +140,7 @@ def _build(
         if not step.nested:
             on_progress(f"{gpu}: building", step.done, step.steps)
 
+    make_typed_graph(workdir, Precision.FP16, on_message)  # the one that INT8 for TensorRT is made of, too
     targets, without_int8 = {Precision.FP16: target}, {}
     for recipe in Recipe:
         rtx = RtxTarget(target.library, target.gpus)
