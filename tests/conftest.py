@@ -33,6 +33,14 @@ LONGEST = (
     "test_proof.py",
     "test_step.py",
     "test_published_engines.py",  # waits for what test_published makes
+    "test_ray_run.py",
+    "test_fuzzing.py",
+    "test_machine_limits.py",
+    "test_layer_search.py",
+    "test_builder.py",
+    "test_deployment.py",
+    "test_fused_network.py",
+    "test_cli_verify.py",
 )
 
 
