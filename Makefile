@@ -44,10 +44,13 @@ lowest: setup
 
 setup: $(VENV)/.ready .stubs/.ready
 
+# pip compiles 21,000 files one after the other, half of its time; here each core takes some. Packages hold a few that
+# are not Python of this version, which pip passes over, too.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "lfm-deploy needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,amx,rtx,kernels,fast-jpeg,heic,demo,provenance,parquet,ray,remote,train,serve,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[cpu,openvino,amx,rtx,kernels,fast-jpeg,heic,demo,provenance,parquet,ray,remote,train,serve,dev]'
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	touch $@
 
 # TensorRT itself cannot be installed without NVIDIA's index; its published type stubs can, apart from it, since an
