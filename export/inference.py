@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from export.folding import fold_backbone, make_constant
-from export.typed import TORCH_TYPES
 from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.config import IMAGENET_STD, Pooling, Residual
 from lfm_deploy.network.model import LFM
 from lfm_deploy.network.pooling import TopKPooling
 from lfm_deploy.network.residuals import neighbouring_pixel_relationships, pixel_differences
 
+_TORCH_TYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 Outputs = Tensor | tuple[Tensor, Tensor, Tensor]
 _RESIDUALS = {Residual.ABSOLUTE: neighbouring_pixel_relationships, Residual.SIGNED: pixel_differences}
 
@@ -38,7 +38,7 @@ class InferenceForm(nn.Module):
 
     def __init__(self, model: LFM, form: InputForm, precision: Precision, *, evidence: bool) -> None:
         super().__init__()
-        dtype = TORCH_TYPES[precision]
+        dtype = _TORCH_TYPES[precision]
         raw = form is InputForm.UINT8
         gains = torch.full((3,), model.residual.gain, dtype=torch.float64)
         if raw:

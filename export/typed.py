@@ -9,14 +9,12 @@ pass follows, because the exporter computes |x| of float16 in float32: casting t
 """
 
 import onnx
-import torch
 from onnx import TensorProto
 
 from export.names import SUBTRACTION
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import BuildError
 
-TORCH_TYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 _ONNX_TYPES = {
     Precision.FP32: TensorProto.FLOAT,
     Precision.FP16: TensorProto.FLOAT16,

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -145,3 +147,12 @@ def test_memory_does_not_grow_with_the_number_of_pictures(exported, calibration_
             calibrate_into(exported, calibration_folder, count=count, on_progress=watch)
     # 64 pictures more are 0.8 MB of pixels and 26 MB of first activations: neither is held.
     assert peaks[1] < peaks[0] + 0.4e6
+
+
+def test_calibrating_loads_neither_pytorch_nor_what_takes_a_second_of_scipy():
+    script = (
+        "import sys, calib.calibration, calib.flip_estimate\n"
+        "print([name for name in ('torch', 'scipy.stats', 'sklearn') if name in sys.modules])"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
