@@ -4,6 +4,7 @@ import csv
 import ctypes.util
 import fcntl
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -310,6 +311,30 @@ def small_graph(small_checkpoint: Path, make_once: MakeOnce) -> Path:
         export_onnx(small_checkpoint, folder / "lfm.onnx")
 
     return make_once("graph", fill) / "lfm.onnx"
+
+
+@pytest.fixture(scope="session")
+def small_graphs(small_checkpoint: Path, make_once: MakeOnce) -> Callable[..., Any]:
+    """Gives a graph of the small network by what ``ExportConfig`` takes; it is exported once, and the test's own.
+
+    For tests of what becomes of a graph, and not of the export.
+    """
+
+    def give(**choices: Any) -> Any:
+        import onnx
+
+        from export.graph import ExportConfig, make_graph
+        from lfm_deploy.network.checkpoint import read_checkpoint
+
+        config = ExportConfig(**choices)
+
+        def fill(folder: Path) -> None:
+            onnx.save(make_graph(read_checkpoint(small_checkpoint), config), folder / "graph.onnx")
+
+        name = hashlib.sha256(repr(config).encode()).hexdigest()[:16]
+        return onnx.load(make_once(f"graph {name}", fill) / "graph.onnx")
+
+    return give
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,8 @@ from calib.graph_preparation import make_final_graph, prepare_graphs
 from calib.pictures import PictureStore
 from calib.ranges import read_ranges
 from calib.search_findings import read_findings
-from export.graph import ExportConfig, make_graph
 from export.precision import make_int8_graph
 from lfm_deploy.artifacts import Precision, read_graph_info
-from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.quantisation import Recipe
 
 
@@ -22,11 +20,11 @@ def ranges(calibrated):
 
 
 @pytest.fixture(scope="module", params=list(Recipe))
-def prepared(request, calibrated, ranges, small_checkpoint):
+def prepared(request, calibrated, ranges, small_graphs):
     """The recipe's graph."""
     reference = base = onnx.load(calibrated.graph(Precision.FP32))
     if request.param is Recipe.TENSORRT:
-        base = make_graph(read_checkpoint(small_checkpoint), ExportConfig(size=64, precision=Precision.FP16))
+        base = small_graphs(size=64, precision=Precision.FP16)
     info = read_graph_info(calibrated.graph(Precision.FP32))
     with PictureStore() as store:
         load_pictures(ranges, Path(ranges.images), info.config, store)

@@ -6,12 +6,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.graph import ExportConfig, make_graph
 from export.late_scales import choose_common_scale, delay_scales
 from export.names import LAST_OUTPUT, quantisable_tensors
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
-from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Recipe
 
@@ -20,9 +18,9 @@ CHOICES = [part for size in range(1, 5) for part in itertools.combinations(LAYER
 
 
 @functools.cache
-def prepare(checkpoint, config):
+def prepare(small_graphs, config):
     ranges = dict.fromkeys(quantisable_tensors(config), (0.0, 20.0)) | {LAST_OUTPUT: (-5.0, 5.0)}
-    base = make_graph(read_checkpoint(checkpoint), ExportConfig(size=64, precision=Precision.FP16))
+    base = small_graphs(size=64, precision=Precision.FP16)
     return prepare_int8(base, Int8Config(recipe=Recipe.TENSORRT, ranges=ranges))
 
 
@@ -34,8 +32,8 @@ def logits(model, images):
 
 
 @pytest.mark.parametrize("layers", CHOICES)
-def test_the_logits_stay(small_checkpoint, small_config, layers):
-    plain = make_int8_graph(prepare(small_checkpoint, small_config), layers)
+def test_the_logits_stay(small_graphs, small_config, layers):
+    plain = make_int8_graph(prepare(small_graphs, small_config), layers)
     delayed = delay_scales(plain)
     onnx.checker.check_model(delayed, full_check=True)
     images = sample_tiles(64, 64, 8)
@@ -46,8 +44,8 @@ def test_the_logits_stay(small_checkpoint, small_config, layers):
 
 
 @pytest.mark.parametrize("layers", CHOICES)
-def test_weights_have_one_scale_and_nothing_grows_between_them_and_the_pooling(small_checkpoint, small_config, layers):
-    delayed = delay_scales(make_int8_graph(prepare(small_checkpoint, small_config), layers))
+def test_weights_have_one_scale_and_nothing_grows_between_them_and_the_pooling(small_graphs, small_config, layers):
+    delayed = delay_scales(make_int8_graph(prepare(small_graphs, small_config), layers))
     tensors = {tensor.name: tensor for tensor in delayed.graph.initializer}
     readers = {name: node for node in delayed.graph.node for name in node.input}
     for layer in layers:
@@ -60,15 +58,15 @@ def test_weights_have_one_scale_and_nothing_grows_between_them_and_the_pooling(s
         assert follower == ("Mul" if layer == "projection" or layer == "conv3" else "MaxPool")
 
 
-def test_pooling_comes_before_the_relu_in_front_of_integers(small_checkpoint, small_config):
-    delayed = delay_scales(make_int8_graph(prepare(small_checkpoint, small_config), ["conv3"]))
+def test_pooling_comes_before_the_relu_in_front_of_integers(small_graphs, small_config):
+    delayed = delay_scales(make_int8_graph(prepare(small_graphs, small_config), ["conv3"]))
     kinds = [node.op_type for node in delayed.graph.node]
     quantised = kinds.index("QuantizeLinear")
     assert kinds[quantised - 2 : quantised] == ["MaxPool", "Relu"]
 
 
-def test_a_graph_without_integers_stays(small_checkpoint, small_config):
-    base = prepare(small_checkpoint, small_config).model
+def test_a_graph_without_integers_stays(small_graphs, small_config):
+    base = prepare(small_graphs, small_config).model
     assert delay_scales(base).graph.node == base.graph.node
 
 

@@ -14,9 +14,7 @@ from calib.layer_times import (
 )
 from engines.cards import Card
 from engines.library import load_library
-from export.graph import ExportConfig, make_graph
 from lfm_deploy.artifacts import Precision, read_graph_info
-from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.progress import ignore_progress
 from lfm_deploy.quantisation import Recipe
 
@@ -93,12 +91,10 @@ def test_choices_are_arranged_by_the_time_of_their_engines(library, calibrated, 
 
 
 @pytest.mark.parametrize(("times_fp16", "faster"), [(100, True), (0.01, False)])
-def test_the_card_decides_what_the_kernels_take(library, calibrated, card, times_fp16, faster):
+def test_the_card_decides_what_the_kernels_take(library, calibrated, small_graphs, card, times_fp16, faster):
     card(times_fp16)
     info = read_graph_info(calibrated.graph(Precision.FP32))
-    config = ExportConfig(size=64, precision=Precision.FP16)
-    fp16 = make_graph(read_checkpoint(calibrated.checkpoint), config)
-    times = LayerTimes(RtxTarget(library, ("sm86",)), info, fp16)
+    times = LayerTimes(RtxTarget(library, ("sm86",)), info, small_graphs(size=64, precision=Precision.FP16))
     assert times.known
     (found,) = times.compare(onnx.load(calibrated.graph(Precision.INT8)))
     assert (found["int8_fps"] > found["fp16_fps"]) is faster

@@ -27,15 +27,12 @@ def run(model, level):
 
 
 @pytest.fixture(scope="module", params=list(Recipe))
-def prepared(request, calibrated, calibration_folder, small_checkpoint):
-    from export.graph import ExportConfig, make_graph
-    from lfm_deploy.network.checkpoint import read_checkpoint
-
+def prepared(request, calibrated, calibration_folder, small_graphs):
     ranges = read_ranges(calibrated.ranges)
     reference = onnx.load(calibrated.graph(Precision.FP32))
     base = reference
     if request.param is Recipe.TENSORRT:
-        base = make_graph(read_checkpoint(small_checkpoint), ExportConfig(size=64, precision=Precision.FP16))
+        base = small_graphs(size=64, precision=Precision.FP16)
     info = read_graph_info(calibrated.graph(Precision.FP32))
     with PictureStore() as store:
         load_pictures(ranges, calibration_folder, info.config, store)

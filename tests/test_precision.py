@@ -6,23 +6,20 @@ import pytest
 from onnx import numpy_helper
 
 from engines.ort import count_kernels
-from export.graph import ExportConfig, make_graph
 from export.names import LAST_OUTPUT, find_convolutions, quantisable_tensors
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from lfm_deploy.artifacts import Precision
 from lfm_deploy.errors import BuildError
-from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.quantisation import Recipe
 
 LAYERS = ("conv1", "conv2", "conv3", "projection")
 
 
 @pytest.fixture(scope="module")
-def bases(small_checkpoint):
-    source = read_checkpoint(small_checkpoint)
+def bases(small_graphs):
     return {
-        Recipe.TENSORRT: make_graph(source, ExportConfig(size=64, precision=Precision.FP16)),
-        Recipe.CPU: make_graph(source, ExportConfig(size=64)),
+        Recipe.TENSORRT: small_graphs(size=64, precision=Precision.FP16),
+        Recipe.CPU: small_graphs(size=64),
     }
 
 

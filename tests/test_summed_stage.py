@@ -2,16 +2,14 @@ import numpy as np
 import onnx
 import pytest
 
-from export.graph import ExportConfig, make_graph
 from export.names import find_convolutions
 from export.summed_stage import can_sum, sum_first_stage
 from lfm_deploy.artifacts import InputForm, Precision
-from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.photographs import sample_tiles
 
 
-def graph(checkpoint, **choices):
-    return make_graph(read_checkpoint(checkpoint), ExportConfig(**({"size": 64} | choices)))
+def graph(small_graphs, **choices):
+    return small_graphs(**({"size": 64} | choices))
 
 
 def logits(model, images):
@@ -23,8 +21,8 @@ def logits(model, images):
 
 @pytest.mark.parametrize("side", [48, 64, 70])  # odd and even maps in front of the pooling
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
-def test_the_logits_stay(small_checkpoint, side, precision):
-    plain = graph(small_checkpoint, size=side, precision=precision)
+def test_the_logits_stay(small_graphs, side, precision):
+    plain = graph(small_graphs, size=side, precision=precision)
     noise = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
     extreme = np.zeros((2, side, side, 3), np.uint8)
     extreme[0, ::2], extreme[1, :, 1::2] = 255, 255
@@ -38,9 +36,9 @@ def test_the_logits_stay(small_checkpoint, side, precision):
     assert logits(summed, images) == pytest.approx(expected, abs=tolerance * float(1 + np.abs(expected).max()))
 
 
-def test_one_wrong_weight_shows(small_checkpoint):
+def test_one_wrong_weight_shows(small_graphs):
     """The tolerance above would not hide a window that is read at the wrong place."""
-    plain = graph(small_checkpoint)
+    plain = graph(small_graphs)
     summed = sum_first_stage(plain)
     (weight,) = [tensor for tensor in plain.graph.initializer if tensor.name == "conv1.weight"]
     values = onnx.numpy_helper.to_array(weight).copy()
@@ -50,19 +48,19 @@ def test_one_wrong_weight_shows(small_checkpoint):
     assert np.abs(logits(summed, images) - logits(plain, images)).max() > 1e-2
 
 
-def test_the_first_convolution_is_gone_and_nothing_is_left_over(small_checkpoint):
-    summed = sum_first_stage(graph(small_checkpoint))
+def test_the_first_convolution_is_gone_and_nothing_is_left_over(small_graphs):
+    summed = sum_first_stage(graph(small_graphs))
     assert [node.name for node in find_convolutions(summed)] == ["conv2", "conv3", "projection"]
     used = {name for node in summed.graph.node for name in node.input}
     assert {tensor.name for tensor in summed.graph.initializer} <= used
 
 
 @pytest.mark.parametrize("choices", [{"size": "native"}, {"input": InputForm.FLOAT}])
-def test_other_inputs_are_left_as_they_are(small_checkpoint, choices):
-    assert not can_sum(graph(small_checkpoint, **choices))
+def test_other_inputs_are_left_as_they_are(small_graphs, choices):
+    assert not can_sum(graph(small_graphs, **choices))
 
 
-def test_a_graph_whose_first_stage_is_summed_is_not_summed_again(small_checkpoint):
-    plain = graph(small_checkpoint)
+def test_a_graph_whose_first_stage_is_summed_is_not_summed_again(small_graphs):
+    plain = graph(small_graphs)
     assert can_sum(plain)
     assert not can_sum(sum_first_stage(plain))

@@ -6,12 +6,10 @@ import onnx
 import pytest
 
 from engines.ort import count_kernels, open_session
-from export.graph import ExportConfig, make_graph
 from export.names import LAST_OUTPUT, quantisable_tensors
 from export.precision import Int8Config, make_int8_graph, prepare_int8
 from export.unfolding import can_unfold, spread_windows, unfold_first_layer
 from lfm_deploy.errors import BuildError
-from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.quantisation import Recipe
 
@@ -21,14 +19,14 @@ SIDES = (64, 70)
 
 
 @functools.cache
-def prepare(checkpoint, config, size):
+def prepare(small_graphs, config, size):
     ranges = dict.fromkeys(quantisable_tensors(config), (0.0, 20.0)) | {LAST_OUTPUT: (-5.0, 5.0)}
-    base = make_graph(read_checkpoint(checkpoint), ExportConfig(size=size))
+    base = small_graphs(size=size)
     return prepare_int8(base, Int8Config(recipe=Recipe.CPU, ranges=ranges))
 
 
-def quantise(checkpoint, config, size, layers=LAYERS):
-    return make_int8_graph(prepare(checkpoint, config, size), layers)
+def quantise(small_graphs, config, size, layers=LAYERS):
+    return make_int8_graph(prepare(small_graphs, config, size), layers)
 
 
 def logits(model, images):
@@ -37,8 +35,8 @@ def logits(model, images):
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_not_one_logit_changes(small_checkpoint, small_config, side):
-    plain = quantise(small_checkpoint, small_config, side)
+def test_not_one_logit_changes(small_graphs, small_config, side):
+    plain = quantise(small_graphs, small_config, side)
     tiles = sample_tiles(side, side, 5)
     noise = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
     images = np.concatenate([tiles, noise])
@@ -50,16 +48,16 @@ def test_not_one_logit_changes(small_checkpoint, small_config, side):
 @pytest.mark.parametrize(
     "layers", [("conv1", *rest) for size in range(4) for rest in itertools.combinations(LAYERS[1:], size)]
 )
-def test_whatever_layers_follow_in_int8(small_checkpoint, small_config, layers):
-    plain = quantise(small_checkpoint, small_config, 64, layers)
+def test_whatever_layers_follow_in_int8(small_graphs, small_config, layers):
+    plain = quantise(small_graphs, small_config, 64, layers)
     assert can_unfold(plain)
     images = sample_tiles(64, 64, 3)
     # Layers in floating point may be run with other kernels, so the last bits may differ there; seen 3e-7.
     assert logits(unfold_first_layer(plain), images) == pytest.approx(logits(plain, images), abs=1e-5)
 
 
-def test_one_wrong_window_would_be_seen(small_checkpoint, small_config):
-    plain = quantise(small_checkpoint, small_config, 64)
+def test_one_wrong_window_would_be_seen(small_graphs, small_config):
+    plain = quantise(small_graphs, small_config, 64)
     model = unfold_first_layer(plain)
     (weight,) = [tensor for tensor in model.graph.initializer if tensor.name == "conv1.weight_quantized"]
     codes = onnx.numpy_helper.to_array(weight)
@@ -73,8 +71,8 @@ def test_one_wrong_window_would_be_seen(small_checkpoint, small_config):
     assert not np.allclose(logits(model, images), logits(plain, images), atol=1e-3)
 
 
-def test_integer_kernels_from_the_first_convolution_on_and_no_gathering(small_checkpoint, small_config):
-    plain = quantise(small_checkpoint, small_config, 64)
+def test_integer_kernels_from_the_first_convolution_on_and_no_gathering(small_graphs, small_config):
+    plain = quantise(small_graphs, small_config, 64)
     model = unfold_first_layer(plain)
     before, after = count_kernels(plain), count_kernels(model)
     for kernel in ("QLinearConv", "NhwcMaxPool", "Conv", "FusedConv", "MaxPool", "Transpose"):
@@ -98,8 +96,8 @@ def test_windows_read_what_they_read_before():
     assert not spread[3, 1, [*range(6), 9]].any()
 
 
-def test_graphs_that_cannot_be_unfolded(small_checkpoint, small_config):
-    assert not can_unfold(quantise(small_checkpoint, small_config, 64, ("conv2", "conv3")))
-    assert not can_unfold(quantise(small_checkpoint, small_config, "native"))
+def test_graphs_that_cannot_be_unfolded(small_graphs, small_config):
+    assert not can_unfold(quantise(small_graphs, small_config, 64, ("conv2", "conv3")))
+    assert not can_unfold(quantise(small_graphs, small_config, "native"))
     with pytest.raises(BuildError, match="behind conv1 stand"):
-        unfold_first_layer(make_graph(read_checkpoint(small_checkpoint), ExportConfig(size=64)))
+        unfold_first_layer(small_graphs(size=64))
