@@ -42,7 +42,8 @@ class KeptTensor:
         part = onnx.utils.Extractor(base).extract_model([self._input], [name])
         self._session: Any = open_session(part.SerializeToString(), "the calibrated graph", spin=False)
         self._places: dict[int, tuple[int, tuple[int, ...]]] = {}
-        self._file = tempfile.TemporaryFile(prefix="lfm-calibration-")  # noqa: SIM115  # closed by close()
+        # Unbuffered, so that what finds no room is told by the write itself; closed by close().
+        self._file = tempfile.TemporaryFile(prefix="lfm-calibration-", buffering=0)  # noqa: SIM115
         self._free = most_bytes
 
     def read(self, index: int) -> NDArray[np.float32]:
@@ -57,9 +58,7 @@ class KeptTensor:
         given = next(source.batches([index])) if isinstance(source, PictureStore) else source.read(index)
         values: NDArray[np.float32] = self._session.run([self.name], {self._input: given})[0]
         if values.nbytes <= self._free:
-            self._free -= values.nbytes
-            self._places[index] = self._file.seek(0, 2), values.shape
-            self._file.write(np.ascontiguousarray(values).data)
+            self._keep(index, values)
         return values
 
     def close(self) -> None:
@@ -75,6 +74,19 @@ class KeptTensor:
     def __exit__(self, *_: object) -> None:
         """Give the disk back."""
         self.close()
+
+    def _keep(self, index: int, values: NDArray[np.float32]) -> None:
+        """Write values down; where the disk is full, these and all that follow are computed again."""
+        offset = self._file.seek(0, 2)
+        try:
+            written = self._file.write(np.ascontiguousarray(values).data)
+        except OSError:
+            written = 0
+        if written < values.nbytes:
+            self._free = 0
+            return
+        self._free -= values.nbytes
+        self._places[index] = offset, values.shape
 
     def _load(self, offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
         values = np.empty(shape, np.float32)

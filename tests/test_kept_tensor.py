@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import onnx
 import pytest
@@ -55,6 +57,19 @@ def test_what_finds_no_room_on_disk_is_computed_again(base, store, kept):
             for index in range(3):
                 assert np.array_equal(tensor.read(index), expected(base, store, FIRST, index))
     assert len(store.asked) == 2 * 3 - kept
+
+
+def test_a_full_disk_costs_time_and_nothing_else(base, store):
+    wanted = [expected(base, store, FIRST, index) for index in range(3)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wanted[0].nbytes * 3 // 2, limits[1]))
+    try:
+        with KeptTensor(base, FIRST, store) as tensor:
+            for index in (0, 1, 2, 0, 1, 2):
+                assert np.array_equal(tensor.read(index), wanted[index])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(store.asked) == [0, 1, 1, 2, 2]
 
 
 def test_what_was_closed_is_computed_again_also_for_what_comes_after_it(base, store):
