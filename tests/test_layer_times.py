@@ -2,6 +2,7 @@ import onnx
 import pytest
 
 from calib.int8_graph import quantise_into
+from calib.layer_choice import BudgetError
 from calib.layer_times import (
     LEAST_GAIN,
     LayerTimes,
@@ -16,7 +17,7 @@ from engines.cards import Card
 from engines.library import load_library
 from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.progress import ignore_progress
-from lfm_deploy.quantisation import Recipe
+from lfm_deploy.quantisation import Budget, Recipe
 
 
 def speed(card, gpu, fp16, int8):
@@ -112,3 +113,11 @@ def test_where_nothing_gains_nothing_is_written(library, own_calibrated, calibra
         quantise_into(own_calibrated, Recipe.TENSORRT, wide_budget, target=RtxTarget(library, ("sm86",)))
     again = quantise_into(own_calibrated, Recipe.TENSORRT, wide_budget, target=RtxTarget(library, ("sm86",), True))
     assert again.reused
+
+
+def test_a_budget_that_fp16_breaks_is_told_before_any_kernel_is_listed(library, own_calibrated, card):
+    card(0.01)  # INT8 gains nothing, which would be told after that
+    with pytest.raises(BudgetError, match="even the fp16 graph breaks the budget"):
+        quantise_into(
+            own_calibrated, Recipe.TENSORRT, Budget(acc=0, ap=0, flips=0), target=RtxTarget(library, ("sm86",))
+        )
