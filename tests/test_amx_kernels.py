@@ -6,7 +6,8 @@ pytest.importorskip("numba", reason="the extra 'amx' is not installed")
 from tile_reference import judge, make_layers
 
 from engines.amx.engine import make_runner
-from engines.amx.network import make_network
+from engines.amx.network import make_network, make_workspace
+from engines.amx.shapes import ROW_BYTES, ROWS
 from engines.amx.tiles import EMULATED
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.pictures.photographs import sample_tiles
@@ -82,3 +83,14 @@ def test_pictures_of_several_sizes_in_turns_and_more_of_them_than_before():
         before = pictures.copy()
         np.testing.assert_allclose(runner(pictures)[0], judge(layers, pictures), rtol=2e-6, atol=1e-3)
         np.testing.assert_array_equal(pictures, before)
+
+
+def test_tiles_read_nothing_behind_their_memory():
+    # 32 channels of one byte fill half of the 64 that a row of a tile has.
+    config = ModelConfig(widths=(16, 32), projection=16, k=2)
+    network = make_network(make_layers(config, integers=True))
+    space = make_workspace(network, 12, 14)
+    (last,) = [array for array in space.arrays.kept if array.ctypes.data == space.room.last]
+    pieces = network.ends.projection_steps
+    furthest = (2 * ROWS - 1) * int(network.stages[-1, 5]) * network.ends.size + pieces * ROW_BYTES
+    assert furthest <= last.nbytes

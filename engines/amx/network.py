@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engines.amx.forward import LAST, PAIR, PLAIN, POOLED, RING, Ends, Room
 from engines.amx.layers import Layer, Layers
 from engines.amx.packing import pack_convolution, pack_differences, pack_products, pack_windows
-from engines.amx.shapes import ROWS, make_configurations
+from engines.amx.shapes import ROW_BYTES, ROWS, make_configurations
 from lfm_deploy.artifacts import GraphInfo
 
 _LINE = 64
@@ -150,13 +150,14 @@ def make_workspace(network: Network, height: int, width: int) -> Workspace:
         rows, columns = rows - 1, columns - 1
         if stage[0] == POOLED:
             rows, columns = rows // 2, columns // 2
+    # Tiles read whole pieces of 64 bytes of the last position too, whose channels may fill half of one.
     room = Room(
         maps=arrays.make((start + _SLACK_BYTES // dtype.itemsize,), dtype),
         values=arrays.make((width // 2 - 1 + ROWS, ROWS), dtype),
         signed=arrays.make((ROWS, ROWS), np.int32),
         windows=arrays.make((4, ROWS, ROWS), np.int32),
         sums=arrays.make((2, ROWS, PAIR), np.int32),
-        last=arrays.make((2 * ROWS, network.stages[-1, 5]), dtype),
+        last=arrays.make((2 * ROWS * int(network.stages[-1, 5]) + ROW_BYTES,), dtype),
         projected=arrays.make((rows * columns, network.ends.projected), np.float32),
         positions=rows * columns,
     )
