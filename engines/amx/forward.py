@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from engines.amx.compilation import compile_and_keep
 from engines.amx.first_stage import run_first_row
 from engines.amx.selection import judge_maps
 from engines.amx.shapes import FIRST_STAGE, PAIRED, ROW_BYTES, ROWS, TILE
@@ -219,8 +220,4 @@ def compile_judge() -> Callable[..., None]:
             logits[number] = judge_maps(room.projected, room.positions, linear, ends.linear_bias, largest)
         release()
 
-    try:
-        compiled: Any = njit(nogil=True, cache=True)(judge_pictures)
-    except RuntimeError:  # no folder that may be written
-        compiled = njit(nogil=True)(judge_pictures)
-    return compiled  # type: ignore[no-any-return]
+    return compile_and_keep(judge_pictures)
