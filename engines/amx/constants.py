@@ -13,6 +13,7 @@ class Constants:
     """Constants of one graph, and the nodes that read them.
 
     Attributes:
+        nodes: nodes in the graph's order.
         makers: node that makes each tensor.
         convolutions: convolutions by name, in the graph's order.
         quantisers: node that quantises each tensor, for those that are.
@@ -29,6 +30,7 @@ class Constants:
 
         self._path = path
         self._tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self.nodes = list(graph.node)
         self.makers = {name: node for node in graph.node for name in node.output}
         self.convolutions = {node.name: node for node in graph.node if node.op_type == "Conv"}
         self.quantisers = {node.input[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
@@ -36,6 +38,25 @@ class Constants:
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a constant; ``()`` where there is none."""
         return self._tensors[name].shape if name in self._tensors else ()
+
+    def find_source(self, name: str) -> str:
+        """Name of the integers that become a tensor; its own where it is none that is made of integers.
+
+        Args:
+            name: name of a tensor.
+        """
+        maker = self.makers.get(name)
+        return str(maker.input[0]) if maker is not None and maker.op_type == "DequantizeLinear" else name
+
+    def expect_type(self, name: str, dtype: str) -> None:
+        """Refuse the graph if a constant that was taken is of another type.
+
+        Args:
+            name: name of the constant.
+            dtype: name of the dtype that it has to have, ``"int8"`` for instance.
+        """
+        if str(self._tensors[name].dtype) != dtype:
+            self.refuse(f"{name} is {self._tensors[name].dtype}, not {dtype}")
 
     def take(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """A constant.

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.amx.chain import check_chain
 from engines.amx.constants import Constants
 from engines.amx.layers import Layer, Layers, explain_misfit
 from export.blocks import VALUES, make_differences, spread_windows
@@ -37,6 +38,7 @@ def read_layers(path: Path) -> Layers:
         constants = Constants(path, onnx.load(path).graph)
     except DecodeError as error:
         raise ArtifactError(f"{path}: damaged ({error}); make it again with 'lfm-deploy build'") from None
+    check_chain(constants, info)
     config = info.config
     linear = constants.take("head.weight", (1, config.features)).reshape(config.channels, config.k).T
     if config.order is ValueOrder.ASCENDING:
@@ -61,6 +63,9 @@ def _read_bf16(constants: Constants, config: ModelConfig) -> list[Layer]:
     biases = [constants.take(f"conv{number}.bias", (width,)) for number, width in enumerate(config.widths, start=1)]
     weights.append(constants.take("projection.weight", (config.channels, config.maps, 1, 1))[:, :, 0, 0])
     biases.append(np.zeros(config.channels, np.float32))
+    for name in constants.convolutions:
+        if name != "blocks.subtract":
+            constants.expect_type(f"{name}.weight", "bfloat16")
     return [
         Layer(_to_bits(weight.astype(np.float32)), bias.astype(np.float32), np.zeros(len(bias), np.float32))
         for weight, bias in zip(weights, biases, strict=True)
@@ -85,6 +90,7 @@ def _read_int8(constants: Constants, config: ModelConfig) -> list[Layer]:
         weight = _read_integers(constants, name, rows, len(layers[-1].bias) if layers else 0)
         outputs = weight.shape[0] if layers else weight.shape[1]
         scale = constants.take(f"{name}.weight_scale", (rows,))[:outputs]
+        _check_quantisation(constants, name, before, rows)
         bias = np.zeros(outputs, np.int32)
         if constants.shape(f"{name}.bias_quantized"):
             bias = constants.take(f"{name}.bias_quantized", (rows,))[:outputs]
@@ -93,6 +99,15 @@ def _read_int8(constants: Constants, config: ModelConfig) -> list[Layer]:
         zero = int(constants.take(f"{after}_zero_point", ()))
         layers.append(Layer(weight, bias, multiplier.astype(np.float32), zero))
     return layers
+
+
+def _check_quantisation(constants: Constants, name: str, before: str, rows: int) -> None:
+    """Refuse weights, or maps, that are not the integers that the tiles multiply."""
+    constants.expect_type(f"{before}_zero_point", "uint8")
+    constants.expect_type(f"{name}.weight_quantized", "int8")
+    constants.expect(f"{name}.weight_zero_point", np.zeros(rows))
+    if (constants.take(f"{name}.weight_scale", (rows,)) <= 0).any():
+        constants.refuse(f"{name}.weight_scale is not above 0")
 
 
 def _find_scale(constants: Constants, name: str) -> str:
