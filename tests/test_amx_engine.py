@@ -1,6 +1,8 @@
+import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -194,11 +196,47 @@ def test_a_graph_without_its_integers_is_refused(int8_graph, tmp_path):
         (lambda name, values: values + 1 if name == "conv1.input_zero_point" else None, "zero_point is not what"),
         (lambda name, values: values * 2 if name == "conv1.input_scale" else None, "input_scale is not what"),
         (lambda name, values: values[:, :2] if name == "conv2.weight_quantized" else None, "conv2.weight_quantized is"),
+        (lambda name, values: values + 1 if name == "conv2.weight_zero_point" else None, "zero_point is not what"),
+        (lambda name, values: -values if name == "conv2.weight_scale" else None, "not above 0"),
+        (
+            lambda name, values: values.astype(np.uint8) if name == "conv2.weight_quantized" else None,
+            "is uint8, not int8",
+        ),
     ],
 )
 def test_a_graph_that_is_not_as_it_says_is_refused(int8_graph, tmp_path, edit, words):
     with pytest.raises(ArtifactError, match=words):
         read_layers(change(int8_graph, tmp_path / "changed.onnx", edit))
+
+
+@needs_amx
+@pytest.mark.parametrize("streams", [1, 2])
+def test_threads_that_share_an_engine_do_not_share_memory(int8_graph, streams):
+    tiles = sample_tiles(64, 64, 4)
+    engine = AmxEngine(int8_graph, settings(streams=streams))
+    expected = [engine.logits(tile[None])[0] for tile in tiles]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda number: engine.logits(tiles[number % 4][None])[0], range(800)))
+    np.testing.assert_array_equal(found, expected * 200)
+
+
+@needs_amx
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [("NUMBA_DISABLE_JIT=1", "NUMBA_DISABLE_JIT is set"), ("NUMBA_CPU_NAME=generic", "compiles for another processor")],
+)
+def test_settings_of_numba_that_would_end_the_process_are_refused(int8_graph, setting, words):
+    code = (
+        "import sys\n"
+        "from lfm_deploy.errors import UnavailableError\n"
+        "from engines.loading import load_engine\n"
+        "try: load_engine(sys.argv[1], runtime='amx')\n"
+        "except UnavailableError as error: print(error)"
+    )
+    name, value = setting.split("=")
+    command = [sys.executable, "-c", code, str(int8_graph)]
+    found = subprocess.run(command, env=os.environ | {name: value}, capture_output=True, text=True, check=True)
+    assert words in found.stdout
 
 
 def test_without_units_or_numba_it_says_so(int8_graph, monkeypatch):

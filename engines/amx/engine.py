@@ -1,5 +1,6 @@
 """SNet with Top-K pooling on the matrix units of a CPU: the proved BF16 or INT8 graph, by kernels of our own."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,30 @@ def _require_amx(path: Path) -> None:
     except ImportError as error:
         raise missing_library(error, "the kernels for AMX", "pip install lfm-deploy[amx]") from None
     missing = [name for name in AMX if name not in find_instruction_sets()]
+    if not missing:
+        _require_compiler(path)
     if missing or not request_tiles():
         reason = f"this processor has no {', '.join(missing)}" if missing else "the system gives no tile registers"
         raise UnavailableError(f"{path}: not run by the kernels for AMX: {reason}; run it in ONNX Runtime or OpenVINO")
 
 
+def _require_compiler(path: Path) -> None:
+    """Refuse settings of Numba with which it does not compile, or ends the process while it compiles."""
+    from numba import config
+    from numba.core.registry import cpu_target
+
+    features = str(cpu_target.target_context.codegen().magic_tuple()[2]).split(",")
+    fault = None
+    if config.DISABLE_JIT:
+        fault = "NUMBA_DISABLE_JIT is set, and Numba compiles nothing"
+    elif any(f"+{name.replace('_', '-')}" not in features for name in AMX):
+        fault = "Numba compiles for another processor, as NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say"
+    if fault:
+        raise UnavailableError(f"{path}: not run by the kernels for AMX: {fault}; unset it, or run it in OpenVINO")
+
+
 def make_runner(network: Any) -> Runner:
-    """One thread's way through a network.
+    """A way through a network; threads that share it wait for each other, since its memory is that of one.
 
     Args:
         network: the network, as ``engines.amx.network.make_network`` lays it out.
@@ -102,17 +120,20 @@ def make_runner(network: Any) -> Runner:
 
     judge = compile_judge()
     zero = network.dtype.type(0)
+    lock = threading.Lock()
     kept: dict[tuple[int, int], Any] = {}
 
     def run(pixels: NDArray[Any]) -> list[NDArray[Any]]:
         count, height, width, _ = pixels.shape
-        if (height, width) not in kept:
-            kept.clear()
-            kept[height, width] = make_workspace(network, height, width)
-        space = kept[height, width]
         logits = np.empty(count, np.float32)
         rows = _with_slack(pixels).reshape(count, height, 3 * width)
-        judge(zero, rows, network.ends, network.stages, space.places, space.room, network.linear, space.largest, logits)
+        with lock:
+            if (height, width) not in kept:
+                kept.clear()
+                kept[height, width] = make_workspace(network, height, width)
+            space = kept[height, width]
+            places, room, largest = space.places, space.room, space.largest
+            judge(zero, rows, network.ends, network.stages, places, room, network.linear, largest, logits)
         return [logits]
 
     return run
