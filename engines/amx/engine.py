@@ -126,14 +126,15 @@ def make_runner(network: Any) -> Runner:
     def run(pixels: NDArray[Any]) -> list[NDArray[Any]]:
         count, height, width, _ = pixels.shape
         logits = np.empty(count, np.float32)
-        rows = _with_slack(pixels).reshape(count, height, 3 * width)
+        held = _with_slack(pixels)
         with lock:
             if (height, width) not in kept:
                 kept.clear()
                 kept[height, width] = make_workspace(network, height, width)
             space = kept[height, width]
             places, room, largest = space.places, space.room, space.largest
-            judge(zero, rows, network.ends, network.stages, places, room, network.linear, largest, logits)
+            first = (zero, held.ctypes.data, height, width)
+            judge(*first, network.ends, network.stages, places, room, network.linear, largest, logits)
         return [logits]
 
     return run

@@ -194,7 +194,8 @@ def compile_judge() -> Callable[..., None]:
     It takes, in this order:
 
     - 0 of the maps' type: uint16 for bfloat16, or uint8;
-    - pixels, uint8 ``(N, H, 3 W)``;
+    - address of the pixels, uint8 ``(N, H, W, 3)``, and H and W: arrays that may not be written are of a type of their
+      own to Numba;
     - what stands before and behind the convolutions, an ``Ends``;
     - the convolutions after the first one, int64 ``(depth - 1, 6)``: what follows each (``POOLED``, ``PLAIN`` or
       ``LAST``), address of its weights as ``packing.pack_convolution`` lays them out, pieces of 64 bytes in two
@@ -209,14 +210,15 @@ def compile_judge() -> Callable[..., None]:
     sources = hash_kernels("amx") + str(EMULATED)
 
     def judge_pictures(
-        like: Any, pictures: Any, ends: Any, stages: Any, places: Any, room: Any, linear: Any, largest: Any, logits: Any
-    ) -> None:
+        like: Any, pixels: int, height: int, width: int,
+        ends: Any, stages: Any, places: Any, room: Any, linear: Any, largest: Any, logits: Any,
+    ) -> None:  # fmt: skip
         if sources == "":  # never: what the function closes over is part of the key that Numba keeps it under
             return
-        for number in range(len(pictures)):
-            pixels = pictures.ctypes.data + number * pictures.strides[0]
+        row = 3 * width
+        for number in range(len(logits)):
             for index in range(len(stages)):
-                run_stage(like, pixels, pictures.strides[1], ends, stages, places, index, room)
+                run_stage(like, pixels + number * height * row, row, ends, stages, places, index, room)
             logits[number] = judge_maps(room.projected, room.positions, linear, ends.linear_bias, largest)
         release()
 
