@@ -11,14 +11,21 @@ import pytest
 from documentation import find_row, read_flowing
 
 from calib.search_findings import read_findings
+from engines.cpu_settings import CpuSettings
+from export.graph import ExportConfig, make_graph
 from export.proof import BATCHES
+from lfm_deploy.artifacts import Precision
 from lfm_deploy.deployment.lineup import find_candidates
+from lfm_deploy.machine import has_amx
 from lfm_deploy.metrics.decisions import average_precision
+from lfm_deploy.network.checkpoint import read_checkpoint
+from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.scoring.score_cache import ScoreCache
 from lfm_deploy.scoring.scorers import published_reading
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import make_scorer, make_tasks
+from lfm_deploy.storage.graph_file import seal_graph
 from lfm_deploy.suites import load_suites
 from lfm_deploy.suites.confounders import find_confounders, read_all_facts
 from lfm_deploy.thresholds.choice import Claim, choose
@@ -66,6 +73,35 @@ def test_no_precision_loses_decisions_on_real_pictures(wild, name, flips, acc, a
     assert abs(mine["mean"]["ap"]["value"] - reference["mean"]["ap"]["value"]) <= ap
     if "int8" in name:
         assert engine_of(report, name)["quantisation"]["int8_share"] >= 0.5
+
+
+@pytest.mark.skipif(not has_amx(), reason="this processor has no AMX")
+def test_the_kernels_for_amx_flip_no_decision_as_the_pages_say(
+    wild, official_deployment, official_checkpoint, tmp_path
+):
+    from engines.amx.engine import AmxEngine
+
+    _, rows = wild
+    logits = {
+        engine: {row["path"]: float(row["logit"]) for row in rows if row["engine"] == engine}
+        for engine in ("pytorch fp32", "onnxruntime int8 cpu")
+    }
+    paths = sorted(logits["pytorch fp32"])
+    pictures = np.stack([read_image(Path(path), 256) for path in paths])
+    exact, integers = (np.array([logits[engine][path] for path in paths]) for engine in logits)
+    bf16 = tmp_path / "lfm.bf16.onnx"
+    config = ExportConfig(precision=Precision.BF16)
+    bf16.write_bytes(seal_graph(make_graph(read_checkpoint(official_checkpoint), config)))
+    way = CpuSettings(runtime="amx", streams=2, threads=1, piece=1)
+    found = AmxEngine(bf16, way).logits(pictures)
+    assert ((found > 0) == (exact > 0)).all()
+    assert np.abs(found - exact).mean() < 0.2  # 0.1 was seen; eight bits a value
+    found = AmxEngine(official_deployment.graph(Precision.INT8, Recipe.CPU), way).logits(pictures)
+    # The same integers; only the linear layer's sums of float32 are in another order.
+    np.testing.assert_allclose(found, integers, rtol=0, atol=1e-3)
+    assert "On a processor with AMX, the BF16 graph flips none of them either." in read_flowing("README.md")
+    for precision in ("BF16", "INT8"):
+        assert find_row("docs/speed.md", f"kernels for AMX, {precision}")[-1] == "0"
 
 
 def test_no_gate_fails_on_real_pictures_and_half_precision_needs_more_of_them(wild):
