@@ -21,7 +21,7 @@ class Engine(Protocol):
         name: name in reports, short and unique there, such as ``"onnxruntime fp16"``.
         runtime: ``"pytorch"``, ``"onnxruntime"``, ``"openvino"``, ``"fused"``, ``"amx"``, ``"tensorrt"`` or
             ``"tensorrt-rtx"``.
-        precision: ``"fp32"`` or ``"fp16"``.
+        precision: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``.
         device: ``"cpu"`` or ``"cuda:0"``.
         batch_range: smallest and largest batch that runs in one go; ``logits`` splits and takes any number.
         contract: contract that says which pictures the engine takes and what its logit means.

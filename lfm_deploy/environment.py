@@ -7,9 +7,8 @@ from typing import TypedDict
 from lfm_deploy.machine import count_cores, read_processor
 from lfm_deploy.version import __version__
 
-_LIBRARIES = (
+RUNTIME_LIBRARIES = (
     "torch",
-    "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
@@ -19,6 +18,8 @@ _LIBRARIES = (
     "numpy",
     "pillow",
 )
+"""Libraries that verdicts depend on, by distribution."""
+_LIBRARIES = (*RUNTIME_LIBRARIES, "onnx")
 
 
 # Written as a call, for a name with a hyphen: ``lfm-deploy`` is this package's version, ``processor`` the processor's

@@ -104,6 +104,7 @@ def test_native_sizes(small_checkpoint, tmp_path):
     exact.write_bytes(seal_graph(make_graph(read_checkpoint(small_checkpoint), ExportConfig(size="native"))))
     for height, width in ((64, 96), (130, 70)):
         tiles = sample_tiles(height, width, 2)
+        # As far as at one size.
         assert np.abs(run(path, tiles) - OrtEngine(exact).logits(tiles)).max() < 5
 
 

@@ -67,6 +67,7 @@ def test_ties_and_maps_that_are_all_negative(integers):
     config, size = ModelConfig(widths=(16, 16), projection=16, k=8), (20, 24)
     layers, pictures = make_layers(config, integers=integers), make_pictures(*size)
     flat = np.full_like(pictures, 91)  # no differences: each channel has one value everywhere
+    # Of bfloat16 as above; integers are exact but for the linear layer's sums.
     np.testing.assert_allclose(run(layers, flat), judge(layers, flat), rtol=4e-3, atol=1e-3)
     for layer in layers.convolutions:
         layer.bias[:] = -(1 << 24)

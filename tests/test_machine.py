@@ -11,6 +11,7 @@ from lfm_deploy.machine import (
     describe_machine,
     find_instruction_sets,
     gpu_memory_mib,
+    has_amx,
     has_bfloat16,
     limit_cores,
     parse_gpus,
@@ -64,6 +65,8 @@ def test_instruction_sets_of_x86_and_arm():
     assert not has_bfloat16(x86)  # AMX for integers alone
     assert has_bfloat16("flags\t: avx512_bf16\n")
     assert has_bfloat16("flags\t: amx_tile amx_bf16\n")
+    assert has_amx("flags\t: amx_tile amx_int8 amx_bf16\n")
+    assert not has_amx("flags\t: amx_tile amx_bf16\n")
     assert not has_bfloat16("Features\t: asimd bf16\n")  # of Arm, which OpenVINO does not use
 
 

@@ -8,8 +8,7 @@ from numba.extending import intrinsic
 
 from engines.amx.instructions import make_instruction
 from engines.amx.shapes import PAIRED, ROW_BYTES, ROWS, make_configurations
-from engines.amx.tiles import configure, release
-from engines.amx.units import Emitter
+from engines.amx.units import Emitter, configure, release
 
 _AT_A_TIME = 16
 

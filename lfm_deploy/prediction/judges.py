@@ -15,7 +15,7 @@ from engines.loading import load_engine
 from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.deployment.lineup import find_contract
-from lfm_deploy.environment import installed_version
+from lfm_deploy.environment import RUNTIME_LIBRARIES, installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, DecoderError, OtherGpuError, UnavailableError
 from lfm_deploy.machine import identify_processor
 from lfm_deploy.pictures.decoders import PILLOW, PictureDecoder, choose_decoder
@@ -32,17 +32,6 @@ if TYPE_CHECKING:
 
 # Rows come early and caches stay warm with few pictures at a time; a GPU wants more to do at once.
 _BATCH_ON_CPU, _BATCH_ON_GPU = 8, 64
-_LIBRARIES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "numba",
-    "tensorrt",
-    "tensorrt-rtx",
-    "torch",
-    "numpy",
-    "pillow",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +154,7 @@ def describe_run(judge: Judge) -> dict[str, Any]:
         "proved": None if judge.proved is None else asdict(judge.proved),
         "provenance": judge.provenance,
         "lfm-deploy": __version__,
-        "libraries": {name: found for name in _LIBRARIES if (found := installed_version(name)) is not None},
+        "libraries": {name: found for name in RUNTIME_LIBRARIES if (found := installed_version(name)) is not None},
         "processor": identify_processor(),
     }
 
