@@ -1,6 +1,7 @@
 """ONNX Runtime: sessions on the CPU or on a CUDA device, never anywhere else than asked, and the engine on the CPU."""
 
 import io
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -224,10 +225,27 @@ def _import_with(provider: str, device: str) -> Any:
             "install onnxruntime-gpu instead of onnxruntime ('pip install lfm-deploy[gpu]')"
         )
     if provider == _PROVIDERS["cuda"] and hasattr(onnxruntime, "preload_dlls"):
-        # Finds the CUDA and cuDNN that pip installed. It prints what it does not find, which the session says better.
-        with redirect_stdout(io.StringIO()):
-            onnxruntime.preload_dlls()
+        load_cuda_libraries(onnxruntime)
     return onnxruntime
+
+
+def load_cuda_libraries(onnxruntime: Any) -> None:
+    """CUDA and cuDNN as pip installed them.
+
+    ONNX Runtime looks for them in the folder that it was installed into. Where that one has none, they may lie in
+    another folder of ``sys.path``: below an environment, or behind a ``pip install --target``.
+
+    Args:
+        onnxruntime: ONNX Runtime's module, 1.21 or newer.
+    """
+    beside = Path(onnxruntime.__file__).parents[1].glob("nvidia/*/lib/libcublas.*")
+    elsewhere = [] if any(beside) else sorted(lib for entry in sys.path for lib in Path(entry).glob("nvidia/*/lib"))
+    # It prints what it does not find, which the session says better.
+    with redirect_stdout(io.StringIO()):
+        for folder in elsewhere:
+            onnxruntime.preload_dlls(directory=str(folder.resolve()))
+        if not elsewhere:
+            onnxruntime.preload_dlls()
 
 
 def count_kernels(model: Any) -> Counter[str]:

@@ -1,8 +1,11 @@
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import onnxruntime
 import pytest
 
-from engines.ort import OrtEngine
+from engines.ort import OrtEngine, load_cuda_libraries
 from engines.ort_cuda import OrtCudaEngine
 from engines.pytorch import PyTorchEngine
 from export.exporter import export_onnx
@@ -81,6 +84,35 @@ def test_a_session_that_fell_back_is_an_error(small_graph, monkeypatch):
     )
     with pytest.raises(UnavailableError, match="fell back to CPUExecutionProvider"):
         OrtCudaEngine(small_graph, device="cuda:0")
+
+
+def test_cuda_is_found_beside_onnx_runtime_or_else_in_other_folders_of_python(tmp_path, monkeypatch, capfd):
+    """ONNX Runtime itself looks in the folder alone that it was installed into."""
+    asked = []
+
+    def preload_dlls(directory=None):
+        print("Failed to load libcudnn.so.9")
+        asked.append(directory)
+
+    target, environment = tmp_path / "target", tmp_path / "environment"
+    module = SimpleNamespace(__file__=str(target / "onnxruntime" / "__init__.py"), preload_dlls=preload_dlls)
+    (target / "nvidia" / "cu13" / "lib").mkdir(parents=True)  # of another library of NVIDIA's
+    monkeypatch.setattr(sys, "path", [str(target), str(tmp_path / "nowhere"), str(environment)])
+    folders = [environment / "nvidia" / name / "lib" for name in ("cu13", "cudnn")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    load_cuda_libraries(module)
+    assert set(map(str, folders)) <= set(asked)
+    asked.clear()
+    (target / "nvidia" / "cu13" / "lib" / "libcublas.so.13").touch()
+    load_cuda_libraries(module)
+    assert asked == [None]
+    asked.clear()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "nowhere")])
+    (target / "nvidia" / "cu13" / "lib" / "libcublas.so.13").unlink()
+    load_cuda_libraries(module)
+    assert asked == [None]
+    assert capfd.readouterr().out == ""
 
 
 def test_what_a_provider_raises_is_the_reason_and_nothing_is_printed(small_graph, monkeypatch, capfd):
