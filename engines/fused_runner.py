@@ -70,7 +70,10 @@ class FusedRunner:
             graph.replay()
 
     def _run_plainly(self, key: GraphKey) -> None:
-        """Run a shape call by call, or capture it first where it returned."""
+        """Run a shape call by call, and capture it for the next time where it returned.
+
+        What is never captured happens in that run: cuBLAS and cuDNN set up, and try out, for each thread anew.
+        """
         batch, height, width, _ = key.shape
         if not self._measured:
             self.network.ways = choose_ways(self.network, (height, width))
@@ -79,8 +82,8 @@ class FusedRunner:
         buffers = self.network.make_buffers(batch, height, width)
         if generation != self.network.arena.generation:
             self._graphs.clear()  # they point into memory that moved
+        self.network.forward(self._job, buffers)
         if not self._graphs.is_due(key):
-            self.network.forward(self._job, buffers)
             return
         if not len(self._graphs):
             self._pool = torch.cuda.graph_pool_handle()  # a pool is gone with the last graph that used it
@@ -91,7 +94,6 @@ class FusedRunner:
             self.network.forward(self._job, buffers)
         finally:
             graph.capture_end()
-        graph.replay()
         self._graphs.put(key, graph)
 
     def close(self) -> None:

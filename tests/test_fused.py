@@ -120,6 +120,33 @@ def test_phases_are_timed_apart_and_what_does_not_fit_one_run_is_refused(simulat
         simulated.engine.time_phases(np.zeros((257, 64, 64, 3), np.uint8))
 
 
+def test_what_is_captured_has_just_run_in_the_same_thread(monkeypatch):
+    """cuBLAS and cuDNN keep handles and choices for each thread, and make them where nothing is captured."""
+    from engines.cuda_graphs import GraphCache, GraphKey
+    from engines.fused_runner import FusedRunner
+
+    done = []
+    graph = SimpleNamespace(
+        capture_begin=lambda **_: done.append("begin"),
+        capture_end=lambda: done.append("end"),
+        replay=lambda: done.append("replay"),
+    )
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    runner = FusedRunner.__new__(FusedRunner)
+    runner._measured, runner._job, runner._graphs = True, None, GraphCache(4, lambda _: None)
+    runner.network = SimpleNamespace(
+        arena=SimpleNamespace(generation=0),
+        make_buffers=lambda *_: None,
+        forward=lambda *_: done.append("run"),
+    )
+    key = GraphKey((4, 64, 64, 3), 0, 0)
+    runner._run_plainly(key)
+    assert (done, runner.graphs) == (["run"], 0)
+    runner._run_plainly(key)
+    assert (done, runner.graphs) == (["run", "run", "begin", "run", "end"], 1)
+
+
 @pytest.fixture(scope="module")
 def engine(graph):
     """The engine on a real GPU; its tests skip without one."""
