@@ -9,7 +9,7 @@ the reasons. A group is on its way to the card while the caller works on the one
 
 import io
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,6 +57,10 @@ class CardReader:
     config: ModelConfig
     device: str
     _stream: Any = field(default=None, init=False)
+    # One for all that is read: a decoder is its thread's own, and the card's takes long to make.
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="card-reader"), init=False
+    )
 
     def read(
         self,
@@ -89,14 +93,17 @@ class CardReader:
             decode=self.prepare,
             look=look,
         )
-        with ThreadPoolExecutor(1, thread_name_prefix="card-reader") as pool:
-            coming = None
+        coming: Future[PictureGroup] | None = None
+        try:
             for group in groups:
-                before, coming = coming, pool.submit(self.finish, group)
+                before, coming = coming, self._thread.submit(self.finish, group)
                 if before is not None:
                     yield before.result()
             if coming is not None:
                 yield coming.result()
+        finally:
+            if coming is not None:
+                wait([coming])
 
     def finish(self, group: PictureGroup) -> PictureGroup:
         """Decode and resize what is still encoded; the group's runs are on the card then.

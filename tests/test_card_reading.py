@@ -1,11 +1,13 @@
 """The way over the card, whole, on nvImageCodec's CPU backend and interpreted kernels, against Pillow alone."""
 
 import io
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from engines.card_choice import check_distance
 from engines.card_reading import CardReader, sample_jpeg, split_pixels
 from lfm_deploy.config import ModelConfig
 from lfm_deploy.errors import DecoderError, ImageError, UnavailableError
@@ -25,6 +27,8 @@ def reader(kernel_device):
         decoder = open_decoder("nvimagecodec", index).jpeg
     except UnavailableError as error:
         pytest.skip(str(error))
+    if not any(decoder.decode_batch([sample_jpeg(64, 64)])):
+        pytest.skip("this card has no JPEG hardware, or nvJPEG is not installed")
     return CardReader(decoder=decoder, host=None, size=SIDE, config=CONFIG, device=kernel_device)
 
 
@@ -66,15 +70,20 @@ def sources(loads=MIXED):
     return [Source(f"{index:02}", load) for index, load in enumerate(loads)]
 
 
-def assert_same_groups(found, expected):
+def assert_same_groups(found, expected, *, damaged=False):
+    """On a card's hardware, pixels may be a level off in few values; of damage it makes what it likes."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert (one.start, one.names, one.reasons) == (other.start, other.names, other.reasons)
         assert [offsets for offsets, _ in one.runs] == [offsets for offsets, _ in other.runs]
         assert one.encoded == {}
         for (_, pixels), (_, wanted) in zip(one.runs, other.runs, strict=True):
-            held = pixels if isinstance(pixels, np.ndarray) else pixels.cpu().numpy()
-            assert np.array_equal(held, wanted)
+            if isinstance(pixels, np.ndarray):
+                assert np.array_equal(pixels, wanted)
+                continue
+            away = np.abs(pixels.cpu().numpy().astype(int) - wanted)
+            assert away.shape == wanted.shape
+            assert damaged or (away.max() <= 1 and (away > 0).mean() <= 0.01)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 5, 64])
@@ -108,7 +117,9 @@ def test_what_the_card_gives_up_is_decoded_by_the_host(reader, monkeypatch):
 
 
 def test_the_self_test_holds_and_a_level_is_noticed(reader, monkeypatch):
-    assert reader.check() == (0, 0.0)
+    if reader.device == "cpu":
+        assert reader.check() == (0, 0.0)
+    check_distance(reader.check(), lambda _: None, named=True)
     decode = type(reader.decoder).decode_batch
 
     class Shifted:
@@ -129,6 +140,32 @@ def test_the_self_test_holds_and_a_level_is_noticed(reader, monkeypatch):
         assert share > 0.5
 
 
+def test_one_thread_works_on_all_that_is_read(reader, monkeypatch):
+    """A decoder is its thread's own, and the card's takes long to make."""
+    threads = []
+    decode = type(reader.decoder).decode_batch
+
+    def noting(self, contents, stream=0):
+        threads.append(threading.current_thread())
+        return decode(self, contents, stream)
+
+    monkeypatch.setattr(type(reader.decoder), "decode_batch", noting)
+    for _ in range(3):
+        list(reader.read(sources(), batch=64))
+    assert len(set(threads)) == 1
+    assert threads[0] is not threading.current_thread()
+
+
+def test_whoever_stops_early_waits_for_what_is_under_way(reader, monkeypatch):
+    ended = []
+    finish = CardReader.finish
+    monkeypatch.setattr(CardReader, "finish", lambda self, group: (finish(self, group), ended.append(group))[0])
+    groups = reader.read(sources(), batch=4)
+    next(groups)
+    groups.close()
+    assert len(ended) == 2
+
+
 def test_damage_gives_the_same_rows_on_the_card_and_on_the_host(reader):
     """Without Pillow's look at each header."""
     rng = np.random.default_rng(0)
@@ -141,7 +178,9 @@ def test_damage_gives_the_same_rows_on_the_card_and_on_the_host(reader):
         contents.append(bytes(content))
     loads = [lambda content=content: content for content in contents]
     assert_same_groups(
-        list(reader.read(sources(loads), batch=50)), list(read_groups(sources(loads), SIDE, batch=50, config=CONFIG))
+        list(reader.read(sources(loads), batch=50)),
+        list(read_groups(sources(loads), SIDE, batch=50, config=CONFIG)),
+        damaged=True,
     )
 
 
