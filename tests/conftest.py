@@ -271,16 +271,19 @@ def gpu(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="session")
-def kernel_device() -> str:
-    """Where kernels are tested: on the GPU, or interpreted on the CPU."""
+def kernel_device(request: pytest.FixtureRequest) -> str:
+    """Where kernels are tested: on the GPU, with --require-gpu there alone, or interpreted on the CPU."""
     pytest.importorskip("triton", reason="Triton is not installed")
     import torch
 
-    if os.environ.get("TRITON_INTERPRET") == "1":
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if torch.cuda.is_available() and not interpreted:
+        return "cuda:0"
+    if request.config.getoption("--require-gpu"):
+        pytest.fail("--require-gpu: kernels are interpreted, or PyTorch cannot use the GPU")
+    if interpreted:
         return "cpu"
-    if not torch.cuda.is_available():
-        pytest.skip("this PyTorch cannot use the GPU, and kernels are interpreted only where there is no driver")
-    return "cuda:0"
+    pytest.skip("this PyTorch cannot use the GPU, and kernels are interpreted only where there is no driver")
 
 
 @pytest.fixture(scope="session")
