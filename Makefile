@@ -28,9 +28,10 @@ fmt: setup
 
 # On a machine with a GPU, with the Python that has PyTorch for CUDA; nothing is installed. For example
 # make gpu GPU_OPTIONS="--checkpoint model.pth --graph deploy/lfm.fp16.onnx --golden golden.npz"
+# Folders of PYTHONPATH stay: what that Python lacks may lie there.
 GPU_PYTHON ?= python3
 gpu:
-	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py $(GPU_OPTIONS)
+	PYTHONPATH=".$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) benchmarks/gpu.py $(GPU_OPTIONS)
 
 # Ten thousand damaged and odd files; for example make fuzz FUZZ_OPTIONS="--seed 1 --kinds tar,zip"
 fuzz: setup

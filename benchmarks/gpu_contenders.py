@@ -24,7 +24,7 @@ from lfm_deploy.workdir import Workdir
 
 ALL = (1, 8, 32, 64, 128, 256, 512)
 FEW = (1, 32, 256)
-REFERENCE = "published, eager FP32"
+REFERENCE, COMPILED = "published, eager FP32", "torch.compile, FP16 autocast"
 
 
 @dataclass
@@ -49,7 +49,7 @@ def find_contenders(checkpoint: Path, graph: Path) -> dict[str, Callable[[], Con
     found: dict[str, Callable[[], Contender]] = {
         "fused": lambda: fused(graph),
         REFERENCE: lambda: pytorch(checkpoint, precision="fp32"),
-        "torch.compile, FP16 autocast": lambda: pytorch(checkpoint, precision="fp16", compiled=True),
+        COMPILED: lambda: pytorch(checkpoint, precision="fp16", compiled=True),
     }
     plain = GpuSettings(runtime="onnxruntime", piece=128)
     wide = replace(plain, nhwc=True)

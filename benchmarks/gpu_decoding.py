@@ -28,6 +28,8 @@ TARGET = 8_000
 _DISTINCT, _SIDE, _QUALITY = 64, 640, 85
 _BATCHES = (64, 256)
 _SECONDS = 2.5
+_OPENING_SECONDS = 10.0
+_DECODERS = ("pillow", "simplejpeg", "nvimagecodec")
 _INPUT_SIDE = 256
 
 
@@ -52,7 +54,9 @@ class DecodingResults:
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def measure_decoding(graph: Path, folder: Path, pictures: Path | None, device: str = "cuda") -> DecodingResults:
+def measure_decoding(
+    graph: Path, folder: Path, pictures: Path | None, device: str = "cuda", seconds: float = float("inf")
+) -> DecodingResults:
     """Rates and verdicts by decoder.
 
     Args:
@@ -60,11 +64,14 @@ def measure_decoding(graph: Path, folder: Path, pictures: Path | None, device: s
         folder: where files are written that the measurement makes.
         pictures: folder of JPEG files; None makes some.
         device: device of the engine.
+        seconds: time for all of it; rates are measured over less time each where there is little.
     """
     paths = sorted(pictures.rglob("*.jp*g")) if pictures is not None else make_files(folder)
     results = DecodingResults(kilobytes=sum(path.stat().st_size for path in paths) / len(paths) / 1000)
     expected: Any = None
-    for name in ("pillow", "simplejpeg", "nvimagecodec"):
+    runs = 1.25 * len(_DECODERS) * len(_BATCHES) * len(choose_threads())
+    each = min(_SECONDS, max((seconds - _OPENING_SECONDS) / runs, _SECONDS / 10))
+    for name in _DECODERS:
         try:
             judge = open_with(graph, device, name)
         except DeployError as error:
@@ -77,7 +84,7 @@ def measure_decoding(graph: Path, folder: Path, pictures: Path | None, device: s
             both = np.isfinite(logits) & np.isfinite(expected)
             results.flips[name] = int(((logits > 0) != (expected > 0))[both].sum())
             results.mean_error[name] = float(np.abs(logits - expected)[both].mean())
-            results.rates[name] = measure_rates(judge, paths)
+            results.rates[name] = measure_rates(judge, paths, each)
         except Exception as error:  # one decoder's failure is a result, not the end of the run
             results.left_out[name] = f"not run: {type(error).__name__}: {str(error)[:200]}"
         finally:
@@ -123,15 +130,20 @@ def judge_all(judge: Judge, paths: list[Path]) -> Any:
     return np.array([np.nan if row.logit is None else row.logit for row in rows], np.float32)
 
 
-def measure_rates(judge: Judge, paths: list[Path]) -> dict[str, float]:
+def choose_threads() -> list[int]:
+    """Numbers of reading threads that are measured."""
+    cores = count_cores()
+    return sorted({max(cores // 4, 1), max(cores // 2, 1), cores})
+
+
+def measure_rates(judge: Judge, paths: list[Path], seconds: float) -> dict[str, float]:
     """Files a second by batch and threads, each over some seconds."""
     found = {}
-    cores = count_cores()
     for batch in _BATCHES:
         sized = dataclasses.replace(judge, batch=batch)
-        for threads in sorted({max(cores // 4, 1), max(cores // 2, 1), cores}):
-            run_for(sized, paths, threads, _SECONDS / 4)
-            found[f"batch {batch}, {threads} threads"] = round(run_for(sized, paths, threads, _SECONDS), 1)
+        for threads in choose_threads():
+            run_for(sized, paths, threads, seconds / 4)
+            found[f"batch {batch}, {threads} threads"] = round(run_for(sized, paths, threads, seconds), 1)
     return found
 
 

@@ -108,7 +108,7 @@ def run_trial(
     Raises:
         LeftOutError: the build failed, or the trial, or either takes too long.
     """
-    paths = [str(ROOT)]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         if building is not None:
             paths.append(str(folder))

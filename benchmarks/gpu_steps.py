@@ -1,6 +1,7 @@
 """Steps of ``gpu.py`` that share a limit of time: what matters most comes first, and what found no time is named."""
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ def run_steps(
 ) -> dict[str, float]:
     """Run steps in order as long as there is time; one's failure is a result, not the end of the run.
 
+    Where it failed goes to stderr: a machine with a GPU may not be there for a second look.
+
     Args:
         steps: parts of the run, the most important ones first.
         limit_s: seconds that all of them may take.
@@ -51,6 +54,7 @@ def run_steps(
         try:
             step.run(left)
         except Exception as error:
+            traceback.print_exc()
             left_out[step.name] = describe(error)
         took[step.name] = round(clock() - at, 1)
         after_each()

@@ -1,6 +1,8 @@
 """The tests that need a GPU: which they are, and one run of pytest over them."""
 
 import ast
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -10,6 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # Those that skip without a GPU, and those of kernels, which are interpreted without one.
 FIXTURES = frozenset(["gpu", "kernel_device"])
+# These wait for compilers longest, one after the other, so they begin first.
+FIRST = ("test_gpu_choice.py", "test_pytorch.py", "test_fused.py", "test_fused_network.py")
+# Seconds after which a test's stacks are written down: what hangs would leave nothing else.
+_HANGS_AFTER = 90
 
 
 def find_tests(folder: Path) -> dict[Path, list[str]]:
@@ -60,25 +66,59 @@ def split_by_libraries(tests: dict[Path, list[str]], left_out: dict[str, str]) -
 
 
 def run_tests(out: Path, seconds: float, left_out: dict[str, str]) -> str:
-    """The last line of pytest's report, which stands in ``tests.txt`` with the reason of each skip."""
+    """The last line of pytest's report, which stands in ``tests.txt``; those that fail are named in ``left_out``."""
     files = split_by_libraries(find_tests(ROOT / "tests"), left_out)
+    files.sort(key=lambda path: FIRST.index(path.name) if path.name in FIRST else len(FIRST))
     # Most of their time goes to compiling kernels, one core each.
-    spread = ["-n", "8", "--dist", "loadfile"] if find_spec("xdist") else []
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "--require-gpu", "--only-gpu", "-p", "no:cacheprovider"]
-    try:
-        done = subprocess.run(
-            [*command, *spread, *map(str, files)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired as error:
-        (out / "tests.txt").write_bytes(error.stdout or b"")
+    spread = ["-n", "8", "--dist", "loadfile", "--no-loadscope-reorder"] if find_spec("xdist") else []
+    command = [
+        *(sys.executable, "-m", "pytest", "-v", "-r", "fEs", "--require-gpu", "--only-gpu"),
+        *("-p", "no:cacheprovider", "-o", f"faulthandler_timeout={_HANGS_AFTER}"),
+        *(*spread, *map(str, files)),
+    ]
+    report = out / "tests.txt"
+    code = run_group(command, report, seconds)
+    lines = report.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    left_out |= find_failures(lines)
+    if code is None:
         return f"error: they took longer than {seconds:.0f} s"
-    (out / "tests.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
-    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else f"error: exit code {done.returncode}"
+    return lines[-1].strip("= ") if lines else f"error: exit code {code}"
+
+
+def run_group(command: list[str], report: Path, seconds: float) -> int | None:
+    """Run a program that writes into a file; its exit code, or None where it took too long.
+
+    Processes that it started end with it: they would go on to use the GPU, beside what is measured next.
+    """
+    with report.open("wb") as stdout:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "250"},  # else reasons are cut short
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def find_failures(lines: Iterable[str]) -> dict[str, str]:
+    """Tests that failed, by pytest's summary, or by its progress where it did not come to that; with the reason."""
+    found: dict[str, str] = {}
+    for line in lines:
+        for word in ("FAILED", "ERROR"):
+            _, told, rest = line.partition(f"{word} tests/")
+            name, _, reason = rest.partition(" - ")
+            if told and (reason or f"tests/{name}" not in found):
+                found[f"tests/{name.strip()}"] = f"failed: {reason[:200]}" if reason else "failed"
+    return found
 
 
 def have_passed(said: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from documentation import ROOT
+from waiting import wait_for
 
 from engines.ort import OrtEngine
 from lfm_deploy.artifacts import Precision
@@ -19,6 +20,7 @@ from lfm_deploy.pictures.photographs import sample_tiles
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import gpu
+import gpu_decoding
 import gpu_pycuda
 import gpu_tests
 import gpu_timing
@@ -43,7 +45,7 @@ class Clock:
         return Step(name, least, run)
 
 
-def test_what_matters_comes_first_and_what_finds_no_time_is_named():
+def test_what_matters_comes_first_and_what_finds_no_time_is_named(capsys):
     clock, ran, left_out, written = Clock(), [], {}, []
 
     def fail(left):
@@ -65,6 +67,9 @@ def test_what_matters_comes_first_and_what_finds_no_time_is_named():
         "e": "not run: it takes 1 s, and 0 of 90 are left",
     }
     assert len(written) == 3  # after each that ran, whether it failed or not
+    told = capsys.readouterr().err
+    assert "in fail" in told
+    assert "RuntimeError: CUDA error\nmore of it" in told
 
 
 def test_the_tests_that_need_a_gpu_are_found_by_what_they_ask_for():
@@ -90,6 +95,62 @@ def test_only_what_asks_for_a_gpu_is_run_and_a_parameter_of_that_name_does_not()
     names = [line.partition("::")[2].partition("[")[0] for line in done.stdout.splitlines() if "::" in line]
     assert {"test_find_gpu_names_a_real_gpu"} < set(names), done.stderr
     assert not any("engines_are" in name for name in names)
+
+
+def test_kernels_that_are_interpreted_are_none_that_ran_on_a_gpu(no_gpu):
+    command = [sys.executable, "-m", "pytest", "--require-gpu", "-n0", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "tests/test_kernel_pooling.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "--require-gpu: kernels are interpreted" in done.stdout
+
+
+def test_tests_that_fail_are_named_with_their_reason():
+    report = """\
+[gw0] [ 10%] PASSED tests/test_a.py::test_one
+[gw1] [ 20%] FAILED tests/test_a.py::test_two[no pooling, k of 1]
+[gw1] [ 30%] ERROR tests/test_a.py::test_three
+[gw1] [ 40%] FAILED tests/test_b.py::test_four
+E       ERROR in the compiler
+FAILED tests/test_a.py::test_two[no pooling, k of 1] - AssertionError: a - b
+ERROR tests/test_a.py::test_three - RuntimeError: CUDA error
+"""
+    assert gpu_tests.find_failures(report.splitlines()) == {
+        "tests/test_a.py::test_two[no pooling, k of 1]": "failed: AssertionError: a - b",
+        "tests/test_a.py::test_three": "failed: RuntimeError: CUDA error",
+        "tests/test_b.py::test_four": "failed",
+    }
+
+
+def test_the_report_of_the_tests_is_read_whether_they_ended_or_not(tmp_path, monkeypatch):
+    said = "FAILED tests/test_a.py::test_one - no\n=== 1 failed, 2 passed in 3.00s ==="
+    monkeypatch.setattr(gpu_tests, "run_group", lambda command, report, seconds: report.write_text(said) and 1)
+    left_out = {}
+    assert gpu_tests.run_tests(tmp_path, 10, left_out) == "1 failed, 2 passed in 3.00s"
+    assert left_out["tests/test_a.py::test_one"] == "failed: no"
+    monkeypatch.setattr(gpu_tests, "run_group", lambda command, report, seconds: report.touch())
+    assert gpu_tests.run_tests(tmp_path, 10, {}) == "error: they took longer than 10 s"
+
+
+def test_what_tests_started_ends_with_them(tmp_path):
+    start = (
+        "import subprocess, sys, time; print('begun'); print(subprocess.Popen(['sleep', '600']).pid); time.sleep(600)"
+    )
+    report = tmp_path / "report.txt"
+    assert gpu_tests.run_group([sys.executable, "-c", start], report, 3) is None
+    begun, number = report.read_text().split()
+    assert begun == "begun"
+    wait_for(lambda: is_gone(int(number)))
+    assert gpu_tests.run_group([sys.executable, "-c", "raise SystemExit(5)"], report, 60) == 5
+
+
+def is_gone(number):
+    """Whether a process has ended; where nobody has asked for its exit code yet, it is a zombie."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{number}/status").read_text()
+    except FileNotFoundError:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -207,6 +268,43 @@ def test_pycuda_is_named_where_it_is_left_out_and_no_build_outlives_the_run(run,
     run.building = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     run.stop_building()
     assert run.building.poll() is not None
+
+
+def test_the_run_is_whole_where_the_fused_engine_ran_and_the_tests_passed(run):
+    assert run.is_whole()  # neither was asked for
+    run.results.facts["tests"] = "9 passed in 3s"
+    assert run.is_whole()
+    run.results.left_out["fused"] = "not run: RuntimeError: CUDA error"
+    assert not run.is_whole()
+    del run.results.left_out["fused"], run.results.facts["tests"]
+    run.results.left_out["tests"] = "not run: it takes 20 s, and 3 of 240 are left"
+    assert not run.is_whole()
+
+
+def test_what_python_is_given_reaches_the_run_and_the_trial_of_pycuda(tmp_path, golden, small_graph, monkeypatch):
+    """What a GPU machine's Python lacks may lie in a folder of PYTHONPATH."""
+    command = ["make", "gpu", "GPU_PYTHON=printenv PYTHONPATH"]
+    for given, expected in (({"PYTHONPATH": "/a:/b"}, ".:/a:/b"), ({}, ".")):
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | given
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert expected in done.stdout.splitlines()
+    (tmp_path / "pycuda.py").write_text("raise SystemExit('found where it was said to be')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(gpu_pycuda.LeftOutError, match="not run: found where it was said to be"):
+        gpu_pycuda.run_trial(None, tmp_path, small_graph, golden, 60)
+
+
+def test_files_to_verdicts_are_measured_within_the_time_that_is_left(small_graph, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(gpu_decoding, "_DISTINCT", 8)
+    monkeypatch.setattr(gpu_decoding, "run_for", lambda judge, paths, threads, seconds: asked.append(seconds) or 7.0)
+    found = gpu_decoding.measure_decoding(small_graph, tmp_path, None, "cpu", seconds=25)
+    assert sum(asked) == pytest.approx(15 * len(found.rates) / 3)
+    assert set(found.flips.values()) == {0}
+    assert all(set(rates.values()) == {7.0} for rates in found.rates.values())
+    asked.clear()
+    gpu_decoding.measure_decoding(small_graph, tmp_path, None, "cpu")
+    assert max(asked) == 2.5
 
 
 def test_bad_input_is_one_line(deployment, golden, tmp_path):
