@@ -36,6 +36,8 @@ from lfm_deploy.errors import DeployError
 # Of 256x256 pixels: 800 MB.
 _MOST_PICTURES = 4096
 _TEST_SECONDS = 130.0
+# Logits reach 46; the FP16 graph moves them by up to 0.06.
+_GOLDEN_WITHIN = 0.1
 # A way that hangs ends the run so long after its time, with the stacks of all threads.
 _GRACE_SECONDS = 60.0
 _FILE = click.Path(exists=True, path_type=Path)
@@ -166,10 +168,11 @@ class Run:
         ]
 
     def is_whole(self) -> bool:
-        """Whether the fused engine ran and the tests passed, as far as they were asked for."""
+        """Whether the fused engine gave the golden logits and the tests passed, as far as they were asked for."""
         left_out = self.results.left_out
         said = self.results.facts.get("tests", left_out.get("tests", "passed"))
-        return "fused" not in left_out and have_passed(str(said))
+        exact = self.results.golden.get("fused", 0.0) <= _GOLDEN_WITHIN
+        return "fused" not in left_out and exact and have_passed(str(said))
 
     def write(self) -> str:
         """Write down what was found so far; the tables."""
@@ -222,7 +225,7 @@ class Run:
         results = self.results
         contender = open_contender()
         try:
-            results.golden[name] = float(np.abs(contender.logits(self.images) - self.logits).max())
+            results.golden[name] = self.find_distance(contender)
             click.echo(f"{name}: golden logits within {results.golden[name]:.3f}", err=True)
             if self.folder is not None:
                 results.judged[name] = contender.logits(self.folder)
@@ -233,10 +236,16 @@ class Run:
             speeds = results.from_host[name] = {}
             for count in (*contender.batches, FROM_HOST):
                 speeds[count] = count / wall_ms(partial(contender.logits, self.host[:count])) * 1e3
+            later = np.abs(contender.logits(self.host) - np.resize(self.logits, FROM_HOST)).max()
+            results.golden[name] = float(np.maximum(results.golden[name], later))
             click.echo(f"{name}: {max(results.on_card[name].values()):,.0f}/s on the card", err=True)
         finally:
             contender.close()
             torch.cuda.empty_cache()
+
+    def find_distance(self, contender: Any) -> float:
+        """The largest distance to the authors' logits, of a run call by call, of one captured, and of its replay."""
+        return float(np.max([np.abs(contender.logits(self.images) - self.logits) for _ in range(3)]))
 
     def time_kernels(self, _: float) -> None:
         """Milliseconds of each kernel of the fused engine."""

@@ -5,6 +5,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lfm_deploy.errors import DeployError
+
 
 @dataclass(frozen=True)
 class Step:
@@ -30,7 +32,7 @@ def run_steps(
 ) -> dict[str, float]:
     """Run steps in order as long as there is time; one's failure is a result, not the end of the run.
 
-    Where it failed goes to stderr: a machine with a GPU may not be there for a second look.
+    Where it failed goes to stderr, unless the machine lacks something: it may not be there for a second look.
 
     Args:
         steps: parts of the run, the most important ones first.
@@ -54,7 +56,8 @@ def run_steps(
         try:
             step.run(left)
         except Exception as error:
-            traceback.print_exc()
+            if not isinstance(error, DeployError):
+                traceback.print_exc()
             left_out[step.name] = describe(error)
         took[step.name] = round(clock() - at, 1)
         after_each()

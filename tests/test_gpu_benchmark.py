@@ -45,6 +45,10 @@ class Clock:
         return Step(name, least, run)
 
 
+def raise_(error):
+    raise error
+
+
 def test_what_matters_comes_first_and_what_finds_no_time_is_named(capsys):
     clock, ran, left_out, written = Clock(), [], {}, []
 
@@ -54,22 +58,25 @@ def test_what_matters_comes_first_and_what_finds_no_time_is_named(capsys):
     steps = [
         clock.step("a", 5, 30, ran),
         Step("b", 0, fail),
+        Step("lacking", 0, lambda _: raise_(DeployError("not installed"))),
         clock.step("c", 100, 1, ran),
         clock.step("d", 20, 60, ran),
         clock.step("e", 1, 1, ran),
     ]
     took = run_steps(steps, 90, left_out, lambda: written.append(dict(left_out)), clock)
     assert ran == [("a", 90), ("d", 60)]
-    assert took == {"a": 30, "b": 0, "d": 60}
+    assert took == {"a": 30, "b": 0, "lacking": 0, "d": 60}
     assert left_out == {
         "b": "not run: RuntimeError: CUDA error",
+        "lacking": "not run: DeployError: not installed",
         "c": "not run: it takes 100 s, and 60 of 90 are left",
         "e": "not run: it takes 1 s, and 0 of 90 are left",
     }
-    assert len(written) == 3  # after each that ran, whether it failed or not
+    assert len(written) == 4  # after each that ran, whether it failed or not
     told = capsys.readouterr().err
     assert "in fail" in told
     assert "RuntimeError: CUDA error\nmore of it" in told
+    assert "DeployError" not in told
 
 
 def test_the_tests_that_need_a_gpu_are_found_by_what_they_ask_for():
@@ -277,8 +284,45 @@ def test_the_run_is_whole_where_the_fused_engine_ran_and_the_tests_passed(run):
     run.results.left_out["fused"] = "not run: RuntimeError: CUDA error"
     assert not run.is_whole()
     del run.results.left_out["fused"], run.results.facts["tests"]
+    run.results.golden["fused"] = 0.06
+    assert run.is_whole()
+    for wrong in (0.2, float("nan")):
+        run.results.golden["fused"] = wrong
+        assert not run.is_whole()
+    run.results.golden["fused"] = 0.06
     run.results.left_out["tests"] = "not run: it takes 20 s, and 3 of 240 are left"
     assert not run.is_whole()
+
+
+class Forgetful:
+    """A way whose logits are wrong from a call, or a number of pictures, on."""
+
+    batches = ()
+
+    def __init__(self, logits, *, call=99, pictures=99):
+        self.right, self.call, self.pictures, self.calls = logits, call, pictures, 0
+
+    def logits(self, images):
+        self.calls += 1
+        wrong = self.calls >= self.call or len(images) >= self.pictures
+        return np.resize(self.right, len(images)) + np.float32(wrong)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("flaw", "within"), [({}, 0), ({"call": 1}, 1), ({"call": 3}, 1), ({"call": 5}, 1), ({"pictures": 8}, 1)]
+)
+def test_logits_are_held_against_the_golden_ones_also_when_they_are_replayed_and_after_the_speeds(
+    run, monkeypatch, flaw, within
+):
+    monkeypatch.setattr(gpu, "FROM_HOST", 8)
+    monkeypatch.setattr(gpu_timing, "wall_ms", lambda run: (run(), 1.0)[1])
+    way = Forgetful(run.logits, **flaw)
+    with pytest.raises(ValueError, match="max"):  # it has no speed on a card
+        run.measure("it", lambda: way, 0)
+    assert run.results.golden == {"it": within}
 
 
 def test_what_python_is_given_reaches_the_run_and_the_trial_of_pycuda(tmp_path, golden, small_graph, monkeypatch):
