@@ -70,6 +70,7 @@ def main(
     if checkpoint is None or graph is None or golden is None:
         raise click.UsageError("needs --checkpoint, --graph and --golden")
     require_gpu()
+    faulthandler.enable()  # libraries that abort would leave nothing else
     faulthandler.dump_traceback_later(seconds + _GRACE_SECONDS, exit=True)
     with tempfile.TemporaryDirectory(prefix="lfm-gpu-") as scratch:
         try:

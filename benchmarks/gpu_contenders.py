@@ -53,7 +53,8 @@ def find_contenders(checkpoint: Path, graph: Path) -> dict[str, Callable[[], Con
     }
     plain = GpuSettings(runtime="onnxruntime", piece=128)
     wide = replace(plain, nhwc=True)
-    for settings in (replace(wide, cuda_graph=True), wide, replace(wide, search="heuristic"), plain):
+    # A capture that fails may end the process, so one way without comes before it.
+    for settings in (wide, replace(wide, cuda_graph=True), replace(wide, search="heuristic"), plain):
         found[f"{settings}, FP16"] = partial(open_device_engine, open_way, graph, "cuda", settings)
     for path in Workdir(graph.parent).engines():
         found[path.name] = partial(open_device_engine, load_engine, path, device="cuda")
