@@ -16,6 +16,7 @@ FIXTURES = frozenset(["gpu", "kernel_device"])
 FIRST = ("test_gpu_choice.py", "test_pytorch.py", "test_fused.py", "test_fused_network.py")
 # Seconds after which a test's stacks are written down: what hangs would leave nothing else.
 _HANGS_AFTER = 90
+_MOST_WORKERS = 8
 
 
 def find_tests(folder: Path) -> dict[Path, list[str]]:
@@ -70,7 +71,8 @@ def run_tests(out: Path, seconds: float, left_out: dict[str, str]) -> str:
     files = split_by_libraries(find_tests(ROOT / "tests"), left_out)
     files.sort(key=lambda path: FIRST.index(path.name) if path.name in FIRST else len(FIRST))
     # Most of their time goes to compiling kernels, one core each.
-    spread = ["-n", "8", "--dist", "loadfile", "--no-loadscope-reorder"] if find_spec("xdist") else []
+    workers = min(_MOST_WORKERS, len(files), len(os.sched_getaffinity(0)))
+    spread = ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"] if find_spec("xdist") else []
     command = [
         *(sys.executable, "-m", "pytest", "-v", "-r", "fEs", "--require-gpu", "--only-gpu"),
         *("-p", "no:cacheprovider", "-o", f"faulthandler_timeout={_HANGS_AFTER}"),
@@ -95,9 +97,10 @@ def run_group(command: list[str], report: Path, seconds: float) -> int | None:
             command,
             cwd=ROOT,
             env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "250"},  # else reasons are cut short
+            stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
         )
         try:
             return process.wait(seconds)
