@@ -180,6 +180,17 @@ def test_verify_without_an_export(call, pictures):
     says(call("verify", "--suite", pictures), 2, "lfm-deploy export CHECKPOINT.pth")
 
 
+def test_a_refused_command_leaves_no_workdir_that_is_new_and_one_that_was_there_as_it_was(call, pictures, tmp_path):
+    commands = [["verify", "--suite", pictures]] + [["build", name, "--target", "cpu"] for name in ("--fp32", "--fp16")]
+    for command in commands:
+        says(call(*command, "--workdir", "new/deploy"), 2, "lfm-deploy export CHECKPOINT.pth --workdir new/deploy")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "deploy").mkdir()
+    for command in commands:
+        says(call(*command), 2, "lfm-deploy export CHECKPOINT.pth --workdir deploy")
+    assert list((tmp_path / "deploy").iterdir()) == []
+
+
 def test_cuda_without_a_gpu_is_exit_3(call, deployment, pictures, no_gpu):
     result = call("verify", "--suite", pictures, "--device", "cuda", "--workdir", deployment.path)
     says(result, 3, "no CUDA device")
