@@ -260,10 +260,12 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_bytes_of_one_that_was_not(ca
         ["predict", "one.tar", "one.tar", "--output-dir", "new"],
         ["predict", "--from-list", "no.txt", "--output-dir", "new"],
         ["predict", "one.tar", "--output-dir", "list.txt"],
+        ["predict", "one.tar", "--output-dir", "new/out", "--engine", "no.onnx"],
     ],
 )
-def test_what_makes_no_sense_is_bad_input(call, small_workdir, arguments):
+def test_what_makes_no_sense_is_bad_input_and_leaves_no_folder(call, small_workdir, arguments, tmp_path):
     workdir = ["--workdir", small_workdir.path] if arguments[0] == "predict" else []
     code, out, err = call(*arguments, *workdir)
     assert (code, out) == (2, b"")
     assert err.splitlines()[-1].startswith("Error: ")
+    assert not (tmp_path / "new").exists()

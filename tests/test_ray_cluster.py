@@ -102,6 +102,7 @@ def test_without_ray_the_extra_is_named(tmp_path):
     done = predict(tmp_path, "--output-dir", "out", "--ray", "local")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "Error: Ray: not run: it is not installed; run 'pip install 'lfm-deploy[ray]''\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
 
 
 @pytest.mark.parametrize(
@@ -118,3 +119,25 @@ def test_options_that_do_not_go_together_are_wrong_usage(tmp_path, options, said
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("device", "code", "said"),
+    [("cpu", 2, "deploy/lfm.onnx: no such graph"), ("cuda", 3, "no machine has 1 core and a GPU for an actor")],
+)
+def test_a_refusal_leaves_no_folder_and_no_log(tmp_path, device, code, said):
+    (tmp_path / "a.tar").touch()
+    arguments = ["predict", "a.tar", "--output-dir", "new/out", "--ray", "local", "--device", device]
+    done = subprocess.run(
+        [sys.executable, "-m", "lfm_deploy", *arguments],
+        env=dict(os.environ) | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stderr
+    assert f"Error: {said}" in done.stderr or f"--ray local: {said}" in done.stderr
+    assert not (tmp_path / "new").exists()

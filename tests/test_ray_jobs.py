@@ -14,10 +14,11 @@ from lfm_deploy.cli.ray_jobs import (
     _job_bar,
     _marking,
     _rays_messages_into,
+    _removing_if_refused,
     _sigterm_as_interrupt,
     _Terminated,
 )
-from lfm_deploy.errors import WriteError
+from lfm_deploy.errors import DeployError, InputError, UnavailableError, WriteError
 from lfm_deploy.prediction.parts import Part
 from lfm_deploy.prediction.ray_actor import MARKER
 from lfm_deploy.prediction.ray_run import RayRun
@@ -94,6 +95,34 @@ def test_what_is_printed_and_what_native_code_writes_goes_into_the_log(tmp_path,
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines() == ["ours", "ours later", "native later"]
+
+
+@pytest.mark.parametrize(
+    ("error", "done", "before", "stays"),
+    [
+        (InputError("{log}: is a folder"), 0, False, True),
+        (InputError("no such graph"), 0, False, False),
+        (UnavailableError("no GPU"), 0, False, False),
+        (InputError("no such graph"), 0, True, True),
+        (InputError("a picture that cannot be judged"), 1, False, True),
+        (DeployError("Ray could not go on"), 0, False, True),
+        (KeyboardInterrupt(), 0, False, True),
+    ],
+)
+def test_a_log_goes_where_it_is_new_and_has_nothing_to_tell(tmp_path, error, done, before, stays):
+    log = tmp_path / "ray.log"
+    if error.args:
+        error = type(error)(error.args[0].format(log=log))
+
+    def refuse():
+        log.touch()
+        raise error
+
+    if before:
+        log.touch()
+    with pytest.raises(type(error)), _removing_if_refused(log, RayRun(done=done)):
+        refuse()
+    assert log.exists() == stays
 
 
 def test_the_bar_counts_parts_and_pictures(monkeypatch, capsys):

@@ -4,6 +4,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lfm_deploy.prediction.part_run import PartRun, judge_parts, make_folder
 from lfm_deploy.prediction.parts import Part, find_parts
 from lfm_deploy.prediction.rows import RowFormat
 from lfm_deploy.prediction.shares import Share, find_share
+from lfm_deploy.storage.new_folders import remove_empty
 from lfm_deploy.storage.places import Place, is_remote
 
 _INTERRUPTED = 130
@@ -39,14 +41,17 @@ class PartJob:
     total: int | None
 
 
-def open_job(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut, folder: Place, part: str | None) -> PartJob:
+@contextmanager
+def open_job(
+    paths: Sequence[str], lists: Sequence[str], left_out: LeftOut, folder: Place, part: str | None
+) -> Iterator[PartJob]:
     """Look at what was asked for; what is wrong with it is said before the engine is opened.
 
     Args:
         paths: names of what to read, as ``find_sources`` takes them.
         lists: names of lists, as ``find_sources`` takes them.
         left_out: counter of what is passed over.
-        folder: folder of the results, which is made.
+        folder: folder of the results, which is made, and goes again where an error ends the block before any result.
         part: share as in ``"3/64"``; None leaves it to the scheduler's variables.
 
     Raises:
@@ -58,8 +63,12 @@ def open_job(paths: Sequence[str], lists: Sequence[str], left_out: LeftOut, fold
     total = sum(1 for _ in find_parts(paths, lists)) if _can_be_read_twice(paths, lists) else None
     parts = find_parts(paths, lists, left_out)
     parts = itertools.chain([next(parts)], parts)
-    make_folder(folder)
-    return PartJob(parts=parts, share=share, folder=folder, left_out=left_out, total=total)
+    made = make_folder(folder)
+    try:
+        yield PartJob(parts=parts, share=share, folder=folder, left_out=left_out, total=total)
+    except BaseException:
+        remove_empty(made)
+        raise
 
 
 def _can_be_read_twice(paths: Sequence[str], lists: Sequence[str]) -> bool:

@@ -139,11 +139,6 @@ def command(
     check_destinations(output, evidence, paths=paths, lists=lists, engine=engine, workdir=workdir, overwrite=overwrite)
     keep_freed_memory()
     left_out = LeftOut()
-    if output_dir is None:
-        sources = require_some(find_sources(paths, lists, left_out), [*paths, *lists])
-    else:
-        # Ray shares out by itself.
-        job = open_job(paths, lists, left_out, output_dir, part if address is None else "1/1")
     options: dict[str, Any] = {
         "engine": engine,
         "precision": precision,
@@ -153,15 +148,22 @@ def command(
         "decoder": decoder,
         "provenance": provenance,
     }
-    if address is not None:
-        from lfm_deploy.cli.ray_jobs import run_on_ray
-
+    if output_dir is not None:
         flags = {"strict": strict, "overwrite": overwrite}
-        return run_on_ray(job, workdir, options, written, address=address, actors=actors, cores=actor_cores, **flags)
+        # Ray shares out by itself.
+        with open_job(paths, lists, left_out, output_dir, part if address is None else "1/1") as job:
+            if address is not None:
+                from lfm_deploy.cli.ray_jobs import run_on_ray
+
+                return run_on_ray(
+                    job, workdir, options, written, address=address, actors=actors, cores=actor_cores, **flags
+                )
+            judge = open_judge(workdir, **options, on_message=say)
+            warn_of_decoding()
+            return run_job(job, judge, written, **flags)
+    sources = require_some(find_sources(paths, lists, left_out), [*paths, *lists])
     judge = open_judge(workdir, **options, on_message=say)
     warn_of_decoding()
-    if output_dir is not None:
-        return run_job(job, judge, written, strict=strict, overwrite=overwrite)
     overlays = None
     if evidence is not None:
         from lfm_deploy.prediction.overlays import OverlayWriter

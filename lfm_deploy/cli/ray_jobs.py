@@ -15,7 +15,7 @@ import click
 
 from lfm_deploy.cli.console import say
 from lfm_deploy.cli.part_jobs import PartJob, say_result
-from lfm_deploy.errors import UnavailableError, WriteError
+from lfm_deploy.errors import DeployError, UnavailableError, WriteError
 from lfm_deploy.machine import count_cores
 from lfm_deploy.pictures.pixel_limit import most_pixels
 from lfm_deploy.prediction.parts import Part
@@ -71,6 +71,7 @@ def run_on_ray(
     started = time.monotonic()
     try:
         with (
+            _removing_if_refused(log, run),
             _rays_messages_into(log),
             connect(address, max(count_cores(), (actors or 0) * (cores or 1)), log) as nodes,
             _sigterm_as_interrupt(),
@@ -152,6 +153,19 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _removing_if_refused(log: Path, run: RayRun) -> Iterator[None]:
+    """Take a log that is new away again where nothing was judged and the error, all there is to know, names none."""
+    is_new = not log.exists()
+    try:
+        yield
+    except DeployError as error:
+        refused = error.exit_code != DeployError.exit_code and not run.done
+        if is_new and refused and str(log) not in str(error):
+            log.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from lfm_deploy.errors import ArtifactError, InputError, WriteError
@@ -23,6 +24,7 @@ from lfm_deploy.prediction.prediction import predict_groups
 from lfm_deploy.prediction.rows import RowFormat, write_header, write_rows
 from lfm_deploy.prediction.shares import Share
 from lfm_deploy.storage.atomic import sha256_of_bytes
+from lfm_deploy.storage.new_folders import make_folders
 from lfm_deploy.storage.places import Place, RemotePath, find_size
 
 _ROWS_FORMATS: dict[RowFormat, Literal["csv", "jsonl", "parquet"]] = {
@@ -49,7 +51,7 @@ class PartRun:
     counts: PartCounts = field(default_factory=PartCounts)
 
 
-def make_folder(folder: Place) -> None:
+def make_folder(folder: Place) -> list[Path]:
     """Make the folder of the results before an engine is opened for them.
 
     A store has no folders to make; whether it answers is found out in time.
@@ -57,15 +59,18 @@ def make_folder(folder: Place) -> None:
     Args:
         folder: path or URL of the folder; it may be there.
 
+    Returns:
+        The folders that were missing, the uppermost first.
+
     Raises:
         StoreError: the store refuses, or is out of reach.
         WriteError: the folder cannot be made, or is a file.
     """
     if isinstance(folder, RemotePath):
         folder.exists()
-        return
+        return []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return make_folders(folder)
     except OSError as error:
         raise WriteError(folder, error, "choose another --output-dir") from None
 

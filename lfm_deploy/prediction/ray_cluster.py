@@ -69,7 +69,7 @@ def connect(address: str, cores: int, log: Path) -> Iterator[list[dict[str, Any]
     except (ConnectionError, RuntimeError, ValueError) as error:
         if ray.is_initialized():
             raise
-        raise UnavailableError(f"--ray: {address}: {_describe(error)}; Ray's messages are in {log}") from None
+        raise UnavailableError(f"--ray: {address}: {_describe(error, log)}") from None
     finally:
         ray.shutdown()
 
@@ -128,10 +128,10 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, log: Path) -> str:
     if "could not find any running ray" in str(error).lower():
         return "no Ray runs on this machine; begin one with 'ray start --head', or take --ray local"
-    return first_line(error)
+    return f"{first_line(error)}; Ray's messages are in {log}"
 
 
 @contextmanager

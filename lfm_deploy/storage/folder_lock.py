@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lfm_deploy.errors import InputError, WriteError
+from lfm_deploy.storage.new_folders import make_folders, remove_empty
 
 _NAME = ".lock"
 _RETRIES = 99
@@ -39,9 +40,7 @@ def lock_folder(folder: Path, on_busy: Callable[[str], None]) -> Iterator[None]:
         finally:
             _let_go(folder / _NAME, handle)
     except BaseException:
-        with suppress(OSError):  # it holds something, if only the lock of somebody else
-            for path in reversed(made):
-                path.rmdir()
+        remove_empty(made)
         raise
 
 
@@ -70,19 +69,8 @@ def _open(folder: Path, made: list[Path]) -> int:
 
 
 def _create(folder: Path, made: list[Path]) -> int:
-    _make_folders(folder, made)
+    made += make_folders(folder)
     return os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
-
-
-def _make_folders(folder: Path, made: list[Path]) -> None:
-    for path in reversed((folder, *folder.parents)):
-        try:
-            path.mkdir()
-        except OSError:
-            if not path.is_dir():
-                raise
-        else:
-            made.append(path)
 
 
 def _lock(handle: int, folder: Path, on_busy: Callable[[str], None]) -> None:
