@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lfm_deploy import cli
-from lfm_deploy.cli.streams import describe_system_error
+from lfm_deploy.cli.streams import describe_system_error, say
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "lfm_deploy"]
@@ -124,3 +124,9 @@ def test_messages_that_nobody_can_read_change_no_result(where, tmp_path):
     code, _ = shell(f"set -o pipefail; $L suites {tmp_path}/missing {where}")
     assert code == 2
     assert shell(f"$L suites --json {where} | head -c 100 > /dev/null")[0] == 0
+
+
+def test_what_a_terminal_would_obey_is_spelled(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)  # else click takes colours away by itself
+    say("Error: \x1b[31m\0\r\x9b2J: no such file\n\tgr\u00fcn \u732b")
+    assert capsys.readouterr().err == "Error: \\x1b[31m\\x00\\x0d\\x9b2J: no such file\n\tgr\u00fcn \u732b\n"

@@ -85,6 +85,19 @@ def test_tasks_of_an_array_and_collect_give_the_bytes_of_predict(call, small_wor
     assert list(summary["unreadable"]) == ["bad.tar", "no such.zip"]
 
 
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"\x89PNG and 2 more"), (b"\xff" * 3000, r"\xff" * 50 + " ...")],
+)
+def test_a_list_that_is_none_is_not_quoted_in_its_bytes(out, call, content, shown):
+    (out.parent / "no list.png").write_bytes(content)
+    code, _, err = call("collect", "out", "--list", "no list.png")
+    assert code == 2
+    assert f"1 missing ({shown})" in err
+    assert "6 foreign" in err
+    assert err.rstrip("\n").isprintable()
+
+
 def test_what_is_missing_double_foreign_and_damaged_is_listed(out, call):
     shutil.move(file_of(out, "two.zip"), out / "hidden")
     shutil.copy(file_of(out, "one.tar"), out / "copy.part")

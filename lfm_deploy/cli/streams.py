@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import click
 
 from lfm_deploy.errors import DeployWarning, exit_code_of
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but tabs and ends of lines
 READ_ENOUGH = 0  # a reader that has what it wanted, such as `| head`, is no failure
 
 
@@ -94,9 +96,12 @@ def discard_results() -> None:
 
 
 def say(message: str) -> None:
-    """A message for people, on stderr. Where nobody can read it, the work goes on: it is not the result."""
+    """A message for people, on stderr. Where nobody can read it, the work goes on: it is not the result.
+
+    Control characters, which names of files may hold and terminals obey, are spelled.
+    """
     with letting_messages_go():
-        click.echo(message, err=True)
+        click.echo(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", message), err=True)
 
 
 @contextmanager

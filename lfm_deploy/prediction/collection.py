@@ -12,13 +12,22 @@ from typing import Any
 from lfm_deploy.errors import ArtifactError, InputError, WriteError
 from lfm_deploy.prediction.destinations import check_results_file
 from lfm_deploy.prediction.parquet import PARQUET_SUFFIX, check_parquet, require_pyarrow, write_parquet
-from lfm_deploy.prediction.part_files import PART_SUFFIXES, PartCounts, PartHead, describe_changes, read_head, read_rows
+from lfm_deploy.prediction.part_files import (
+    PART_SUFFIXES,
+    PartCounts,
+    PartHead,
+    describe_changes,
+    read_head,
+    read_rows,
+    readable,
+)
 from lfm_deploy.prediction.parts import Part, find_parts
 from lfm_deploy.prediction.rows import RowFormat, write_header
 from lfm_deploy.storage.overlap import refuse_input
 from lfm_deploy.storage.places import Place, RemotePath, as_place, is_remote, write_whole
 
 _MOST_NAMED = 20
+_LONGEST_NAME = 200
 _SUFFIXES = {RowFormat.CSV: (".csv",), RowFormat.JSONL: (".jsonl", ".ndjson"), RowFormat.PARQUET: (".csv",)}
 _OF_FORMATS = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 # A store takes its time for each file, and takes many at once. Rows are larger than first lines.
@@ -274,4 +283,10 @@ def _refuse_several_settings(folder: Place, files: Sequence[tuple[Place, PartHea
 
 def _name_some(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(_show, names[:_MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
+def _show(name: str) -> str:
+    """A name in print: a list that is none, such as a picture, has lines of any bytes and length."""
+    shown = readable(name)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]} ..."
