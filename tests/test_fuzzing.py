@@ -27,6 +27,12 @@ PLANTED = {
         "import lfm_deploy.network.checkpoint_file as c; c._check_zip = lambda path: None",
         {Result.WRONG, Result.TRACEBACK},
     ),
+    "rows of a part are not compared": (
+        "part",
+        "import lfm_deploy.prediction.part_files as p\n"
+        "p._parse_rows = lambda file, reader, head: (file.readline(), file.read())[1]",
+        {Result.WRONG},
+    ),
     "what stands behind the end of a tar is passed over": (
         "tar",
         "import lfm_deploy.pictures.tars as t; t._look_behind = lambda path, file, offset: iter(())",

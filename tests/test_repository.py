@@ -1,7 +1,9 @@
+import io
 import json
 import re
 import shutil
 import threading
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,8 @@ from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.prediction.prediction import predict
 from lfm_deploy.prediction.rows import RowFormat, write_rows
 from lfm_deploy.serving.repository import write_repository
+from lfm_deploy.storage.atomic import sha256_of_bytes
+from lfm_deploy.storage.sealed_values import seal_values
 from lfm_deploy.workdir import Workdir
 
 # Of Triton's ONNX Runtime, 1.27; 20 is known since 1.17.
@@ -257,6 +261,33 @@ def test_a_folder_that_is_there_is_kept(deployment, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "models"]
 
 
+def golden_pictures_that_do_not_fit(deployment):
+    """Archives that hold what they promise, by what is said of them."""
+    with zipfile.ZipFile(deployment.golden) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    index = json.loads(files.pop("golden.json"))
+    del index["content_sha256"]
+
+    def repack(first, **changes):
+        entry = index["pictures"][0] | {"sha256": sha256_of_bytes(first)}
+        values = index | changes | {"pictures": [entry, *index["pictures"][1:]]}
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for name, content in (
+                files | {entry["file"]: first, "golden.json": json.dumps(seal_values(values))}
+            ).items():
+                archive.writestr(name, content)
+        return packed.getvalue()
+
+    name = index["pictures"][0]["file"]
+    return {
+        "was made from another checkpoint": repack(files[name], checkpoint_sha256="0" * 64),
+        "holds pictures at size -1": repack(files[name], size=-1),
+        "holds pictures at size native": repack(files[name], size="native"),
+        f"{name}: cannot be read": repack(files[name][:50]),
+    }
+
+
 def test_a_workdir_that_cannot_be_served(deployment, small_checkpoint, tmp_path):
     with pytest.raises(ArtifactError, match=r"no such graph.*lfm-deploy build --int8"):
         write_repository(deployment, tmp_path / "models", precision=Precision.INT8)
@@ -265,6 +296,10 @@ def test_a_workdir_that_cannot_be_served(deployment, small_checkpoint, tmp_path)
     Workdir(folder).golden.unlink()
     with pytest.raises(ArtifactError, match=r"golden\.zip: no such file"):
         write_repository(Workdir(folder), tmp_path / "models")
+    for name, content in golden_pictures_that_do_not_fit(deployment).items():
+        Workdir(folder).golden.write_bytes(content)
+        with pytest.raises(ArtifactError, match=rf"golden\.zip: {name}.*lfm-deploy export"):
+            write_repository(Workdir(folder), tmp_path / "models")
     from lfm_deploy.artifacts import InputForm
 
     floats = Workdir(tmp_path / "floats")

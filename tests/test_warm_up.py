@@ -147,6 +147,24 @@ def test_a_damaged_archive_is_refused(own, damage):
         read_golden(own.golden)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_that_was_packed_again_is_taken_and_damage_in_it_is_refused(own, method):
+    whole = read_golden(own.golden)
+    with zipfile.ZipFile(own.golden) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(own.golden, "w", method) as archive:
+        for name, part in files.items():
+            archive.writestr(name, part)
+        first = archive.infolist()[0]
+    assert read_golden(own.golden) == whole
+    content = bytearray(own.golden.read_bytes())
+    start = first.header_offset + 30 + len(first.filename) + 20
+    content[start : start + 200] = b"\xff" * 200
+    own.golden.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"golden\.zip.*damaged.*lfm-deploy export"):
+        read_golden(own.golden)
+
+
 def test_export_writes_it_for_native_sizes(small_checkpoint, tmp_path):
     workdir = Workdir(tmp_path)
     export_into(workdir, small_checkpoint, ExportConfig(size="native"), lambda _: None)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,10 @@ import pytest
 from waiting import wait_for
 
 from lfm_deploy.cli import run
+from lfm_deploy.errors import InputError
 from lfm_deploy.pictures.images import find_images
+from lfm_deploy.prediction.rows import RowFormat
+from lfm_deploy.prediction.whole_file import WholeFile
 from lfm_deploy.storage.atomic import sha256_of_file
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
@@ -102,6 +106,25 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(call, pictures, small_w
     assert folder_now() == ["list.txt", "x.parquet"]
     assert call("@list.txt", "--output", "y.parquet")[0] == 0
     assert sha256_of_file(Path("x.parquet")) == sha256_of_file(Path("y.parquet"))
+
+
+@pytest.mark.parametrize("spoilt", [b"\xff\n", b"{}\n", b"[]\n", b'{"notes": 5}\n', b'{"notes": [], "logit": "a"}\n'])
+def test_rows_that_somebody_mended_to_no_rows_are_one_line(tmp_path, spoilt):
+    def begin():
+        return WholeFile(tmp_path / "x.parquet", {}, b"", RowFormat.PARQUET)
+
+    file = begin()
+    with file:
+        file.append(b"", ["a.png"])
+    rows = tmp_path / "x.parquet.rows.jsonl"
+    rows.write_bytes(spoilt)
+    progress = rows.with_name(f"{rows.name}.progress.json")
+    values = json.loads(progress.read_text())
+    sums = {"bytes": len(spoilt), "content_sha256": sha256_of_file(rows)}
+    progress.write_text(json.dumps(values | sums))
+    with begin() as file, pytest.raises(InputError, match=r"x\.parquet\.rows\.jsonl: holds rows .*--overwrite"):
+        file.finish()
+    assert not (tmp_path / "x.parquet").exists()
 
 
 @pytest.mark.parametrize(

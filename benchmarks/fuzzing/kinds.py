@@ -1,9 +1,13 @@
 """Every kind of bad input, with its share."""
 
+from importlib.util import find_spec
+
 from fuzzing import (
     checkpoint_kinds,
+    golden_kinds,
     graph_kinds,
     list_kinds,
+    part_kinds,
     picture_kinds,
     run_kinds,
     shard_kinds,
@@ -33,6 +37,10 @@ KINDS = (
     Kind("cpu.json", workdir_kinds.make_cpu_choice, 5, True),
     Kind("journal", workdir_kinds.make_journal, 4, True),
     Kind("progress.json", run_kinds.make_progress, 4, True),
+    Kind("golden.zip", golden_kinds.make_golden, 4, True),
+    Kind("part", part_kinds.make_part, 4, True),
+    Kind("parquet part", part_kinds.make_parquet, 4, True),
+    Kind("unfinished parquet", part_kinds.make_unfinished, 3, True),
     Kind("ranges.json", workdir_kinds.make_ranges, 4, False),
     Kind("report.json", workdir_kinds.make_report, 3, False),
     Kind("precision.json", workdir_kinds.make_precisions, 0.25, False),
@@ -60,6 +68,7 @@ def find_kinds(seeds: Seeds, names: tuple[str, ...], *, quick: bool) -> list[Kin
         quick: whether to keep only what takes milliseconds.
     """
     kept = [kind for kind in KINDS if (not names or kind.name in names) and (kind.quick or not quick)]
+    kept = [kind for kind in kept if "parquet" not in kind.name or find_spec("pyarrow") is not None]
     kept = [kind for kind in kept if all(seeds.has(need) for need in _NEEDS.get(kind.name, ()))]
     return [kind for kind in kept if seeds.engine is not None or kind.name not in ("plan", "sidecar")]
 

@@ -30,10 +30,9 @@ def make_progress(rng: Random, seeds: Seeds, folder: Path) -> Trial:
     # As a kill leaves it behind two pictures.
     run_inside(arguments)
     whole = output.read_bytes()
-    values = _progress_of(seeds, folder, whole)
-    (folder / "p.json").unlink(missing_ok=True)
     lines = whole.splitlines(keepends=True)
     covered = b"".join(lines[:3])
+    values = find_progress(seeds, folder, covered, "csv")
     rest = rng.choice([b"", lines[3][:5], lines[3]])
     output.write_bytes(covered + rest)
     progress = output.with_name("o.csv.progress.json")
@@ -60,8 +59,15 @@ def make_progress(rng: Random, seeds: Seeds, folder: Path) -> Trial:
     )
 
 
-def _progress_of(seeds: Seeds, folder: Path, whole: bytes) -> dict[str, Any]:
-    """What a run notes behind its first two pictures: written by the product itself."""
+def find_progress(seeds: Seeds, folder: Path, covered: bytes, form: str) -> dict[str, Any]:
+    """What a run notes behind its first two pictures: written by the product itself.
+
+    Args:
+        seeds: whole files.
+        folder: folder of the trial, with the pictures in ``p``.
+        covered: rows of these pictures, with their heading.
+        form: format of the file.
+    """
     import hashlib
     import os
 
@@ -69,9 +75,8 @@ def _progress_of(seeds: Seeds, folder: Path, whole: bytes) -> dict[str, Any]:
     from lfm_deploy.workdir import Workdir
 
     judge = open_judge(Workdir(seeds.deploy))
-    settings = describe_run(judge) | {"format": "csv", "evidence": False}
+    settings = describe_run(judge) | {"format": form, "evidence": False}
     judge.engine.close()
-    covered = b"".join(whole.splitlines(keepends=True)[:3])
     names = b"".join(os.fsencode(folder / "p" / f"{index}.png") + b"\0" for index in range(2))
     return {
         "format": "lfm-deploy progress 1",

@@ -20,6 +20,7 @@ from lfm_deploy.artifacts import Precision
 from lfm_deploy.contract import SizePolicy
 from lfm_deploy.errors import GateError, first_line
 from lfm_deploy.pictures.decoding import decode_picture
+from lfm_deploy.pictures.members import DAMAGE
 from lfm_deploy.pictures.photographs import cut_tiles, load_photographs
 from lfm_deploy.storage.atomic import sha256_of_bytes
 from lfm_deploy.storage.sealed_values import seal_values, take_seal
@@ -143,14 +144,7 @@ def read_golden(path: Path) -> Golden:
         with zipfile.ZipFile(path) as archive:
             index = _read_index(archive.read(_INDEX), reader)
             contents = [archive.read(entry.file) for entry in index.pictures]
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        KeyError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # zlib's are OSErrors too
+    except (*DAMAGE, KeyError) as error:
         reader.refuse(f"damaged ({first_line(error)})")
     for entry, content in zip(index.pictures, contents, strict=True):
         if sha256_of_bytes(content) != entry.sha256:

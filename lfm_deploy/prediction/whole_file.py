@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lfm_deploy.errors import InputError, WriteError
+from lfm_deploy.errors import InputError, WriteError, first_line
 from lfm_deploy.pictures.decoding import Source
 from lfm_deploy.prediction.destinations import check_results_file
 from lfm_deploy.prediction.parquet import check_parquet, require_pyarrow, rows_path, write_parquet
@@ -96,6 +96,7 @@ class WholeFile:
         """All rows are there: write the file.
 
         Raises:
+            InputError: rows of the run before were changed by somebody who mended their check sum, too.
             StoreError: the store does not take it.
             WriteError: the file cannot be written.
         """
@@ -107,6 +108,10 @@ class WholeFile:
                     write_parquet(temporary, _blocks(path), RowFormat.JSONL, self._settings, provenance=provenance)
             elif not isinstance(self._output, Path):
                 self._output.put(path)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: holds rows that predict did not write ({first_line(error)}); use --overwrite to start anew"
+            ) from None
         except OSError as error:
             raise WriteError(self._output, error, "make room; the same command again writes it") from None
         if self._kept is not None:

@@ -27,7 +27,7 @@ from lfm_deploy.artifacts import (
     read_graph_info,
 )
 from lfm_deploy.deployment.golden import Golden, read_golden
-from lfm_deploy.errors import ArtifactError, ConfigError, InputError
+from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, InputError
 from lfm_deploy.pictures.decoding import decode_picture
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.serving.text_format import write_text_format
@@ -112,6 +112,11 @@ def write_repository(
     golden = read_golden(workdir.golden)
     if golden.checkpoint_sha256 != info.checkpoint_sha256:
         raise ArtifactError(f"{workdir.golden}: was made from another checkpoint than {path}; run 'lfm-deploy export'")
+    if golden.size != info.contract.size:
+        raise ArtifactError(
+            f"{workdir.golden}: holds pictures at size {golden.size}, and {path} takes {info.contract.size}; run "
+            "'lfm-deploy export'"
+        )
     plans, left_out = _find_plans(workdir, info, plan_precision)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +212,7 @@ def _fill(
     plans: list[_Plan],
     left_out: Mapping[str, str],
 ) -> dict[str, str]:
-    sample = decode_picture(golden.pictures[0].content, golden.size, info.config)
+    sample = _decode_first(golden, golden_path, info)
     models = {ONNX_MODEL: graph.name}
     version = _write_model(root / ONNX_MODEL, configure_onnx(info, _GRAPH_BATCHES, sample.shape), sample)
     shutil.copyfile(graph, version / "model.onnx")
@@ -228,6 +233,13 @@ def _fill(
     models[JPEG_MODEL] = graph.name
     (root / _README).write_text(write_readme(info, [plan.info for plan in plans], left_out), encoding="utf-8")
     return models
+
+
+def _decode_first(golden: Golden, where: Path, info: GraphInfo) -> NDArray[np.uint8]:
+    try:
+        return decode_picture(golden.pictures[0].content, golden.size, info.config)
+    except ImageError as error:
+        raise ArtifactError(f"{where}: {golden.pictures[0].name}: {error}; run 'lfm-deploy export'") from None
 
 
 def _write_model(folder: Path, config: Mapping[str, Any], sample: NDArray[np.uint8] | None) -> Path:
