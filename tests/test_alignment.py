@@ -30,6 +30,15 @@ def test_a_fake_is_stored_as_a_real_picture_is(tmp_path, name, options):
     assert read_facts(store_alike(Image.fromarray(PIXELS), model, expected)) == expected
 
 
+@pytest.mark.parametrize("options", [{"subsampling": "4:2:0"}, {"subsampling": "4:4:4"}, {"mode": "L"}])
+def test_a_fake_is_stored_as_heic_where_a_real_picture_is(tmp_path, options):
+    pytest.importorskip("pillow_heif").register_heif_opener(thumbnails=False)
+    model = save(tmp_path / "a.heic", **options)
+    expected = read_facts(model)
+    assert expected.format == "heic"
+    assert read_facts(store_alike(Image.fromarray(PIXELS), model, expected)) == expected
+
+
 def test_tables_that_no_quality_has_are_taken_over(tmp_path):
     from PIL.JpegPresets import presets
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from lfm_deploy.pictures.facts import read_facts
+from lfm_deploy.pictures import opening
+from lfm_deploy.pictures.facts import PictureFacts, read_facts
 from lfm_deploy.pictures.provenance import Provenance, read_provenance
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -91,6 +92,39 @@ def test_what_is_no_picture_has_no_facts(content, tmp_path):
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 def test_avif():
     assert read_facts(save("AVIF")).format == "avif"
+
+
+def save_heic(mode="RGB", **options):
+    pytest.importorskip("pillow_heif").register_heif_opener(thumbnails=False)
+    return save("HEIF", mode, **options)
+
+
+@pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("quality", [30, 95])
+def test_heic_tells_how_its_colours_are_sampled_and_not_how_much_was_lost(sampling, quality, tmp_path):
+    content = save_heic(subsampling=sampling, quality=quality)
+    (tmp_path / "a.jpg").write_bytes(content)
+    facts = read_facts(content)
+    assert facts == PictureFacts(format="heic", width=60, height=40, colour="rgb", sampling=sampling)
+    assert (facts.quality, facts.lossy) == (None, None)
+    assert read_facts(tmp_path / "a.jpg") == facts
+
+
+def test_heic_in_grey_with_metadata_and_turned():
+    exif = Image.Exif()
+    exif[271], exif[274], exif[305] = "A maker", 6, "Snapseed 2.0"
+    facts = read_facts(save_heic("L", exif=exif, xmp=b"<x/>"))
+    assert (facts.format, facts.colour, facts.sampling) == ("heic", "grey", None)
+    assert (facts.metadata, facts.camera, facts.editor) == (("exif", "xmp"), True, "snapseed")
+    with opening.open_rgb(save_heic(exif=exif)) as picture:
+        facts = read_facts(save_heic(exif=exif))
+        assert (facts.width, facts.height) == picture.size
+
+
+def test_heic_without_its_library_has_no_facts(monkeypatch):
+    content = save_heic()
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    assert read_facts(content) is None
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -39,6 +39,13 @@ def test_notes_on_files_made_for_each(content, notes):
     assert make_look(256, PROVED)(content).notes == notes
 
 
+def test_heic_is_a_format_that_changes_pixels_and_was_not_measured():
+    pytest.importorskip("pillow_heif").register_heif_opener(thumbnails=False)
+    content = save(256, 256, "HEIF", subsampling="4:2:0")
+    assert make_look(256, PROVED)(content).notes == ("heic-420", "heic", "outside: heic was not measured")
+    assert make_look(256, None)(save(256, 256, "HEIF", subsampling="4:4:4")).notes == ("heic",)
+
+
 def test_without_an_envelope_notes_state_facts_alone():
     content = save(256, 256, "JPEG", quality=88, subsampling="4:2:0")
     assert make_look(256, None)(content).notes == ("jpeg-q88", "jpeg-420")

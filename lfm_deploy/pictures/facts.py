@@ -1,23 +1,21 @@
 """What a picture file says of its past before anything is decoded: format, size, compression, colours, metadata."""
 
-import io
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
 from lfm_deploy.pictures.jpeg_quality import estimate_quality
-from lfm_deploy.pictures.opening import is_regular
+from lfm_deploy.pictures.opening import is_regular, open_file
 from lfm_deploy.pictures.png_texts import drop_texts
 
-_FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM")
-_NAMES = {"MPO": "jpeg", "DIB": "bmp"}
+_NAMES = {"MPO": "jpeg", "DIB": "bmp", "HEIF": "heic"}
 _SAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+_SAMPLINGS_OF_HEIC = {444: "4:4:4", 422: "4:2:2", 420: "4:2:0"}
 _COLOURS = {"1": "grey", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette", "RGBA": "rgba", "RGB": "rgb"}
 _EXIF_MAKE, _EXIF_SOFTWARE = 271, 305
 _EDITORS = re.compile(
@@ -37,11 +35,12 @@ class PictureFacts:
 
     Attributes:
         format: name of the format in lower case, such as ``"jpeg"``.
-        width, height: size in pixels, as stored.
+        width, height: size in pixels, as it is decoded.
         colour: ``"rgb"``, ``"rgba"``, ``"grey"``, ``"palette"``, or another mode of Pillow in lower case.
         quality: quality of a JPEG, 1 to 100, estimated from its quantisation tables; None for other formats.
         standard_tables: whether these tables are libjpeg's own for that quality; None for other formats.
-        sampling: sub-sampling of a JPEG's colours, such as ``"4:2:0"``; None for other formats and without colours.
+        sampling: sub-sampling of the colours of a JPEG or HEIC, such as ``"4:2:0"``; None for other formats and without
+            colours.
         lossy: whether the file is compressed with loss; None where that cannot be told.
         metadata: kinds of metadata in it, sorted: ``"exif"``, ``"icc"``, ``"iptc"``, ``"text"``, ``"xmp"``.
         camera: whether EXIF names the maker of a camera.
@@ -79,16 +78,8 @@ def read_facts(content: Path | bytes) -> PictureFacts | None:
     return None
 
 
-@cache
-def known_formats() -> tuple[str, ...]:
-    """Names of the formats that this Pillow can open, of those that are read here."""
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
 def _read(content: Path | bytes) -> PictureFacts:
-    opened = io.BytesIO(content) if isinstance(content, bytes) else content
-    with Image.open(opened, formats=known_formats()) as picture:
+    with open_file(content) as picture:
         form = _NAMES.get(picture.format or "", (picture.format or "").lower())
         exif = _read_exif(picture)
         said = " ".join(_texts(picture, exif))
@@ -107,6 +98,8 @@ def _read(content: Path | bytes) -> PictureFacts:
         if isinstance(picture, JpegImagePlugin.JpegImageFile):
             quality, standard = estimate_quality(picture.quantization)
             facts |= {"quality": quality, "standard_tables": standard, "sampling": _sampling(picture)}
+        elif form == "heic":  # its library tells neither how strongly it is compressed nor whether with loss
+            facts["sampling"] = _SAMPLINGS_OF_HEIC.get(picture.info.get("chroma", 0))
     return PictureFacts(**facts)
 
 

@@ -77,7 +77,7 @@ def open_picture(content: Path | bytes, check: Check, decode: Callable[[Image.Im
         ImageError: the picture cannot be read or judged; the message is the bare reason.
     """
     try:
-        with _open(content) as picture:
+        with open_file(content) as picture:
             _check_before_decoding(picture)
             check(picture)
             return decode(picture)
@@ -108,7 +108,16 @@ def decode_rgb(picture: Image.Image) -> Image.Image:
     return rgb
 
 
-def _open(content: Path | bytes) -> Image.Image:
+def open_file(content: Path | bytes) -> Image.Image:
+    """A picture that is open and not decoded, of one of the formats that are read here.
+
+    Args:
+        content: path of the file, or its bytes.
+
+    Raises:
+        ImageError: it is empty, no regular file, or HEIC without the library for it; the message is the bare reason.
+        OSError: it cannot be read, or is no picture of these formats; Pillow raises others, too, where it is damaged.
+    """
     try:
         return Image.open(_opened(content), formats=_known_formats())
     except UnidentifiedImageError:

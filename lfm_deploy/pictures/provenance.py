@@ -13,11 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from lfm_deploy.errors import UnavailableError
-from lfm_deploy.pictures.facts import known_formats
-from lfm_deploy.pictures.opening import is_regular
+from lfm_deploy.pictures.opening import is_regular, open_file
 from lfm_deploy.pictures.png_texts import read_texts
 
 _SOURCE_TYPE = re.compile(
@@ -30,6 +27,7 @@ _MIME_TYPES = {
     "MPO": "image/jpeg",
     "WEBP": "image/webp",
     "AVIF": "image/avif",
+    "HEIF": "image/heic",
     "TIFF": "image/tiff",
     "GIF": "image/gif",
 }
@@ -119,7 +117,7 @@ def read_provenance(content: Path | bytes) -> Provenance:
 def _read_head(content: bytes) -> tuple[str | None, str, str, bytes]:
     """MIME type, software, the user's comment and XMP, as far as they are there."""
     form, software, comment, xmp = None, "", "", b""
-    with suppress(Exception), Image.open(io.BytesIO(content), formats=known_formats()) as picture:
+    with suppress(Exception), open_file(content) as picture:
         form = _MIME_TYPES.get(picture.format or "")
         found = picture.info.get("xmp", b"")
         xmp = found if isinstance(found, bytes) else str(found).encode()

@@ -82,10 +82,10 @@ def _describe_storage(facts: PictureFacts) -> list[str]:
     if facts.quality is not None:
         notes.append(f"jpeg-q{facts.quality}{'' if facts.standard_tables else '-own-tables'}")
     if facts.sampling is not None and facts.sampling != "4:4:4":
-        notes.append(f"jpeg-{facts.sampling.replace(':', '')}")
+        notes.append(f"{facts.format}-{facts.sampling.replace(':', '')}")
     if facts.format == "webp" and facts.lossy:
         notes.append("webp-lossy")
-    if facts.format in ("avif", "jpeg2000"):
+    if facts.format in ("avif", "jpeg2000", "heic"):
         notes.append(facts.format)
     return notes
 

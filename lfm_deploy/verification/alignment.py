@@ -105,4 +105,6 @@ def _choose_encoder(model: Path, facts: PictureFacts) -> tuple[str, dict[str, An
         return "WEBP", {"quality": _WEBP_QUALITY, "method": 4}
     if facts.format == "avif":
         return "AVIF", {}
+    if facts.format == "heic":
+        return "HEIF", {} if facts.sampling is None else {"subsampling": facts.sampling}
     return "PPM", {}  # all others keep pixels as they are
