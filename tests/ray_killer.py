@@ -1,8 +1,9 @@
-"""A job by a real Ray on this machine, whose processes are killed in the middle of parts; for test_ray_run.
+"""A job by a real Ray on this machine, whose processes are killed or hang in the middle of parts; for test_ray_run.
 
-    python tests/ray_killer.py WORKDIR OUT LIST
+    python tests/ray_killer.py WORKDIR OUT LIST [PATIENCE]
 
-``one.tar`` loses its process once, ``two.zip`` each time that a process has begun it. Prints what came of it as JSON.
+``one.tar`` loses its process once, ``two.zip`` each time that a process has begun it. With a patience in seconds,
+``one.tar`` is judged by a process that is stopped once, and nothing else happens. Prints what came of it as JSON.
 """
 
 import json
@@ -18,7 +19,7 @@ from lfm_deploy.prediction.part_run import make_folder
 from lfm_deploy.prediction.parts import find_parts
 from lfm_deploy.prediction.ray_actor import ActorTask
 from lfm_deploy.prediction.ray_cluster import connect, count_actors
-from lfm_deploy.prediction.ray_run import RayRun, judge_by_ray
+from lfm_deploy.prediction.ray_run import PATIENCE_SECONDS, RayRun, judge_by_ray
 from lfm_deploy.prediction.rows import RowFormat
 from lfm_deploy.prediction.tally import JobState
 
@@ -26,7 +27,7 @@ OPTIONS = ("engine", "precision", "threshold", "batch", "decoder")
 WANTED = {"one.tar": 1, "two.zip": 99}
 
 
-def main(workdir: Path, out: Path, listed: str) -> None:
+def main(workdir: Path, out: Path, listed: str, patience: str | None = None) -> None:
     """Run the job and print its result."""
     make_folder(out)
     task = ActorTask(
@@ -42,6 +43,8 @@ def main(workdir: Path, out: Path, listed: str) -> None:
         host=socket.gethostname(),
         seen=(),
     )
+    wanted, how = (WANTED, signal.SIGKILL) if patience is None else ({"one.tar": 1}, signal.SIGSTOP)
+    limit = PATIENCE_SECONDS if patience is None else float(patience)
     killed: list[tuple[str, int, int]] = []
     said: list[str] = []
 
@@ -49,8 +52,8 @@ def main(workdir: Path, out: Path, listed: str) -> None:
         for found in state.under_way:
             before = [process for name, process, _ in killed if name == found.name]
             # In the middle: it has judged some pictures of the part, and its file is not there yet.
-            if found.pictures and len(before) < WANTED.get(found.name, 0) and found.process not in before:
-                os.kill(found.process, signal.SIGKILL)
+            if found.pictures and len(before) < wanted.get(found.name, 0) and found.process not in before:
+                os.kill(found.process, how)
                 killed.append((found.name, found.process, found.pictures))
 
     run, error = RayRun(), None
@@ -58,7 +61,13 @@ def main(workdir: Path, out: Path, listed: str) -> None:
         room = count_actors(nodes, task.cores, 0)
         try:
             judge_by_ray(
-                task, list(find_parts([f"@{listed}"])), actors=2, run=run, on_message=said.append, on_state=kill
+                task,
+                list(find_parts([f"@{listed}"])),
+                actors=2,
+                run=run,
+                patience_s=limit,
+                on_message=said.append,
+                on_state=kill,
             )
         except DeployError as found:
             error = str(found)
@@ -70,4 +79,4 @@ def main(workdir: Path, out: Path, listed: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -30,7 +30,7 @@ def make_actor(pictures, small_workdir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_list(pictures, tmp_path)
     make_folder(tmp_path / "out")
-    monkeypatch.setattr(ray_actor, "_name_actor", lambda: "1")
+    monkeypatch.setattr(ray_actor, "_find_actor", lambda: ("1", None))
     actors = []
 
     def make(tally=None, **changes):

@@ -109,7 +109,8 @@ def test_without_ray_the_extra_is_named(tmp_path):
     ("options", "said"),
     [
         (["--ray", "local"], "--ray is for --output-dir"),
-        (["--output-dir", "out", "--actors", "2"], "--actors and --actor-cores are for --ray"),
+        (["--output-dir", "out", "--actors", "2"], "--actors, --actor-cores and --patience are for --ray"),
+        (["--output-dir", "out", "--patience", "9"], "--actors, --actor-cores and --patience are for --ray"),
         (["--output-dir", "out", "--ray", "local", "--part", "1/2"], "leave --part and --gpus out"),
         (["--output-dir", "out", "--ray", "local", "--device", "cuda:1"], "use --device cuda, not cuda:1"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,8 +24,9 @@ from lfm_deploy.prediction.judges import open_judge
 from lfm_deploy.prediction.part_files import PartCounts
 from lfm_deploy.prediction.part_run import judge_parts
 from lfm_deploy.prediction.parts import Part, find_parts
-from lfm_deploy.prediction.ray_run import ActorError, RayRun, _explain
+from lfm_deploy.prediction.ray_run import ActorError, RayRun, _explain, describe_hung, find_hung
 from lfm_deploy.prediction.rows import RowFormat
+from lfm_deploy.prediction.tally import JobState, UnderWay
 
 TESTS = Path(__file__).resolve().parent
 # Long enough that a process is seen in the middle of it: seconds, on one core.
@@ -59,9 +62,9 @@ def start(arguments, log, **options):
         )
 
 
-def run_job(workdir, out):
+def run_job(workdir, out, *patience):
     log = out.parent / "stderr.txt"
-    process = start([TESTS / "ray_killer.py", workdir.path, out, "list.txt"], log, stdout=subprocess.PIPE)
+    process = start([TESTS / "ray_killer.py", workdir.path, out, "list.txt", *patience], log, stdout=subprocess.PIPE)
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, log.read_text()
     return json.loads(text.splitlines()[-1])
@@ -101,6 +104,35 @@ def test_processes_may_die_in_the_middle_and_the_files_are_those_of_one_process(
     for folder in (alone, out):
         write_collection(collect_parts(folder, find_parts(["@list.txt"])), folder / "all.csv")
     assert (out / "all.csv").read_bytes() == (alone / "all.csv").read_bytes()
+
+
+@needs_ray
+def test_a_process_that_hangs_is_said_and_ended_and_its_part_judged_again(listed, small_workdir, tmp_path):
+    found = run_job(small_workdir, tmp_path / "out", 20)
+    ((name, process, _),) = found["killed"]
+    assert name == "one.tar"
+    (line,) = [line for line in found["said"] if f"one.tar: process {process} on " in line]
+    assert re.search(
+        r"has judged nothing for \d\d seconds; it is ended, and the work begun again \(--patience\)$", line
+    )
+    assert "judging one.tar again: the process that had it died" in found["said"]
+    assert (found["lost"], found["error"], found["done"], found["judged"]) == ({}, None, 6, 6)
+    assert not Path(f"/proc/{process}").exists()
+
+
+def test_a_process_is_ended_once():
+    hung = UnderWay(name="a.tar", host="one", process=10, pictures=3, actor="its handle", idle_s=3700.0)
+    state = JobState(
+        pictures=3,
+        under_way=(hung, replace(hung, process=11, idle_s=3000.0), replace(hung, process=12, actor=None)),
+    )
+    ended = set()
+    assert find_hung(state, 3600.0, ended) == [hung]
+    assert find_hung(state, 3600.0, ended) == []
+    assert find_hung(JobState(pictures=3, under_way=(replace(hung, pictures=4),)), 3600.0, ended)
+    assert describe_hung(hung) == (
+        "a.tar: process 10 on one has judged nothing for 62 minutes; it is ended, and the work begun again (--patience)"
+    )
 
 
 @needs_ray

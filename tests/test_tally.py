@@ -32,3 +32,22 @@ def test_a_tally_that_was_started_anew_knows_nothing_and_goes_on():
     tally.advance("part 7", 3)
     tally.end("part 7", 10)
     assert tally.read() == JobState(pictures=10, under_way=())
+
+
+def test_how_long_nothing_has_happened_is_counted_from_the_last_picture():
+    now = [100.0]
+    tally = Tally(clock=lambda: now[0])
+    tally.begin("part 1", "a.tar", "one", 10, actor="its handle")
+    now[0] = 160.0
+    tally.begin("part 2", "b.tar", "two", 11)
+    now[0] = 170.0
+    assert [(found.name, found.actor, found.idle_s) for found in tally.read().under_way] == [
+        ("a.tar", "its handle", 70.0),
+        ("b.tar", None, 10.0),
+    ]
+    tally.advance("part 1", 3)
+    tally.end("part 2")
+    now[0] = 171.0
+    assert [found.idle_s for found in tally.read().under_way] == [1.0]
+    tally.begin("part 1", "a.tar", "one", 12)
+    assert [found.idle_s for found in tally.read().under_way] == [0.0]

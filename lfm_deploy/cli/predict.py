@@ -99,6 +99,7 @@ def command(
     address: str | None,
     actors: int | None,
     actor_cores: int | None,
+    patience: int | None,
     overwrite: bool,
     evidence: Path | None,
     provenance: bool,
@@ -125,7 +126,7 @@ def command(
         raise click.UsageError("--part is for --output-dir")
     if output_dir is not None and (output is not None or evidence is not None):
         raise click.UsageError("--output-dir takes neither --output nor --evidence")
-    check_ray_options(address, actors, actor_cores, output_dir=output_dir, share=part, gpus=gpus)
+    check_ray_options(address, actors, actor_cores, patience, output_dir=output_dir, share=part, gpus=gpus)
     written = _choose_format("jsonl" if as_json else form, output, output_dir)
 
     from engines.host import keep_freed_memory
@@ -155,9 +156,8 @@ def command(
             if address is not None:
                 from lfm_deploy.cli.ray_jobs import run_on_ray
 
-                return run_on_ray(
-                    job, workdir, options, written, address=address, actors=actors, cores=actor_cores, **flags
-                )
+                asked: dict[str, Any] = {"actors": actors, "cores": actor_cores, "patience": patience}
+                return run_on_ray(job, workdir, options, written, address=address, **asked, **flags)
             judge = open_judge(workdir, **options, on_message=say)
             warn_of_decoding()
             return run_job(job, judge, written, **flags)

@@ -21,7 +21,7 @@ from lfm_deploy.pictures.pixel_limit import most_pixels
 from lfm_deploy.prediction.parts import Part
 from lfm_deploy.prediction.ray_actor import MARKER, ActorTask
 from lfm_deploy.prediction.ray_cluster import connect, count_actors, share_cores
-from lfm_deploy.prediction.ray_run import RayRun, judge_by_ray
+from lfm_deploy.prediction.ray_run import PATIENCE_SECONDS, RayRun, judge_by_ray
 from lfm_deploy.prediction.rows import RowFormat
 from lfm_deploy.storage.places import Place, as_place
 from lfm_deploy.workdir import Workdir
@@ -46,6 +46,7 @@ def run_on_ray(
     address: str,
     actors: int | None,
     cores: int | None,
+    patience: int | None,
     strict: bool,
     overwrite: bool,
 ) -> int:
@@ -59,6 +60,7 @@ def run_on_ray(
         address: ``"local"``, or the address of a cluster.
         actors: number of actors; None is as many as there is room for.
         cores: number of cores of each; None is one, or with a GPU each an equal share of the cores.
+        patience: minutes without a picture after which an actor hangs; None is the usual time.
         strict: whether a picture that cannot be judged stops it.
         overwrite: whether parts that have a file are judged again, too.
 
@@ -101,7 +103,16 @@ def run_on_ray(
                 seen=_find_seen(marker, workdir.path, options["engine"], parts),
             )
             with _job_bar(len(parts)) as show:
-                judge_by_ray(task, parts, actors=actors, cards=cards, run=run, on_message=say, on_state=show)
+                judge_by_ray(
+                    task,
+                    parts,
+                    actors=actors,
+                    cards=cards,
+                    run=run,
+                    patience_s=PATIENCE_SECONDS if patience is None else 60.0 * patience,
+                    on_message=say,
+                    on_state=show,
+                )
     except (KeyboardInterrupt, SystemExit) as stop:  # of SIGTERM while it starts, Ray makes the latter
         terminated = isinstance(stop, _Terminated | SystemExit)
         word = "Terminated" if terminated else "Interrupted"

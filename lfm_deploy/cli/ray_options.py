@@ -22,11 +22,17 @@ _OPTIONS = (
         type=click.IntRange(1),
         help="Cores of each process under --ray.  [default: 1, on GPUs an equal share]",
     ),
+    click.option(
+        "--patience",
+        type=click.IntRange(1),
+        metavar="MINUTES",
+        help="Minutes without a picture after which a process under --ray hangs and is ended.  [default: 60]",
+    ),
 )
 
 
 def ray_options(command: Command) -> Command:
-    """Give a command ``--ray``, ``--actors`` and ``--actor-cores``, as ``address``, ``actors`` and ``actor_cores``."""
+    """Give a command ``--ray`` as ``address``, with ``--actors``, ``--actor-cores`` and ``--patience``."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -36,6 +42,7 @@ def check_ray_options(
     address: str | None,
     actors: int | None,
     cores: int | None,
+    patience: int | None,
     *,
     output_dir: Place | None,
     share: str | None,
@@ -47,6 +54,7 @@ def check_ray_options(
         address: value of ``--ray``.
         actors: value of ``--actors``.
         cores: value of ``--actor-cores``.
+        patience: value of ``--patience``.
         output_dir: value of ``--output-dir``.
         share: value of ``--part``.
         gpus: value of ``--gpus``.
@@ -55,8 +63,8 @@ def check_ray_options(
         click.UsageError: two of the options exclude each other, or one needs another.
     """
     if address is None:
-        if actors is not None or cores is not None:
-            raise click.UsageError("--actors and --actor-cores are for --ray")
+        if any(given is not None for given in (actors, cores, patience)):
+            raise click.UsageError("--actors, --actor-cores and --patience are for --ray")
         return
     if output_dir is None:
         raise click.UsageError("--ray is for --output-dir, where each shard has a file of its own")

@@ -94,12 +94,13 @@ class PartActor:
             call: function that calls a method of the job's ``Tally`` by its name: ``call("end", "part 3")``.
         """
         self._task, self._call = task, call
-        self._where = (socket.gethostname(), os.getpid())
+        number, handle = _find_actor()
+        self._where = (socket.gethostname(), os.getpid(), handle)
         self._kept = ExitStack()
         self._messages: list[str] = []
         self._judge: Judge | None = None
         self._error: dict[str, Any] | None = None
-        key = f"engine of {_name_actor()}"
+        key = f"engine of {number}"
         try:
             self._check_sight()
             if self._call("begin", key, "the engine", *self._where) > MOST_TRIES:
@@ -202,8 +203,9 @@ class _Advance:
             self._waiting, self._told = 0, time.monotonic()
 
 
-def _name_actor() -> str:
-    """A name that stays when Ray starts the actor again."""
+def _find_actor() -> tuple[str, Any]:
+    """A name that stays when Ray starts the actor again, and the handle by which Ray ends its process."""
     from ray import get_runtime_context
 
-    return str(get_runtime_context().get_actor_id())
+    context = get_runtime_context()
+    return str(context.get_actor_id()), context.current_actor

@@ -13,9 +13,11 @@ from lfm_deploy.prediction.part_files import PartCounts
 from lfm_deploy.prediction.part_run import PartRun
 from lfm_deploy.prediction.parts import Part
 from lfm_deploy.prediction.ray_actor import ActorTask, PartActor, pack_part
-from lfm_deploy.prediction.tally import JobState, Tally
+from lfm_deploy.prediction.tally import JobState, Tally, UnderWay
 
 _LOOK_SECONDS = 0.25
+# An engine that is built when it is opened takes minutes, and so does a shard of gigabytes on its way out of a store.
+PATIENCE_SECONDS = 3600.0
 
 
 class ActorError(DeployError):
@@ -82,12 +84,13 @@ def judge_by_ray(
     actors: int,
     cards: int = 0,
     run: RayRun | None = None,
+    patience_s: float = PATIENCE_SECONDS,
     on_message: Callable[[str], Any] = lambda _: None,
     on_state: Callable[[RayRun, JobState], Any] = lambda *_: None,
 ) -> RayRun:
     """Judge the parts that have no valid file yet, by actors of a cluster that ``connect`` has joined.
 
-    An actor that dies is replaced, and its part judged again, until three have died of it.
+    An actor that dies is replaced, and its part judged again, until three have died of it. One that hangs is ended.
 
     Args:
         task: settings of the job.
@@ -95,7 +98,8 @@ def judge_by_ray(
         actors: number of actors.
         cards: number of GPUs of each actor.
         run: count to go on from, which is right at every moment; None is a new one.
-        on_message: function that is given each different line of the actors.
+        patience_s: seconds without a picture after which an actor hangs.
+        on_message: function that is given each different line of the actors, and one on each that hangs.
         on_state: function that is told, four times a second and from a thread of its own, how far the job is.
 
     Raises:
@@ -126,8 +130,16 @@ def judge_by_ray(
         num_gpus=cards,
     )
     said: set[str] = set()
+    ended: set[UnderWay] = set()
+
+    def look(state: JobState) -> None:
+        on_state(run, state)
+        for found in find_hung(state, patience_s, ended):
+            on_message(describe_hung(found))
+            ray.kill(found.actor, no_restart=False)
+
     try:
-        with _watching(call, lambda state: on_state(run, state)):
+        with _watching(call, look):
             for batch in answers.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
                 for answer in map(json.loads, batch["answer"]):
                     for line in answer["messages"]:
@@ -142,6 +154,32 @@ def judge_by_ray(
         others = f"; so with {len(run.lost) - 1} more" if len(run.lost) > 1 else ""
         raise DeployError(f"{name}: not judged: {reason}{others}; look into this part, all others are done")
     return run
+
+
+def find_hung(state: JobState, patience_s: float, ended: set[UnderWay]) -> list[UnderWay]:
+    """Pieces of work whose processes hang and were not ended yet; they count as ended from now on.
+
+    Args:
+        state: job as it is now.
+        patience_s: seconds without a picture after which a process hangs.
+        ended: pieces whose processes were ended before.
+    """
+    found = [one for one in state.under_way if one.idle_s > patience_s and one.actor is not None and one not in ended]
+    ended.update(found)
+    return found
+
+
+def describe_hung(found: UnderWay) -> str:
+    """A line on a process that hangs.
+
+    Args:
+        found: its piece of work.
+    """
+    since = f"{found.idle_s / 60:.0f} minutes" if found.idle_s >= 120 else f"{found.idle_s:.0f} seconds"
+    return (
+        f"{found.name}: process {found.process} on {found.host} has judged nothing for {since}; it is ended, and the "
+        "work begun again (--patience)"
+    )
 
 
 @contextmanager
