@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +66,11 @@ def start(arguments, log, **options):
 def run_job(workdir, out, *patience):
     log = out.parent / "stderr.txt"
     process = start([TESTS / "ray_killer.py", workdir.path, out, "list.txt", *patience], log, stdout=subprocess.PIPE)
-    text, _ = process.communicate(timeout=300)
+    try:
+        text, _ = process.communicate(timeout=300)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # Ray ends what it has started
     assert process.returncode == 0, log.read_text()
     return json.loads(text.splitlines()[-1])
 

@@ -115,8 +115,8 @@ def open_file(content: Path | bytes) -> Image.Image:
         content: path of the file, or its bytes.
 
     Raises:
-        ImageError: it is empty, no regular file, or HEIC without the library for it; the message is the bare reason.
-        OSError: it cannot be read, or is no picture of these formats; Pillow raises others, too, where it is damaged.
+        ImageError: the file is empty, no regular file, or HEIC without its library; the message is the bare reason.
+        OSError: the file cannot be read, or is no picture of these formats; of damage, Pillow raises other errors, too.
     """
     try:
         return Image.open(_opened(content), formats=_known_formats())

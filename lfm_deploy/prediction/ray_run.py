@@ -173,7 +173,7 @@ def describe_hung(found: UnderWay) -> str:
     """A line on a process that hangs.
 
     Args:
-        found: its piece of work.
+        found: piece of work that the process has begun.
     """
     since = f"{found.idle_s / 60:.0f} minutes" if found.idle_s >= 120 else f"{found.idle_s:.0f} seconds"
     return (
