@@ -6,7 +6,7 @@ STUBS_VERSION := 10.13.0.35.1
 LEAN_VERSIONS := 10.16.1.11 11.0.0.114 11.4.0.106
 UV_VERSION := 0.13.9
 
-.PHONY: demo test check fmt setup clean gpu lean fuzz lowest
+.PHONY: demo test check fmt setup clean gpu figures lean fuzz lowest
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -32,6 +32,11 @@ fmt: setup
 GPU_PYTHON ?= python3
 gpu:
 	PYTHONPATH=".$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) benchmarks/gpu.py $(GPU_OPTIONS)
+
+# What the pages say of the published checkpoint, measured over all pictures of ../shared; a quarter of an hour. The
+# tests score a sample of them, and ask for this where the code that INT8 comes from has changed.
+figures: setup
+	$(BIN)/python benchmarks/published_figures.py ../shared
 
 # Ten thousand damaged and odd files; for example make fuzz FUZZ_OPTIONS="--seed 1 --kinds tar,zip"
 fuzz: setup

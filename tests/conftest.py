@@ -123,34 +123,43 @@ def official_checkpoint(shared: Path) -> Path:
 def official_deployment(official_checkpoint: Path, shared: Path, make_once: MakeOnce) -> Workdir:
     """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write.
 
-    Beside it ``proof.json`` has the rows of the export's proof.
+    INT8 is made from the ranges and layers of a record, see ``published_record``. Beside it ``proof.json`` has the rows
+    of the export's proof.
     """
 
     def fill(folder: Path) -> None:
-        from calib.calibration import calibrate_into
-        from calib.int8_graph import quantise_into
+        import published_record as record
+
+        from calib.search_findings import read_findings
         from export.graph import ExportConfig
         from lfm_deploy.artifacts import Precision
         from lfm_deploy.deployment.deployment import export_into, make_typed_graph
-        from lfm_deploy.quantisation import Budget, Recipe
 
         workdir = Workdir(folder / "deploy")
         graph = export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
         (folder / "proof.json").write_text(json.dumps([asdict(row) for row in graph.proof]))
         make_typed_graph(workdir, Precision.FP16, lambda _: None)
-        calibrate_into(workdir, shared / "calibration" / "mixed")
-        for recipe in Recipe:
-            quantise_into(workdir, recipe, Budget())
+        for kept, path in ((record.RANGES, workdir.ranges), (record.PRECISIONS, workdir.precisions)):
+            shutil.copy(kept, path)
+        for recipe, findings in read_findings(workdir).items():
+            layers = record.read_layers(findings)
+            record.write_int8_graph(workdir, shared / "calibration" / "mixed", recipe, layers, findings["int8_share"])
 
     return Workdir(make_once("official", fill) / "deploy")
 
 
 @pytest.fixture(scope="session")
 def verified(official_deployment: Workdir, shared: Path, make_once: MakeOnce) -> tuple[Workdir, dict[str, Any]]:
-    """The first real input, as a user runs it: photographs and generator output. Workdir and report. Do not write."""
+    """The first real input, as a user runs it: photographs and generator output. Workdir and report. Do not write.
+
+    A sample of the pictures is scored; of the others the answers are known from a record, see ``published_record``.
+    """
 
     def fill(folder: Path) -> None:
+        import published_record as record
+
         shutil.copytree(official_deployment.path, folder / "deploy")
+        record.keep_answers(Workdir(folder / "deploy"), shared / "wild")
         suite = str(shared / "wild")
         command = [sys.executable, "-m", "lfm_deploy", "verify", "--suite", suite, "--no-speed", "--json"]
         command.append("--allow-undecided")  # some 960 pictures cannot show that ACC moves by less than 0.1 points
