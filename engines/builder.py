@@ -16,7 +16,8 @@ from engines.kernel_list import read_kernels
 from engines.library import RUNTIMES, Library, LogLine
 from engines.plans import BuildConfig, Plan, build_plan, profile_sides
 from engines.targets import check_targets
-from lfm_deploy.artifacts import EngineInfo, GraphInfo, make_fingerprint, read_graph_info, sidecar_path
+from lfm_deploy.artifacts import GraphInfo, read_graph_info
+from lfm_deploy.engine_info import EngineInfo, make_fingerprint, sidecar_path
 from lfm_deploy.errors import ConfigError
 from lfm_deploy.kernels import Kernel
 from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file, write_together

@@ -7,7 +7,8 @@ from pathlib import Path
 from engines.batch_parts import PART_PIXELS
 from engines.conveyor import Lanes
 from engines.gpus import Gpu
-from lfm_deploy.artifacts import EngineInfo, InputForm
+from lfm_deploy.artifacts import InputForm
+from lfm_deploy.engine_info import EngineInfo
 from lfm_deploy.errors import UnavailableError
 
 # While one part is computed, the next one is copied, and the one after it is filled.

@@ -8,7 +8,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from lfm_deploy.artifacts import EngineInfo
+from lfm_deploy.engine_info import EngineInfo
 from lfm_deploy.errors import UnavailableError, missing_library
 from lfm_deploy.interrupts import hold_interrupts
 

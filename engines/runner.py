@@ -14,7 +14,8 @@ from engines.device_plan import check_memory, evidence_bytes, plan_memory
 from engines.gpus import Gpu
 from engines.library import Library
 from engines.memory import CudaError, DeviceBuffer, Stream, free_memory
-from lfm_deploy.artifacts import EngineInfo, build_command
+from lfm_deploy.artifacts import build_command
+from lfm_deploy.engine_info import EngineInfo
 from lfm_deploy.errors import ArtifactError, ShapeError
 from lfm_deploy.interrupts import hold_interrupts
 

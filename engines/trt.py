@@ -20,7 +20,8 @@ from engines.library import Library, load_runtime_for, parse_version
 from engines.memory import DeviceArray, load_runtime, select_device, view_device_array
 from engines.runner import Runner
 from engines.slots import Slot
-from lfm_deploy.artifacts import EngineInfo, InputForm, build_command, read_engine_info
+from lfm_deploy.artifacts import InputForm, build_command
+from lfm_deploy.engine_info import EngineInfo, read_engine_info
 from lfm_deploy.errors import ArtifactError, OtherGpuError, ShapeError
 
 

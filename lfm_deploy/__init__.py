@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from engines.loading import load_engine
     from export.exporter import export_onnx
     from export.graph import ExportConfig
-    from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
+    from lfm_deploy.artifacts import InputForm, Precision, read_graph_info
     from lfm_deploy.benchmark.benchmark import BenchSettings, measure_speed, run_benchmark
     from lfm_deploy.config import ModelConfig
     from lfm_deploy.contract import Contract
     from lfm_deploy.deployment.deployment import export_into
+    from lfm_deploy.engine_info import read_engine_info
     from lfm_deploy.errors import DeployError
     from lfm_deploy.exploration.exploration import Exploration, explore
     from lfm_deploy.exploration.specimens import draw_sample, find_specimens
@@ -48,7 +49,8 @@ _SOURCES = {
     "engines.loading": ("load_engine",),
     "export.exporter": ("export_onnx",),
     "export.graph": ("ExportConfig",),
-    "lfm_deploy.artifacts": ("InputForm", "Precision", "read_engine_info", "read_graph_info"),
+    "lfm_deploy.artifacts": ("InputForm", "Precision", "read_graph_info"),
+    "lfm_deploy.engine_info": ("read_engine_info",),
     "lfm_deploy.benchmark.benchmark": ("BenchSettings", "measure_speed", "run_benchmark"),
     "calib.calibration": ("calibrate_into",),
     "lfm_deploy.network.checkpoint": ("Checkpoint", "read_checkpoint", "write_checkpoint"),

@@ -13,10 +13,11 @@ from engines.builder import BuildConfig
 from engines.library import load_library
 from export.graph import ExportConfig, make_graph
 from export.proof import BATCHES
-from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.cli import run
 from lfm_deploy.config import NPR, Backbone, ModelConfig, Pooling, Residual
 from lfm_deploy.deployment.deployment import BuildTarget, build_into, export_into
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.verification import verify

@@ -10,7 +10,8 @@ import pytest
 from engines.builder import BuildConfig, build_engine
 from engines.library import load_library
 from engines.plans import make_options
-from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info, sidecar_path
+from lfm_deploy.artifacts import Precision, read_graph_info
+from lfm_deploy.engine_info import read_engine_info, sidecar_path
 from lfm_deploy.errors import ArtifactError, BuildError, ConfigError, UnavailableError
 from lfm_deploy.storage.atomic import finish_commits, sha256_of_file
 from lfm_deploy.storage.graph_file import seal_graph

@@ -1,9 +1,8 @@
 import pytest
 
-from lfm_deploy.contract import Contract, check_contract, complete_contract, describe_threshold
+from lfm_deploy.contract import Contract, ThresholdOrigin, check_contract, complete_contract, describe_threshold
 from lfm_deploy.errors import ArtifactError, ContractError
 from lfm_deploy.storage.values import Reader
-from lfm_deploy.threshold_origin import ThresholdOrigin
 
 READER = Reader(where="x", remedy="")
 

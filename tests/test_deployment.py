@@ -7,7 +7,7 @@ from engines.builder import BuildConfig
 from engines.gpus import Gpu
 from engines.library import load_library
 from export.graph import ExportConfig
-from lfm_deploy.artifacts import InputForm, Precision, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import InputForm, Precision, read_graph_info
 from lfm_deploy.deployment.deployment import (
     DEFAULT_GPUS,
     BuildTarget,
@@ -16,6 +16,7 @@ from lfm_deploy.deployment.deployment import (
     export_into,
     make_typed_graph,
 )
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.errors import ArtifactError, CheckpointError, GateError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.storage.atomic import sha256_of_file

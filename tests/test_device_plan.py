@@ -5,8 +5,9 @@ import pytest
 
 from engines.device_plan import MemoryPlan, check_memory, evidence_bytes, image_shape, plan_memory
 from engines.gpus import Gpu
-from lfm_deploy.artifacts import InputForm, Precision, read_engine_info
+from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.contract import Contract
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.errors import UnavailableError
 
 A6000 = Gpu(index=0, name="NVIDIA RTX A6000", sm="sm86")

@@ -5,8 +5,9 @@ from importlib.metadata import version
 import pytest
 
 from engines.library import load_library
-from lfm_deploy.artifacts import Precision, read_engine_info, sidecar_path
+from lfm_deploy.artifacts import Precision
 from lfm_deploy.deployment.lineup import find_candidates
+from lfm_deploy.engine_info import read_engine_info, sidecar_path
 from lfm_deploy.errors import ArtifactError, UnavailableError
 from lfm_deploy.machine import count_cores
 from lfm_deploy.scoring.identities import identify

@@ -65,7 +65,6 @@ ELSEWHERE = {
     "service_metrics": "service",
     "settings": "service",
     "tables": "document",
-    "threshold_origin": "contract",
     "threshold_values": "measurement",
     "train": "run",
     "triton_config": "repository",

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from lfm_deploy.artifacts import Precision, read_engine_info
+from lfm_deploy.artifacts import Precision
 from lfm_deploy.deployment.kernel_table import advise_cards, describe_kernels, show_arithmetic, show_name
+from lfm_deploy.engine_info import read_engine_info
 
 
 @pytest.fixture

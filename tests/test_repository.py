@@ -13,9 +13,10 @@ from triton_server import TritonServer, pack
 
 from engines.loading import load_engine
 from export.graph import OPSET, ExportConfig
-from lfm_deploy.artifacts import Precision, read_engine_info, sidecar_path
+from lfm_deploy.artifacts import Precision
 from lfm_deploy.deployment.deployment import export_into
 from lfm_deploy.deployment.golden import read_golden
+from lfm_deploy.engine_info import read_engine_info, sidecar_path
 from lfm_deploy.errors import ArtifactError, ConfigError, InputError
 from lfm_deploy.pictures.decoding import decode_picture
 from lfm_deploy.pictures.photographs import sample_tiles

@@ -14,7 +14,8 @@ from engines.library import load_library
 from engines.memory import CudaError, DeviceBuffer, load_runtime
 from engines.ort import OrtEngine
 from engines.runner import Runner
-from lfm_deploy.artifacts import Precision, read_engine_info
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.errors import ArtifactError, ShapeError, UnavailableError
 
 HERE = Gpu(index=0, name="Simulated", sm="sm86")

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from lfm_deploy.artifacts import Precision, read_engine_info
+from lfm_deploy.artifacts import Precision
 from lfm_deploy.benchmark.benchmark import Speed
 from lfm_deploy.deployment.lineup import find_candidates
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.scoring.identities import identify
 from lfm_deploy.scoring.score_cache import ScoreCache
 from lfm_deploy.verification.speeds import SPEED_BATCHES, compare_with_pytorch, find_memory, find_speeds

@@ -8,13 +8,14 @@ from calib.ranges import check_ranges, read_ranges
 from engines.cpu_choice import choose_cpu_settings
 from engines.cpu_settings import CHOICES, find_settings
 from export.graph import ExportConfig
-from lfm_deploy.artifacts import Precision, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import Precision, read_graph_info
 from lfm_deploy.cli import run
+from lfm_deploy.contract import ThresholdOrigin
 from lfm_deploy.deployment.deployment import export_into, make_typed_graph
 from lfm_deploy.deployment.lineup import check_engine, find_candidates, find_contract
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Recipe
-from lfm_deploy.threshold_origin import ThresholdOrigin
 from lfm_deploy.thresholds.stamping import stamp_workdir
 
 

@@ -17,7 +17,8 @@ from engines.loading import load_engine
 from engines.memory import CudaError, DeviceBuffer
 from engines.ort import OrtEngine
 from engines.trt import TensorRTEngine, check_gpu, check_version
-from lfm_deploy.artifacts import Precision, read_engine_info, sidecar_path
+from lfm_deploy.artifacts import Precision
+from lfm_deploy.engine_info import read_engine_info, sidecar_path
 from lfm_deploy.errors import ArtifactError, InputError, OtherGpuError, ShapeError, UnavailableError
 from lfm_deploy.pictures.photographs import sample_tiles
 

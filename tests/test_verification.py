@@ -11,9 +11,10 @@ from PIL import Image
 
 from engines.loading import load_engine
 from export.graph import ExportConfig
-from lfm_deploy.artifacts import METADATA_KEY, Precision, sidecar_path
+from lfm_deploy.artifacts import METADATA_KEY, Precision
 from lfm_deploy.deployment import lineup
 from lfm_deploy.deployment.deployment import export_into
+from lfm_deploy.engine_info import sidecar_path
 from lfm_deploy.errors import ArtifactError, ContractError, ImageError, SuiteError, UnavailableError
 from lfm_deploy.pictures import fingerprints
 from lfm_deploy.pictures.images import read_image

@@ -107,8 +107,8 @@ def print_advice(workdir: Workdir, gpus: Sequence[str]) -> None:
         workdir: a folder with engines.
         gpus: compute capabilities, such as ``["sm86"]``.
     """
-    from lfm_deploy.artifacts import read_engine_info
     from lfm_deploy.deployment.kernel_table import advise_cards, describe_kernels
+    from lfm_deploy.engine_info import read_engine_info
     from lfm_deploy.errors import ArtifactError
 
     found = []

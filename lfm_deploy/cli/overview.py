@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import Precision, build_command, read_graph_info
 from lfm_deploy.config import check_quantisable
 from lfm_deploy.deployment.inspection import inspect_artifact
 from lfm_deploy.deployment.lineup import check_engine, check_graph, graph_command
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.errors import ArtifactError, ConfigError, DeployError, InputError
 from lfm_deploy.quantisation import Recipe
 from lfm_deploy.storage.atomic import sha256_of_file

@@ -6,9 +6,10 @@ from typing import Any
 from engines.gpus import find_gpu
 from engines.library import load_runtime_for
 from engines.trt import check_gpu, check_version
-from lfm_deploy.artifacts import EngineInfo, Precision, build_command, is_checkpoint, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import Precision, build_command, is_checkpoint, read_graph_info
 from lfm_deploy.contract import describe_threshold
 from lfm_deploy.deployment.kernel_table import describe_kernels
+from lfm_deploy.engine_info import EngineInfo, read_engine_info
 from lfm_deploy.errors import ArtifactError, InputError, UnavailableError
 from lfm_deploy.network.checkpoint import read_checkpoint
 from lfm_deploy.quantisation import Quantisation

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from engines.cards import cards_of
-from lfm_deploy.artifacts import EngineInfo
+from lfm_deploy.engine_info import EngineInfo
 from lfm_deploy.kernels import KernelValues, count_bytes
 
 _LONGEST_NAME = 32

@@ -7,16 +7,10 @@ from typing import Any
 from engines.cpu_settings import default_settings, find_settings
 from engines.gpu_settings import PLAIN
 from engines.gpu_settings import find_settings as find_gpu_settings
-from lfm_deploy.artifacts import (
-    EngineInfo,
-    GraphInfo,
-    Precision,
-    build_command,
-    read_engine_info,
-    read_graph_info,
-)
+from lfm_deploy.artifacts import GraphInfo, Precision, build_command, read_graph_info
 from lfm_deploy.contract import Contract
 from lfm_deploy.deployment.kernel_table import KernelTableValues, describe_kernels
+from lfm_deploy.engine_info import EngineInfo, read_engine_info
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.quantisation import Quantisation, Recipe
 from lfm_deploy.storage.atomic import sha256_of_file

@@ -12,9 +12,10 @@ from engines.cpu_settings import CpuSettings
 from engines.engine import Engine
 from engines.gpus import find_gpu
 from engines.loading import load_engine
-from lfm_deploy.artifacts import Precision, build_command, read_engine_info, read_graph_info
+from lfm_deploy.artifacts import Precision, build_command, read_graph_info
 from lfm_deploy.contract import Contract, SizePolicy
 from lfm_deploy.deployment.lineup import find_contract
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.environment import RUNTIME_LIBRARIES, installed_version
 from lfm_deploy.errors import ArtifactError, ConfigError, DecoderError, OtherGpuError, UnavailableError
 from lfm_deploy.machine import identify_processor

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engines.engine import Engine
-from lfm_deploy.artifacts import InputForm, Precision, read_descent
+from lfm_deploy.artifacts import InputForm, Precision
 from lfm_deploy.config import ModelConfig, check_explainable
+from lfm_deploy.engine_info import read_descent
 from lfm_deploy.errors import ArtifactError, WriteError
 from lfm_deploy.network.checkpoint import Checkpoint, read_checkpoint
 from lfm_deploy.network.evidence import Evidence, draw_evidence, evidence_contributions, evidence_map

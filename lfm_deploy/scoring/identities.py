@@ -10,8 +10,8 @@ from engines.gpu_settings import find_settings as find_gpu_settings
 from engines.gpus import Gpu, find_gpu
 from engines.kernel_sources import hash_kernels
 from engines.memory import check, load_runtime
-from lfm_deploy.artifacts import read_engine_info
 from lfm_deploy.deployment.lineup import Candidate
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.environment import installed_version
 from lfm_deploy.errors import UnavailableError
 from lfm_deploy.machine import count_cores, find_instruction_sets, identify_processor

@@ -5,7 +5,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from lfm_deploy.artifacts import read_descent
+from lfm_deploy.engine_info import read_descent
 from lfm_deploy.errors import DeployError
 from lfm_deploy.prediction.judges import Judge
 from lfm_deploy.prediction.prediction import decoder_of

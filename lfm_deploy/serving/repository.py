@@ -17,16 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lfm_deploy.artifacts import (
-    EngineInfo,
-    GraphInfo,
-    InputForm,
-    Precision,
-    build_command,
-    read_engine_info,
-    read_graph_info,
-)
+from lfm_deploy.artifacts import GraphInfo, InputForm, Precision, build_command, read_graph_info
 from lfm_deploy.deployment.golden import Golden, read_golden
+from lfm_deploy.engine_info import EngineInfo, read_engine_info
 from lfm_deploy.errors import ArtifactError, ConfigError, ImageError, InputError
 from lfm_deploy.pictures.decoding import decode_picture
 from lfm_deploy.quantisation import Recipe

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from lfm_deploy.artifacts import EngineInfo, GraphInfo
+from lfm_deploy.artifacts import GraphInfo
 from lfm_deploy.contract import Contract
+from lfm_deploy.engine_info import EngineInfo
 from lfm_deploy.quantisation import Recipe
 
 ONNX_MODEL, TENSORRT_MODEL, JPEG_MODEL = "lfm_onnx", "lfm_trt", "lfm_jpeg"

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lfm_deploy.artifacts import EngineInfo, GraphInfo
+from lfm_deploy.artifacts import GraphInfo
+from lfm_deploy.engine_info import EngineInfo
 from lfm_deploy.version import __version__
 
 

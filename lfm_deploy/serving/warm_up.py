@@ -2,8 +2,8 @@
 
 import itertools
 
-from lfm_deploy.artifacts import read_descent
 from lfm_deploy.deployment.golden import Golden, check_logit, read_golden
+from lfm_deploy.engine_info import read_descent
 from lfm_deploy.errors import ArtifactError, ContractError, GateError
 from lfm_deploy.prediction.judges import Judge
 from lfm_deploy.serving.verdicts import VerdictDesk

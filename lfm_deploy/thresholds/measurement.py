@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lfm_deploy.artifacts import Precision, read_graph_info
-from lfm_deploy.contract import Contract, SizePolicy, check_contract
+from lfm_deploy.contract import Contract, SizePolicy, ThresholdOrigin, check_contract
 from lfm_deploy.deployment.lineup import find_candidates
 from lfm_deploy.errors import ArtifactError
 from lfm_deploy.metrics.estimate import CONFIDENCE
@@ -18,7 +18,6 @@ from lfm_deploy.scoring.score_cache import ScoreCache
 from lfm_deploy.scoring.scorers import plan_tasks, published_reading, run_tasks
 from lfm_deploy.scoring.suite_scores import SuiteTasks, collect_scores, make_scorer, make_tasks
 from lfm_deploy.suites import load_suites
-from lfm_deploy.threshold_origin import ThresholdOrigin
 from lfm_deploy.thresholds.choice import Claim, ThresholdChoice, choose
 from lfm_deploy.thresholds.stamping import Stamped, stamp_workdir
 from lfm_deploy.thresholds.threshold_values import describe_choice

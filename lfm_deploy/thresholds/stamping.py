@@ -16,12 +16,12 @@ from engines.builder import fingerprint_engine
 from engines.choice_file import ChoiceFile
 from engines.cpu_settings import CHOICES as CPU_CHOICES
 from engines.gpu_settings import CHOICES as GPU_CHOICES
-from lfm_deploy.artifacts import METADATA_KEY, Precision, read_engine_info, read_graph_info, sidecar_path
-from lfm_deploy.contract import Contract
+from lfm_deploy.artifacts import METADATA_KEY, Precision, read_graph_info
+from lfm_deploy.contract import Contract, ThresholdOrigin
 from lfm_deploy.deployment.lineup import graph_command
+from lfm_deploy.engine_info import read_engine_info, sidecar_path
 from lfm_deploy.storage.atomic import sha256_of_bytes, sha256_of_file, write_together
 from lfm_deploy.storage.graph_file import seal_graph
-from lfm_deploy.threshold_origin import ThresholdOrigin
 from lfm_deploy.workdir import Workdir
 
 

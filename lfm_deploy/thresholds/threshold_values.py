@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any, Literal, TypedDict
 
+from lfm_deploy.contract import ThresholdOrigin
 from lfm_deploy.metrics.estimate import EstimateValues
-from lfm_deploy.threshold_origin import ThresholdOrigin
 from lfm_deploy.thresholds.choice import Share, Shares, ThresholdChoice
 
 FORMAT = "lfm-deploy threshold 1"

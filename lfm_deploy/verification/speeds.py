@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engines.device_plan import plan_memory
-from lfm_deploy.artifacts import read_engine_info
 from lfm_deploy.benchmark.benchmark import Speed, measure_speed
 from lfm_deploy.contract import usual_side
 from lfm_deploy.deployment.lineup import Candidate
+from lfm_deploy.engine_info import read_engine_info
 from lfm_deploy.progress import Progress, ignore_progress
 from lfm_deploy.scoring.score_cache import ScoreCache, scorer_key
 
