@@ -25,22 +25,27 @@ from lfm_deploy.workdir import Workdir
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 MakeOnce = Callable[[str, Callable[[Path], None]], Path]
 LONGEST = (
-    "test_published.py",
     "test_demonstration.py",
+    "test_published.py",
+    "test_ray_run.py",
     "test_ablations.py",
     "test_cli.py",
-    "test_bench.py",
+    "test_fuzzing.py",
+    "test_layer_search.py",
+    "test_int8_graph.py",
+    "test_service.py",
+    "test_machine_limits.py",
+    "test_published_engines.py",  # waits for what test_published makes
+    "test_remote.py",
     "test_architectures.py",
     "test_proof.py",
-    "test_step.py",
-    "test_published_engines.py",  # waits for what test_published makes
-    "test_ray_run.py",
-    "test_fuzzing.py",
-    "test_machine_limits.py",
-    "test_layer_search.py",
-    "test_builder.py",
-    "test_deployment.py",
     "test_fused_network.py",
+    "test_ray_cluster.py",
+    "test_ray_store.py",
+    "test_bench.py",
+    "test_layer_times.py",
+    "test_deployment.py",
+    "test_builder.py",
     "test_cli_verify.py",
 )
 
@@ -80,7 +85,7 @@ def take_cores(worker: int, workers: int) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest files go first, so that two processes finish together."""
+    """The longest files go first, so that all processes finish together."""
     if config.getoption("--only-gpu"):
         others = [item for item in items if not runs_on_gpu(item)]
         config.hook.pytest_deselected(items=others)

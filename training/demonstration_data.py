@@ -131,4 +131,4 @@ def _with_fakes(
 
 def _write(path: Path, picture: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    Image.fromarray(picture).save(path, compress_level=1)  # two fifths of the usual 6's time
