@@ -9,7 +9,7 @@ from lfm_deploy.errors import MetricError
 from lfm_deploy.quantisation import Budget, Quantisation, Recipe
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
-from lfm_deploy.verification.gates import judge_suite
+from lfm_deploy.verification.gates import CROSSED, judge_suite
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
 REFERENCE = np.array([-4, -3, -2, 0.5, -0.5, 2, 3, 4], dtype=np.float32)
@@ -21,9 +21,9 @@ def scores(logits, labels):
     return [("set", Scores(paths=paths, labels=np.asarray(labels), logits=np.asarray(logits, dtype=np.float32)))]
 
 
-def judge(precision, logits, reference=REFERENCE, labels=LABELS, made=None, limits=None):
+def judge(precision, logits, reference=REFERENCE, labels=LABELS, made=None, limits=None, band=None):
     """Gates by name."""
-    expected = measure_suite("suite", scores(reference, labels), 0.0, rounds=ROUNDS)
+    expected = measure_suite("suite", scores(reference, labels), 0.0, uncertain_above=band, rounds=ROUNDS)
     result = compare_suite("suite", scores(logits, labels), expected, 0.0)
     gates = judge_suite(precision, result, expected.spread, made, limits=limits)
     assert len({gate.name for gate in gates}) == len(gates)
@@ -258,3 +258,32 @@ def test_what_was_not_compared_cannot_be_judged():
     alone = measure_suite("suite", scores(REFERENCE, LABELS), 0.0, rounds=5)
     with pytest.raises(MetricError, match="no comparison with a reference"):
         judge_suite(Precision.FP32, alone, alone.spread)
+
+
+def test_verdicts_that_cross_the_lower_end_of_a_band_are_limited_as_flips_are():
+    labels, logits = suite_of(4000)
+    near = np.flatnonzero(logits < 0)[:400]
+    logits[near] = -3.05
+    moved = logits.copy()
+    moved[near] = -2.95
+    made = quantised(acc=0.2, ap=0.15, flips=0.7)
+    for precision, options in (
+        (Precision.INT8, {"made": made}),
+        (Precision.BF16, {}),
+        (Precision.FP16, {"limits": Budget(acc=1, ap=1, flips=0.7)}),
+        (Precision.FP32, {}),
+    ):
+        without = judge(precision, moved, logits, labels, **options)
+        assert CROSSED not in without
+        elsewhere = judge(precision, moved, logits, labels, band=-4.0, **options)
+        assert (str(elsewhere[CROSSED].outcome), elsewhere[CROSSED].value) == ("holds", 0)
+        there = judge(precision, moved, logits, labels, band=-3.0, **options)
+        assert (str(there[CROSSED].outcome), there[CROSSED].value) == ("fails", 10)
+        assert {name: gate for name, gate in there.items() if name != CROSSED} == without
+    assert CROSSED not in judge(Precision.FP16, moved, logits, labels, band=-3.0)  # its flips are not limited either
+
+
+def test_few_pictures_do_not_show_that_few_verdicts_cross():
+    labels, logits = suite_of(100)
+    gate = judge(Precision.INT8, logits, logits, labels, made=quantised(acc=5, ap=5, flips=0.7), band=-3.0)[CROSSED]
+    assert (str(gate.outcome), gate.value, gate.need) == ("undecided", 0, 526)  # 1 - 0.025^(1/n) is below 0.7 % then

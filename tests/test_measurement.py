@@ -57,6 +57,8 @@ def test_the_threshold_is_used_by_predict_and_verify(own_workdir, pictures, caps
     assert report["threshold_origin"]["rate"] == 0.25
     assert report["engines"][1]["cached"] == 24  # the graph has changed, and none of its logits
     assert f"at the threshold {values['threshold']:g}, uncertain above" in report["verdict"]["threshold"]
+    gates = {gate["name"]: gate["outcome"] for gate in report["engines"][1]["gates"]}
+    assert gates["verdicts that cross the lower end of the band in %"] == "holds"
     mean = report["engines"][0]["suites"][0]["mean"]
     assert mean["acc_real"]["value"] == 100  # that of the checkpoint in PyTorch, which has no contract of its own
     assert run(["inspect", str(own_workdir.path)]) == 0

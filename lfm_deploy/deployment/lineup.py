@@ -33,6 +33,7 @@ class Candidate:
         compiled: whether ``torch.compile`` makes the kernels; for the checkpoint alone.
         kernels: kernels of a TensorRT engine at best; None where its library lists none.
         threshold: logit above which it decides "fake", the same for all of a workdir.
+        uncertain_above: lower end of the band below the threshold, the same for all; None without a band.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Candidate:
     compiled: bool = False
     kernels: KernelTableValues | None = None
     threshold: float = 0.0
+    uncertain_above: float | None = None
 
     @property
     def form(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def find_candidates(workdir: Workdir, device: str, *, compiled: bool = False) ->
     found += [_graph_candidate(workdir, path, device) for path in workdir.graphs()]
     found += [_engine_candidate(workdir, path, device) for path in workdir.engines()]
     decided = _find_decided(found)
-    return [replace(one, threshold=decided.threshold) for one in found]
+    return [replace(one, threshold=decided.threshold, uncertain_above=decided.uncertain_above) for one in found]
 
 
 def find_contract(workdir: Workdir) -> Contract:

@@ -79,6 +79,8 @@ class Against:
         mcnemar_p: exact p-value of McNemar's test of a difference in accuracy, from ``better`` and ``worse``.
         acc, ap: changes of the means over test sets; None where the figure is undefined.
         logit_error: summary of |logit - reference logit|.
+        crossed: share of all pictures that are on another side of the lower end of the band than for the reference, a
+            fraction with its exact interval; None without a band.
     """
 
     flipped: tuple[Flip, ...]
@@ -89,6 +91,7 @@ class Against:
     acc: Change | None
     ap: Change | None
     logit_error: LogitError
+    crossed: Estimate | None = None
 
     @property
     def flips(self) -> int:
@@ -117,6 +120,7 @@ class SuiteResult:
         pooled: metrics over all pictures together.
         against: comparison with the reference; None for the reference and for what is not compared.
         threshold: logit above which a picture is "fake".
+        uncertain_above: logit above which, up to the threshold, a picture is "uncertain"; None without such a band.
         scores: names of the test sets with the scores that all of this was computed from.
         resampling: rounds of the intervals.
         mean_rounds: means in each round, for differences.
@@ -128,6 +132,7 @@ class SuiteResult:
     pooled: Metrics
     against: Against | None = None
     threshold: float
+    uncertain_above: float | None = None
     scores: tuple[tuple[str, Scores], ...] = field(repr=False)
     resampling: Resampling = field(repr=False)
     mean_rounds: Rounds = field(repr=False)
@@ -153,6 +158,7 @@ def measure_suite(
     scores: Sequence[tuple[str, Scores]],
     threshold: float,
     *,
+    uncertain_above: float | None = None,
     rounds: int = ROUNDS,
     seed: int = SEED,
     resampling: Resampling | None = None,
@@ -163,6 +169,7 @@ def measure_suite(
         suite: name of the suite.
         scores: names of the test sets with the engine's scores on each.
         threshold: logit above which a picture is "fake".
+        uncertain_above: lower end of the band below the threshold; None without a band. No metric depends on it.
         rounds: number of rounds of the resampling.
         seed: seed of the resampling.
         resampling: resampling of the reference, whose rounds then count instead; None makes one.
@@ -185,6 +192,7 @@ def measure_suite(
         mean=summary.mean,
         pooled=summary.pooled,
         threshold=threshold,
+        uncertain_above=uncertain_above,
         scores=tuple(scores),
         resampling=resampling,
         mean_rounds=summary.mean_rounds,
@@ -199,7 +207,7 @@ def compare_suite(
     Args:
         suite: name of the suite.
         scores: names of the test sets with the engine's scores on each.
-        reference: result of the reference on the same test sets and pictures.
+        reference: result of the reference on the same test sets and pictures, with the band if there is one.
         threshold: logit above which a picture is "fake".
 
     Raises:
@@ -207,7 +215,8 @@ def compare_suite(
     """
     if [part.paths for _, part in scores] != [part.paths for _, part in reference.scores]:
         raise MetricError(f"{suite}: a comparison needs the same pictures in the same order")
-    mine = measure_suite(suite, scores, threshold, resampling=reference.resampling)
+    band = reference.uncertain_above
+    mine = measure_suite(suite, scores, threshold, uncertain_above=band, resampling=reference.resampling)
     labels = np.concatenate([part.labels for _, part in scores])
     fake, expected = (decide(_judged(result.logits), result.threshold) for result in (mine, reference))
     flips = np.flatnonzero(fake != expected)
@@ -223,8 +232,14 @@ def compare_suite(
             acc=_compare_means(mine, reference, "acc"),
             ap=_compare_means(mine, reference, "ap"),
             logit_error=measure_logit_error(mine.logits, reference.logits),
+            crossed=None if band is None else _count_crossed(mine, reference, band),
         ),
     )
+
+
+def _count_crossed(mine: SuiteResult, reference: SuiteResult, edge: float) -> Estimate:
+    above, expected = (decide(_judged(result.logits), edge) for result in (mine, reference))
+    return estimate_rate(int((above != expected).sum()), len(above))
 
 
 def without_calibration(result: SuiteResult) -> SuiteResult:

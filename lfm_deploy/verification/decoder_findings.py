@@ -25,6 +25,7 @@ from lfm_deploy.scoring.scorers import Scorer, Task
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.scoring.suite_scores import SuiteTasks, select_scores
 from lfm_deploy.verification.comparison import SuiteResult
+from lfm_deploy.verification.gates import CROSSED
 
 # What an H100's JPEG hardware was measured to stay within, on 229 photographs; another decoder in software gives 2.6 %.
 _LEVELS, _SHARE_PERCENT = 1, 0.1
@@ -161,11 +162,14 @@ def judge_decoder(pixels: PixelFindings, result: SuiteResult) -> tuple[Gate, ...
     """
     name = result.suite
     flips = None if result.against is None else result.against.flips
+    crossed = None if result.against is None else result.against.crossed
+    band = [] if crossed is None else [judge_exactly(name, CROSSED, 100 * crossed.value, 0)]
     return (
         judge_exactly(name, "largest difference from Pillow's pixels in levels", pixels.largest, _LEVELS),
         judge_exactly(name, "values that differ from Pillow's in %", 100 * pixels.share, _SHARE_PERCENT),
         judge_exactly(name, "pictures that are read or refused otherwise than by Pillow", pixels.otherwise, 0),
         judge_exactly(name, "flipped decisions", flips, 0),
+        *band,
     )
 
 

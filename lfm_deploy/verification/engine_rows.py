@@ -52,7 +52,10 @@ def describe_reference(run: EngineRun) -> EngineResult:
     Args:
         run: measurements of the checkpoint in PyTorch.
     """
-    suites = tuple(measure_suite(suite, scores, run.threshold) for suite, scores in run.scores.items())
+    band = run.candidate.uncertain_above
+    suites = tuple(
+        measure_suite(suite, scores, run.threshold, uncertain_above=band) for suite, scores in run.scores.items()
+    )
     return replace(_describe(run), kind="reference", suites=suites)
 
 

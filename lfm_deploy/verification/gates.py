@@ -9,7 +9,7 @@ from lfm_deploy.metrics.gate import Gate, judge_exactly, judge_interval
 from lfm_deploy.metrics.paired import Change
 from lfm_deploy.metrics.sample_size import magnitude, pictures_for_change, pictures_for_rate
 from lfm_deploy.quantisation import Budget, Quantisation
-from lfm_deploy.verification.comparison import Against, SuiteResult
+from lfm_deploy.verification.comparison import SuiteResult
 
 # How far ACC and AP, in percentage points, may move with FP16; FP32 may not flip a decision at all, and INT8 is held to
 # the budget that it was built with.
@@ -19,6 +19,7 @@ _BF16_BUDGET = Budget(acc=_FP16_POINTS, ap=_FP16_POINTS, flips=0.2)
 # How far a single logit may move, as a share of the standard deviation of PyTorch's logits over the suite: a wrong
 # weight can leave every decision of a small suite alone. Seen with the published checkpoint and the demo's, over 965
 # and 300 pictures: 2e-5 in float32, 2.4e-3 in float16; 1e-2 in bfloat16.
+CROSSED = "verdicts that cross the lower end of the band in %"
 _SHARES = {Precision.FP32: 2e-4, Precision.FP16: 2e-2, Precision.BF16: 1e-1}
 
 
@@ -57,22 +58,25 @@ def judge_suite(
         ratio = error / spread if spread else (math.inf if error else 0.0)
         name = "largest |Δlogit| over the spread of PyTorch's logits"
         gates.append(judge_exactly(result.suite, name, None if math.isnan(ratio) else ratio, _SHARES[precision]))
+    crossed = result.against.crossed
     if precision is Precision.FP32:
-        return (*gates, judge_exactly(result.suite, "flipped decisions", result.against.flips, 0))
+        gates.append(judge_exactly(result.suite, "flipped decisions", result.against.flips, 0))
+        return (*gates, *([] if crossed is None else [_judge_rate(result, CROSSED, crossed, 0)]))
     if limits is not None:
-        gates.append(_judge_flips(result, result.against, limits.flips))
+        gates.append(_judge_rate(result, "flipped decisions in %", result.against.flip_rate, limits.flips))
+        gates += [] if crossed is None else [_judge_rate(result, CROSSED, crossed, limits.flips)]
     acc, ap = (_FP16_POINTS, _FP16_POINTS) if limits is None else (limits.acc, limits.ap)
     gates.append(_judge_change(result, "|ΔACC| in points", result.against.acc, acc))
     gates.append(_judge_change(result, "|ΔAP| in points", result.against.ap, ap))
     return tuple(gates)
 
 
-def _judge_flips(result: SuiteResult, against: Against, limit: float) -> Gate:
-    name = "flipped decisions in %"
-    share = _percent(against.flip_rate)
+def _judge_rate(result: SuiteResult, name: str, rate: Estimate, limit: float) -> Gate:
+    """How many verdicts may change, in per cent of all pictures."""
+    share = _percent(rate)
     if not limit:
         return judge_exactly(result.suite, name, share.value, 0)
-    need = pictures_for_rate(against.flip_rate.value, limit / 100)
+    need = pictures_for_rate(rate.value, limit / 100)
     return judge_interval(result.suite, name, share, limit, pictures=result.pictures, need=need)
 
 
