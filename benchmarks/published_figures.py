@@ -44,7 +44,6 @@ from lfm_deploy.scoring.scorers import published_reading
 from lfm_deploy.scoring.suite_scores import make_scorer, make_tasks
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.aligned import measure_aligned
-from lfm_deploy.verification.conditions import encode_jpeg
 from lfm_deploy.verification.envelope import choose_envelope_engine, measure_envelope
 from lfm_deploy.workdir import Workdir
 
@@ -106,26 +105,30 @@ def _verify(workdir: Workdir, wild: Path) -> dict[str, Column]:
 
 
 def _treat(workdir: Workdir, wild: Path, digests: dict[str, str]) -> dict[str, Column]:
-    """What FP32 in ONNX Runtime answers after JPEG, and where fakes are stored as the real pictures of their set."""
+    """What FP32 in ONNX Runtime answers after each condition, and where fakes are stored as real pictures are."""
     suites = load_suites(str(wild), None)
     engine = choose_envelope_engine(workdir, find_candidates(workdir, "cpu"), suites, None)
     planned = [make_tasks(suite, published_reading(suite.size, batch=32)) for suite in suites]
-    jpeg, aligned = record.KeptAnswers(), record.KeptAnswers()
+    found: dict[str, Column] = {}
     with closing(make_scorer(engine, required=True)) as scorer:
-        measure_envelope(scorer, planned, cache=jpeg, conditions=(encode_jpeg(98),))
-        measure_aligned(scorer, planned, cache=aligned)
         plain = scorer.key(planned[0].tasks[0].reading)
+        for name, condition in record.CONDITIONS.items():
+            say(name)
+            cache = record.KeptAnswers()
+            measure_envelope(scorer, planned, cache=cache, conditions=(condition,))
+            found[name] = _name(next(iter(cache.added.values())), digests)
+        say(record.ALIGNED)
+        cache = record.KeptAnswers()
+        measure_aligned(scorer, planned, cache=cache)
     # Each set has a reading of its own, by which only its fakes are judged; no fake is in two of them.
-    stored = {digest: logit for key, found in aligned.added.items() if key != plain for digest, logit in found.items()}
-    fakes = {name: digest for name, digest in digests.items() if digest in stored}
-    return {
-        record.JPEG_98: _name(next(iter(jpeg.added.values())), digests),
-        record.ALIGNED: _name(stored, fakes),
-    }
+    stored = {digest: logit for key, some in cache.added.items() if key != plain for digest, logit in some.items()}
+    return found | {record.ALIGNED: _name(stored, digests)}
 
 
 def _name(found: Mapping[str, float | str], digests: dict[str, str]) -> Column:
-    return {name: float(found[digest]) for name, digest in digests.items()}
+    """Logits by the picture's name; pictures that were not judged have none."""
+    named = {name: found[digest] for name, digest in digests.items() if digest in found}
+    return {name: logit for name, logit in named.items() if not isinstance(logit, str)}
 
 
 def _quantise_all(workdir: Workdir) -> onnx.ModelProto:

@@ -33,6 +33,14 @@ from lfm_deploy.scoring.scorers import published_reading
 from lfm_deploy.scoring.suite_scores import make_scorer
 from lfm_deploy.storage.atomic import sha256_of_file
 from lfm_deploy.storage.graph_file import seal_graph
+from lfm_deploy.verification.conditions import (
+    blur_by,
+    crop_to,
+    encode_jpeg,
+    encode_webp,
+    scale_by,
+    take_screenshot,
+)
 from lfm_deploy.workdir import Workdir
 
 FOLDER = ROOT / "tests" / "published"
@@ -40,9 +48,22 @@ ANSWERS, RANGES, PRECISIONS = FOLDER / "answers.csv", FOLDER / "ranges.json", FO
 MADE_WITH = FOLDER / "made_with.json"
 
 FP32 = "onnxruntime fp32"
-JPEG_98, ALIGNED = f"{FP32}, JPEG 98", f"{FP32}, fakes stored as real pictures"
+ALIGNED = f"{FP32}, fakes stored as real pictures"
+# What happens to pictures, by the names of the page's rows, each of which is a column of the answers of FP32, too.
+CONDITIONS = {
+    "JPEG, quality 98": encode_jpeg(98),
+    "JPEG, quality 90": encode_jpeg(90),
+    "WebP, quality 90": encode_webp(90),
+    "scaled by 0.5": scale_by(0.5),
+    "scaled by 1.5": scale_by(1.5),
+    "middle 256x256 pixels, not resized (951 pictures)": crop_to(256),
+    "blurred, sigma 1 pixel": blur_by(1),
+    "screenshot": take_screenshot(),
+}
 MIN_MAX, BY_TIME = "int8 tensorrt, every layer, min/max", "int8 tensorrt, layers by their time on sm86"
 EVERY, NEAREST = 16, 20
+# Of each condition, and of fakes stored otherwise, a third of the sample will do: the code is the same for all.
+TREATED_EVERY = 3
 
 
 def read_answers() -> dict[str, dict[str, float]]:
@@ -53,10 +74,11 @@ def read_answers() -> dict[str, dict[str, float]]:
     return {name: {row["path"]: float(row[name]) for row in rows if row[name]} for name in columns}
 
 
-def choose_sample() -> set[str]:
+def choose_sample(column: str = FP32) -> set[str]:
     """The pictures that are scored anew: every 16th of all, and those whose decisions are the first to flip."""
     logits = read_answers()[FP32]
-    return {*sorted(logits)[::EVERY], *sorted(logits, key=lambda path: abs(logits[path]))[:NEAREST]}
+    chosen = {*sorted(logits)[::EVERY], *sorted(logits, key=lambda path: abs(logits[path]))[:NEAREST]}
+    return set(sorted(chosen)[::TREATED_EVERY]) if column in (ALIGNED, *CONDITIONS) else chosen
 
 
 def read_layers(findings: Mapping[str, Any]) -> dict[str, str]:
@@ -134,7 +156,7 @@ def take_known(column: str, wild: Path) -> dict[str, float | str]:
     """The logits of a column by the digest of the picture's file, but for those of the sample."""
     answers = read_answers()
     digests = hash_pictures(wild, answers[FP32])
-    anew = {digests[path] for path in choose_sample()}
+    anew = {digests[path] for path in choose_sample(column)}
     return {digests[path]: logit for path, logit in answers[column].items() if digests[path] not in anew}
 
 
