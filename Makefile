@@ -12,10 +12,10 @@ UV_VERSION := 0.13.9
 demo: setup
 	$(BIN)/lfm-deploy demo
 
-# Processes with a core each, and a third for two cores, since many tests wait for others; a file of tests to each.
-# What takes long to make is made once for all.
+# Two processes with a core each, a file of tests to each; what takes long to make is made once for both. A third
+# process on two cores makes it slower.
 test: check
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10 $(PYTEST_OPTIONS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10 $(PYTEST_OPTIONS)
 
 check: setup
 	$(BIN)/ruff format --check .
