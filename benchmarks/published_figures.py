@@ -8,9 +8,9 @@ anew and hold it against these answers; where the code that INT8 comes from has 
 """
 
 import csv
+import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,11 +37,13 @@ from lfm_deploy.artifacts import Precision
 from lfm_deploy.cli.console import progress_bar, say
 from lfm_deploy.deployment.deployment import export_into, make_typed_graph
 from lfm_deploy.deployment.lineup import find_candidates
+from lfm_deploy.errors import DeployError
 from lfm_deploy.network.origin import read_origin
 from lfm_deploy.pictures.images import read_image
 from lfm_deploy.quantisation import Budget, Recipe
 from lfm_deploy.scoring.scorers import published_reading
 from lfm_deploy.scoring.suite_scores import make_scorer, make_tasks
+from lfm_deploy.storage.atomic import write_together
 from lfm_deploy.suites import load_suites
 from lfm_deploy.verification.aligned import measure_aligned
 from lfm_deploy.verification.envelope import choose_envelope_engine, measure_envelope
@@ -60,9 +62,10 @@ def main(shared: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="lfm-published-") as scratch:
         workdir = Workdir(Path(scratch) / "deploy")
         _deploy(workdir, shared)
-        record.FOLDER.mkdir(exist_ok=True)
-        for path, kept in ((workdir.ranges, record.RANGES), (workdir.precisions, record.PRECISIONS)):
-            shutil.copy(path, kept)
+        kept = {
+            record.RANGES: workdir.ranges.read_bytes(),
+            record.PRECISIONS: workdir.precisions.read_bytes(),  # before layers are chosen by their time
+        }
         columns = _verify(workdir, shared / "wild")
         paths = sorted(columns[record.FP32])
         columns |= _treat(workdir, shared / "wild", record.hash_pictures(shared / "wild", paths))
@@ -71,14 +74,14 @@ def main(shared: Path) -> None:
             target = RtxTarget(load_library("tensorrt-rtx"), ("sm86",))
             made = quantise_into(workdir, Recipe.TENSORRT, Budget(), target=target, on_progress=update)
         columns[record.BY_TIME] = _score(onnx.load(made.path), shared / "wild", paths)
-    _write(columns, paths)
     about = {
         "by_time": {"layers": record.read_layers(made.findings), "int8_share": made.findings["int8_share"]},
-        "versions": library_versions() | calibration_versions(),
+        "versions": library_versions() | calibration_versions() | {"tensorrt-rtx": target.library.version},
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "sources_sha256": record.hash_sources(),
     }
-    record.MADE_WITH.write_text(json.dumps(about, indent=1) + "\n")
+    kept |= {record.ANSWERS: _make_table(columns, paths), record.MADE_WITH: f"{json.dumps(about, indent=1)}\n".encode()}
+    write_together(kept)
     say(f"{record.FOLDER}: {len(paths)} pictures, {len(columns)} columns")
 
 
@@ -95,12 +98,12 @@ def _deploy(workdir: Workdir, shared: Path) -> None:
 def _verify(workdir: Workdir, wild: Path) -> dict[str, Column]:
     """What every engine answers, by its name."""
     command = [sys.executable, "-m", "lfm_deploy", "verify", "--workdir", str(workdir.path), "--suite", str(wild)]
-    subprocess.run([*command, "--no-speed", "--allow-undecided"], check=True)
+    if code := subprocess.run([*command, "--no-speed", "--allow-undecided"], check=False).returncode:
+        sys.exit(f"Error: lfm-deploy verify ended with exit code {code}; nothing is kept")
     columns: dict[str, Column] = {}
     with workdir.scores.open(newline="") as file:
         for row in csv.DictReader(file):
-            path = Path(row["path"]).relative_to(wild.resolve() if Path(row["path"]).is_absolute() else wild)
-            columns.setdefault(row["engine"], {})[path.as_posix()] = float(row["logit"])
+            columns.setdefault(row["engine"], {})[record.name_picture(row["path"])] = float(row["logit"])
     return columns
 
 
@@ -145,14 +148,18 @@ def _score(model: onnx.ModelProto, wild: Path, names: Sequence[str]) -> Column:
         return dict(zip(names, score_graph(model, store, range(len(store))).tolist(), strict=True))
 
 
-def _write(columns: dict[str, Column], names: Sequence[str]) -> None:
-    with record.ANSWERS.open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["path", *columns])
-        for name in names:
-            # Nine digits are every bit of a float32.
-            rows.writerow([name, *(f"{column[name]:.9g}" if name in column else "" for column in columns.values())])
+def _make_table(columns: dict[str, Column], names: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["path", *columns])
+    for name in names:
+        # Nine digits are every bit of a float32.
+        rows.writerow([name, *(f"{column[name]:.9g}" if name in column else "" for column in columns.values())])
+    return text.getvalue().encode()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DeployError as error:
+        sys.exit(f"Error: {error}")

@@ -60,6 +60,14 @@ CONDITIONS = {
     "blurred, sigma 1 pixel": blur_by(1),
     "screenshot": take_screenshot(),
 }
+# What INT8 and the figures of its search come from, and what chooses layers by their time.
+SOURCES = (
+    "calib/*.py",
+    "export/*.py",
+    "lfm_deploy/metrics/*.py",
+    "lfm_deploy/quantisation.py",
+    *(f"engines/{name}" for name in ("cards.csv", "cards.py", "graph_forms.py", "kernel_list.py", "plans.py")),
+)
 MIN_MAX, BY_TIME = "int8 tensorrt, every layer, min/max", "int8 tensorrt, layers by their time on sm86"
 EVERY, NEAREST = 16, 20
 # Of each condition, and of fakes stored otherwise, a third of the sample will do: the code is the same for all.
@@ -81,6 +89,11 @@ def choose_sample(column: str = FP32) -> set[str]:
     return set(sorted(chosen)[::TREATED_EVERY]) if column in (ALIGNED, *CONDITIONS) else chosen
 
 
+def name_picture(path: str) -> str:
+    """A picture of ``wild`` as the answers call it: its test set, class and file."""
+    return "/".join(Path(path).parts[-3:])
+
+
 def read_layers(findings: Mapping[str, Any]) -> dict[str, str]:
     """The precision of each layer of a search's findings."""
     return {name: layer["precision"] for name, layer in findings["layers"].items()}
@@ -89,13 +102,18 @@ def read_layers(findings: Mapping[str, Any]) -> dict[str, str]:
 def hash_sources() -> str:
     """SHA-256 over the code that INT8 comes from, without its comments and docstrings."""
     digest = hashlib.sha256()
-    for path in sorted(path for folder in ("calib", "export") for path in (ROOT / folder).glob("*.py")):
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-        digest.update(f"{path.name}\n{ast.unparse(tree)}\n".encode())
+    for path in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
+        text = path.read_text(encoding="utf-8")
+        digest.update(f"{path.name}\n{_strip(text) if path.suffix == '.py' else text}\n".encode())
     return digest.hexdigest()
+
+
+def _strip(code: str) -> str:
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def write_int8_graph(workdir: Workdir, pictures: Path, recipe: Recipe, layers: Mapping[str, str], share: float) -> Path:
