@@ -4,8 +4,8 @@ INT8 halves the time of products, and adds kernels that quantise: on a card whos
 slower than FP16. So a choice of layers is worth its errors only where its kernels take less time than FP16's.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import mean
 
 import onnx
@@ -18,10 +18,14 @@ from engines.library import Library
 from engines.plans import BuildConfig, build_plan
 from lfm_deploy.artifacts import GraphInfo
 from lfm_deploy.errors import GateError
+from lfm_deploy.kernels import Kernel
 from lfm_deploy.progress import Progress
 
+# Kernels of an engine by the GPU that it is for.
+_KernelsByGpu = Mapping[str, tuple[Kernel, ...]]
 # INT8 that is faster by less than this, by a bound that both share, is no reason to change decisions.
 LEAST_GAIN = 1.02
+_CONFIG = BuildConfig()
 
 
 class NoGainError(GateError):
@@ -55,7 +59,8 @@ class LayerTimes:
             base: graph without INT8.
         """
         self._target, self._source = target, source
-        self._base = self._fps(base)
+        self._kernels = self._list_kernels(base, target.gpus)
+        self._base = _fps(self._kernels)
 
     @property
     def known(self) -> bool:
@@ -68,12 +73,7 @@ class LayerTimes:
         Args:
             model: graph with INT8 in some layers.
         """
-        found = self._fps(model)
-        return [
-            {"card": card, "gpu": gpu, "fp16_fps": round(self._base[gpu, card]), "int8_fps": round(fps)}
-            for (gpu, card), fps in found.items()
-            if (gpu, card) in self._base
-        ]
+        return self._compare(self._list_kernels(model, self._target.gpus))
 
     def arrange(
         self,
@@ -91,30 +91,67 @@ class LayerTimes:
         Raises:
             NoGainError: no choice of layers is faster.
         """
+        alike = self._group_gpus(make(max(choices, key=len)))
         speeds = {}
         for index, layers in enumerate(choices):
             on_progress("listing kernels", index, len(choices))
-            speeds[layers] = self.compare(make(layers))
+            listed = self._list_kernels(make(layers), tuple(alike))
+            speeds[layers] = self._compare({gpu: listed[first] for first in listed for gpu in alike[first]})
         on_progress("listing kernels", len(choices), len(choices))
         ordered = sorted(choices, key=lambda layers: -_mean_gain(speeds[layers]))
         if self._target.force:
             return ordered
         faster = [layers for layers in ordered if gpus_that_gain(speeds[layers])]
         if not faster:
-            raise NoGainError(explain_no_gain(speeds[ordered[0]]))
+            raise NoGainError(explain_no_gain(self.compare(make(ordered[0]))))
         return faster
 
-    def _fps(self, model: onnx.ModelProto) -> dict[tuple[str, str], float]:
-        """By GPU and card."""
-        content = (rewrite_for_rtx(model) or model).SerializeToString()
-        config = BuildConfig()
-        found: dict[tuple[str, str], float] = {}
+    def _group_gpus(self, model: onnx.ModelProto) -> dict[str, list[str]]:
+        """GPUs that have the same kernels, with INT8 and without, by the first of them.
+
+        One of them stands for all while choices are put in order, which is most of the time that a search takes. What
+        is told of a choice is listed for each.
+
+        Args:
+            model: graph with INT8 in as many layers as any choice has.
+        """
+        with_int8 = self._list_kernels(model, self._target.gpus)
+        groups: dict[object, list[str]] = {}
         for gpu in self._target.gpus:
-            plan = build_plan(content, "the INT8 graph", self._source, self._target.library, gpu, config)
+            key = tuple(_without_names(kernels.get(gpu, ())) for kernels in (self._kernels, with_int8))
+            groups.setdefault(key, []).append(gpu)
+        return {group[0]: group for group in groups.values()}
+
+    def _compare(self, kernels: _KernelsByGpu) -> list[CardSpeedValues]:
+        return [
+            {"card": card, "gpu": gpu, "fp16_fps": round(self._base[gpu, card]), "int8_fps": round(fps)}
+            for (gpu, card), fps in _fps(kernels).items()
+            if (gpu, card) in self._base
+        ]
+
+    def _list_kernels(self, model: onnx.ModelProto, gpus: Sequence[str]) -> _KernelsByGpu:
+        """Without the GPUs whose kernels cannot be counted."""
+        content = (rewrite_for_rtx(model) or model).SerializeToString()
+        found = {}
+        for gpu in gpus:
+            plan = build_plan(content, "the INT8 graph", self._source, self._target.library, gpu, _CONFIG)
             kernels = read_kernels(line.text for line in plan.lines)
             if kernels is not None:
-                found |= {(gpu, card.name): card.best_fps(kernels, config.batch[2]) for card in cards_of(gpu)}
+                found[gpu] = kernels
         return found
+
+
+def _fps(kernels: _KernelsByGpu) -> dict[tuple[str, str], float]:
+    """Pictures a second at best, by GPU and card."""
+    return {
+        (gpu, card.name): card.best_fps(listed, _CONFIG.batch[2])
+        for gpu, listed in kernels.items()
+        for card in cards_of(gpu)
+    }
+
+
+def _without_names(kernels: tuple[Kernel, ...]) -> tuple[Kernel, ...]:
+    return tuple(replace(kernel, name="") for kernel in kernels)
 
 
 def gpus_that_gain(speeds: Sequence[CardSpeedValues]) -> list[str]:

@@ -16,6 +16,7 @@ from calib.layer_times import (
 from engines.cards import Card
 from engines.library import load_library
 from lfm_deploy.artifacts import Precision, read_graph_info
+from lfm_deploy.kernels import Kernel
 from lfm_deploy.progress import ignore_progress
 from lfm_deploy.quantisation import Budget, Recipe
 
@@ -77,18 +78,64 @@ def test_each_gpu_is_named_once_with_its_best_card():
     assert NoGainError(text).exit_code == 1
 
 
-def test_choices_are_arranged_by_the_time_of_their_engines(library, calibrated, monkeypatch):
-    """By figures that stand where the kernels' do: arranging is looked at here, not the library."""
-    gains = {("a",): 110, ("b",): 90, ("a", "b"): 130}
-    times = object.__new__(LayerTimes)
-    monkeypatch.setattr(LayerTimes, "compare", lambda self, model: [speed("A", "sm86", 100, gains[model])])
-    times._target = RtxTarget(library, ("sm86",))
-    assert times.arrange(list(gains), lambda layers: layers, ignore_progress) == [("a", "b"), ("a",)]
-    times._target = RtxTarget(library, ("sm86",), force=True)
-    assert times.arrange(list(gains), lambda layers: layers, ignore_progress) == [("a", "b"), ("a",), ("b",)]
-    times._target = RtxTarget(library, ("sm86",))
-    with pytest.raises(NoGainError, match="90"):
-        times.arrange([("b",)], lambda layers: layers, ignore_progress)
+@pytest.fixture
+def listed(library, monkeypatch, card):
+    """Makes the times of GPUs by figures that stand where the kernels' do; and the builds that were asked for."""
+    card(1)
+    builds = []
+
+    def open_times(products, *gpus, force=False):
+        def list_kernels(self, model, gpus):
+            builds.extend((model, gpu) for gpu in gpus)
+            return {
+                gpu: (
+                    Kernel(
+                        name=f"kernel of {gpu}",
+                        kind="correlation",
+                        picture_bytes=0,
+                        run_bytes=0,
+                        arithmetic="fp16",
+                        multiply_adds=products[model][gpu] if isinstance(products[model], dict) else products[model],
+                    ),
+                )
+                for gpu in gpus
+            }
+
+        monkeypatch.setattr(LayerTimes, "_list_kernels", list_kernels)
+        times = LayerTimes(RtxTarget(library, gpus, force), None, ())
+        builds.clear()
+        return times
+
+    return open_times, builds
+
+
+def arrange(times, *choices):
+    return times.arrange(choices, lambda layers: layers, ignore_progress)
+
+
+def test_choices_are_arranged_by_the_time_of_their_engines(listed):
+    open_times, _ = listed
+    products = {(): 1000, ("a",): 900, ("b",): 1100, ("a", "b"): 800}
+    choices = [("a",), ("b",), ("a", "b")]
+    assert arrange(open_times(products, "sm86"), *choices) == [("a", "b"), ("a",)]
+    assert arrange(open_times(products, "sm86", force=True), *choices) == [("a", "b"), ("a",), ("b",)]
+    with pytest.raises(NoGainError, match="FP16 500,000"):
+        arrange(open_times(products, "sm86"), ("b",))
+
+
+def test_of_gpus_with_the_same_kernels_one_stands_for_all_but_not_in_what_is_told(listed):
+    open_times, builds = listed
+    products = {(): 1000, ("a",): 900, ("b",): 950, ("a", "b"): {"sm75": 700, "sm86": 800, "sm89": 800}}
+    choices = [("a",), ("b",), ("a", "b")]
+    times = open_times(products, "sm86", "sm75", "sm89")
+    assert arrange(times, *choices) == [("a", "b"), ("a",), ("b",)]
+    assert [gpu for model, gpu in builds if model == ("a",)] == ["sm86", "sm75"]
+    # On one of them this choice is slower than what the other says of it.
+    products = {(): 1000, ("a",): {"sm86": 1000, "sm89": 1250}, ("a", "b"): 1100}
+    times = open_times(products, "sm86", "sm89")
+    with pytest.raises(NoGainError, match=r"sm89\): at best 400,000 .*; it \(sm86\): at best 500,000 "):
+        arrange(times, ("a",), ("a", "b"))
+    assert builds.count((("a",), "sm86")) == 2
 
 
 @pytest.mark.parametrize(("times_fp16", "faster"), [(100, True), (0.01, False)])
