@@ -108,6 +108,24 @@ def _read_operators_once() -> None:
         operators.get_torchlib_ops = functools.cache(operators.get_torchlib_ops)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _export_each_graph_once(make_once: MakeOnce) -> None:
+    """Graphs that any of these tests have exported are taken over, see ``export_cache``."""
+    graph: Any = sys.modules.get("export.graph")
+    if graph is not None and not hasattr(graph._export, "__wrapped__"):
+        from export_cache import keep_exports
+
+        graph._export = keep_exports(graph._export, make_once)
+
+
+@pytest.fixture
+def export_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the export itself: nothing is taken over."""
+    from export import graph
+
+    monkeypatch.setattr(graph, "_export", getattr(graph._export, "__wrapped__", graph._export))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with the published checkpoint and real pictures."""

@@ -54,7 +54,7 @@ def test_no_trace_of_the_machine_is_left(graph):
     assert b"site-packages" not in content
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(graph, checkpoint):
+def test_the_same_checkpoint_gives_the_same_bytes(graph, checkpoint, export_anew):
     again = make_graph(checkpoint, ExportConfig())
     assert again.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
 
