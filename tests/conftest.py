@@ -147,7 +147,7 @@ def official_deployment(official_checkpoint: Path, shared: Path, make_once: Make
     """The published checkpoint as a user deploys it: FP32, FP16, and INT8 of both recipes. Do not write.
 
     INT8 is made from the ranges and layers of a record, see ``published_record``. Beside it ``proof.json`` has the rows
-    of the export's proof.
+    of the export's proof, and ``by_time.onnx`` is INT8 for TensorRT with layers that were chosen by their time.
     """
 
     def fill(folder: Path) -> None:
@@ -157,6 +157,7 @@ def official_deployment(official_checkpoint: Path, shared: Path, make_once: Make
         from export.graph import ExportConfig
         from lfm_deploy.artifacts import Precision
         from lfm_deploy.deployment.deployment import export_into, make_typed_graph
+        from lfm_deploy.quantisation import Recipe
 
         workdir = Workdir(folder / "deploy")
         graph = export_into(workdir, official_checkpoint, ExportConfig(), lambda _: None)
@@ -165,8 +166,12 @@ def official_deployment(official_checkpoint: Path, shared: Path, make_once: Make
         for kept, path in ((record.RANGES, workdir.ranges), (record.PRECISIONS, workdir.precisions)):
             shutil.copy(kept, path)
         for recipe, findings in read_findings(workdir).items():
-            layers = record.read_layers(findings)
-            record.write_int8_graph(workdir, shared / "calibration" / "mixed", recipe, layers, findings["int8_share"])
+            prepared = record.prepare_as_kept(workdir, shared / "calibration" / "mixed", recipe)
+            make = functools.partial(record.make_int8_graph, workdir, recipe, prepared)
+            content = make(record.read_layers(findings), findings["int8_share"])
+            workdir.graph(Precision.INT8, recipe).write_bytes(content)
+            if recipe is Recipe.TENSORRT:
+                (folder / "by_time.onnx").write_bytes(make(*record.read_made_with()["by_time"].values()))
 
     return Workdir(make_once("official", fill) / "deploy")
 

@@ -69,9 +69,9 @@ SOURCES = (
     *(f"engines/{name}" for name in ("cards.csv", "cards.py", "graph_forms.py", "kernel_list.py", "plans.py")),
 )
 MIN_MAX, BY_TIME = "int8 tensorrt, every layer, min/max", "int8 tensorrt, layers by their time on sm86"
-EVERY, NEAREST = 16, 20
-# Of each condition, and of fakes stored otherwise, a third of the sample will do: the code is the same for all.
-TREATED_EVERY = 3
+EVERY, NEAREST = 24, 12
+# Of each condition, of fakes stored otherwise, and of two more graphs half of the sample will do: the code is the same.
+PARTLY_EVERY = 2
 
 
 def read_answers() -> dict[str, dict[str, float]]:
@@ -83,10 +83,10 @@ def read_answers() -> dict[str, dict[str, float]]:
 
 
 def choose_sample(column: str = FP32) -> set[str]:
-    """The pictures that are scored anew: every 16th of all, and those whose decisions are the first to flip."""
+    """The pictures that are scored anew: every 24th of all, and those whose decisions are the first to flip."""
     logits = read_answers()[FP32]
     chosen = {*sorted(logits)[::EVERY], *sorted(logits, key=lambda path: abs(logits[path]))[:NEAREST]}
-    return set(sorted(chosen)[::TREATED_EVERY]) if column in (ALIGNED, *CONDITIONS) else chosen
+    return set(sorted(chosen)[::PARTLY_EVERY]) if column in (ALIGNED, MIN_MAX, BY_TIME, *CONDITIONS) else chosen
 
 
 def name_picture(path: str) -> str:
@@ -116,15 +116,13 @@ def _strip(code: str) -> str:
     return ast.unparse(tree)
 
 
-def write_int8_graph(workdir: Workdir, pictures: Path, recipe: Recipe, layers: Mapping[str, str], share: float) -> Path:
-    """An INT8 graph of a workdir's ranges and of given layers, without a search.
+def prepare_as_kept(workdir: Workdir, pictures: Path, recipe: Recipe) -> PreparedGraph:
+    """What every INT8 graph of a recipe is made from: a workdir's export, its FP16 graph, and the ranges kept there.
 
     Args:
-        workdir: folder with an export, its FP16 graph and ranges.
+        workdir: folder with them.
         pictures: folder of the calibration pictures.
         recipe: machine that the graph is for.
-        layers: precision of each layer.
-        share: share of the multiply-adds that is in INT8.
     """
     _, info = read_origin(workdir)
     ranges = read_ranges(workdir.ranges)
@@ -133,6 +131,22 @@ def write_int8_graph(workdir: Workdir, pictures: Path, recipe: Recipe, layers: M
     with PictureStore() as store:
         load_pictures(ranges, pictures, info.config, store)
         (prepared,) = prepare_graphs(reference, base, ranges, store, recipe, kept=[ranges.kept])
+    return prepared
+
+
+def make_int8_graph(
+    workdir: Workdir, recipe: Recipe, prepared: PreparedGraph, layers: Mapping[str, str], share: float
+) -> bytes:
+    """An INT8 graph of given layers, as ``build --int8`` writes it, without a search.
+
+    Args:
+        workdir: folder that it is for.
+        recipe: machine that the graph is for.
+        prepared: what it is made from.
+        layers: precision of each layer.
+        share: share of the multiply-adds that is in INT8.
+    """
+    _, info = read_origin(workdir)
     model = make_final_graph(prepared, [name for name, precision in layers.items() if precision == "int8"])
     made = Quantisation(
         recipe=recipe,
@@ -145,9 +159,7 @@ def write_int8_graph(workdir: Workdir, pictures: Path, recipe: Recipe, layers: M
     )
     stamped = replace(info, precision=Precision.INT8, versions=library_versions(), quantisation=made)
     onnx.helper.set_model_props(model, {METADATA_KEY: stamped.to_json()})
-    path = workdir.graph(Precision.INT8, recipe)
-    path.write_bytes(seal_graph(model))
-    return path
+    return seal_graph(model)
 
 
 def prepare_plainly(half: onnx.ModelProto, workdir: Workdir) -> PreparedGraph:

@@ -23,7 +23,6 @@ from lfm_deploy.deployment.deployment import BuildTarget, build_into
 from lfm_deploy.deployment.kernel_table import describe_kernels
 from lfm_deploy.network.origin import read_origin
 from lfm_deploy.pictures.images import read_image
-from lfm_deploy.quantisation import Recipe
 from lfm_deploy.scoring.scores import Scores
 from lfm_deploy.storage.graph_file import seal_graph
 from lfm_deploy.verification.comparison import compare_suite, measure_suite
@@ -65,7 +64,7 @@ def judge(model, column, wild):
     reference = [row for row in rows if row["engine"] == record.FP32]
     kept = record.read_answers()[column]
     names = [record.name_picture(row["path"]) for row in reference]
-    chosen = [index for index, name in enumerate(names) if name in record.choose_sample()]
+    chosen = [index for index, name in enumerate(names) if name in record.choose_sample(column)]
     with PictureStore() as store:
         for index in chosen:
             store.add(read_image(Path(reference[index]["path"])))
@@ -91,7 +90,7 @@ def test_the_page_says_what_int8_by_the_defaults_of_tools_costs(official_deploym
 
 
 def test_the_page_says_how_much_memory_the_published_checkpoint_takes_and_its_speed_at_best(
-    official_deployment, wild, shared, tmp_path
+    official_deployment, wild, tmp_path
 ):
     library = load_library("tensorrt-rtx")
     if f"tensorrt-rtx {library.version}" not in read_flowing("docs/engines.md"):
@@ -100,7 +99,7 @@ def test_the_page_says_how_much_memory_the_published_checkpoint_takes_and_its_sp
     shutil.copytree(official_deployment.path, workdir.path)
     layers, share = record.read_made_with()["by_time"].values()
     assert [name for name, precision in layers.items() if precision == "int8"] == ["conv3", "conv4", "projection"]
-    graph = record.write_int8_graph(workdir, shared / "calibration" / "mixed", Recipe.TENSORRT, layers, share)
+    graph = shutil.copy(official_deployment.path.parent / "by_time.onnx", workdir.graph(Precision.INT8))
     _, expected, found = judge(onnx.load(graph), record.BY_TIME, wild)
     told = f"{100 * share:.0f} % of the multiply-adds), of whose 965 decisions {np.sum(found != expected)} flip."
     assert told in read_flowing("docs/int8.md")
