@@ -105,11 +105,11 @@ def write_patches(whole: Path, folder: Path, side: int) -> None:
         for label in ("0_real", "1_fake"):
             (mixed / label).mkdir(parents=True, exist_ok=True)
         with Image.open(real) as pixels, Image.open(fake) as altered:
-            pixels.save(mixed / "0_real" / real.name)
+            pixels.save(mixed / "0_real" / real.name, compress_level=1)
             left, top = ((length - side) // 2 for length in pixels.size)
             square = altered.crop((left, top, left + side, top + side))
             pixels.paste(square, (left, top))
-            pixels.save(mixed / "1_fake" / real.name)
+            pixels.save(mixed / "1_fake" / real.name, compress_level=1)
 
 
 def judge(run: Path, recipe: TrainingRecipe, tests: dict[str, Path], conduct: Conduct) -> dict[str, dict[str, float]]:
