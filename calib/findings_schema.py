@@ -14,6 +14,24 @@ from lfm_deploy.storage.values import Count, NotNegative, Positive, Share
 Label = Annotated[int, Meta(ge=0, le=1)]
 
 
+class CrossingValues(TypedDict):
+    """How many logits cross a limit; None is what is no finite number.
+
+    Attributes:
+        share: estimated share of the pictures whose logit crosses it, in per cent, as a mean over sources.
+        low: lower end of the 95 % interval of ``share``, over sources; over pictures where all are of one.
+        high: upper end of that interval.
+        worst: estimated share of the source where it is largest, in per cent.
+        worst_source: name of that source.
+    """
+
+    share: NotNegative | None
+    low: NotNegative | None
+    high: NotNegative | None
+    worst: NotNegative | None
+    worst_source: str
+
+
 class FlipEstimateValues(TypedDict):
     """How far a graph is from the float32 reference on some pictures; None is what is no finite number.
 
@@ -29,6 +47,8 @@ class FlipEstimateValues(TypedDict):
         ap: estimated change of average precision, in percentage points; None also where only one class is there.
         seen_flips: number of decisions that did change, of ``pictures``.
         mean_error: mean of the absolute differences between the logits.
+        band: what crosses the lower end of the band below the threshold, from "real" to "uncertain" or back; missing
+            without a band.
     """
 
     pictures: Count
@@ -42,6 +62,7 @@ class FlipEstimateValues(TypedDict):
     ap: float | None
     seen_flips: Count
     mean_error: NotNegative | None
+    band: NotRequired[CrossingValues]
 
 
 class LayerValues(TypedDict):

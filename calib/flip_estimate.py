@@ -12,6 +12,9 @@ the spread within a class. Average precision is estimated by giving each picture
 
 Pictures of one source are alike, so that a hundred of one generator say little of the next one. Flips are those of a
 source, on average; their interval is over sources; and the source that suffers most is named.
+
+Where verdicts are uncertain in a band below the threshold, its lower end decides as much as the threshold does, and
+what crosses it is estimated in the same way.
 """
 
 from collections.abc import Sequence
@@ -22,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # scipy.stats, which has this by name, takes a second to import
 
-from calib.findings_schema import FlipEstimateValues
+from calib.findings_schema import CrossingValues, FlipEstimateValues
 from lfm_deploy.metrics.decisions import average_precision, decision_flips
 from lfm_deploy.quantisation import Budget
 
@@ -30,6 +33,27 @@ CONFIDENCE = 0.95
 _NEIGHBOURS = 5
 # A share of the errors that moves no picture past another, and tells the copies of one apart.
 _HARDLY = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """How many logits cross one limit, in per cent; ``CrossingValues`` has the fields."""
+
+    share: float
+    low: float
+    high: float
+    worst: float
+    worst_source: str
+
+    def as_dict(self) -> CrossingValues:
+        """Plain values for JSON; what is no number is None."""
+        return {
+            "share": as_number(self.share),
+            "low": as_number(self.low),
+            "high": as_number(self.high),
+            "worst": as_number(self.worst),
+            "worst_source": self.worst_source,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +71,7 @@ class FlipEstimate:
         ap: estimated change of average precision in points; None where only one class is there.
         seen_flips: decisions that did change, of ``pictures``.
         mean_error: mean |Δlogit|.
+        band: verdicts that cross the lower end of the band, from real to uncertain or back; None without a band.
     """
 
     pictures: int
@@ -60,16 +85,33 @@ class FlipEstimate:
     ap: float | None
     seen_flips: int
     mean_error: float
+    band: Crossing | None = None
 
     def broken(self, budget: Budget) -> list[str]:
         """What of a budget it does not hold, in words; flips must hold it at the upper end, and on every source.
 
+        What crosses the lower end of a band may be as much as flips may be.
+
         Accuracy is not given an interval as well: from a hundred pictures that is as wide as the allowance itself, and
         the flips bound it.
         """
+        whole = Crossing(
+            share=self.flips,
+            low=self.flips_low,
+            high=self.flips_high,
+            worst=self.worst,
+            worst_source=self.worst_source,
+        )
+        ends = {"flips": whole} | ({} if self.band is None else {"crossing the band's lower end": self.band})
         checks = (
-            (self.flips_high, budget.flips, f"flips {self.flips:.2f} %, at most {self.flips_high:.2f} %", "%"),
-            (self.worst, budget.flips, f"flips {self.worst:.2f} % on {self.worst_source}", "%"),
+            *(
+                check
+                for name, found in ends.items()
+                for check in (
+                    (found.high, budget.flips, f"{name} {found.share:.2f} %, at most {found.high:.2f} %", "%"),
+                    (found.worst, budget.flips, f"{name} {found.worst:.2f} % on {found.worst_source}", "%"),
+                )
+            ),
             (abs(self.acc), budget.acc, f"ACC {self.acc:+.2f} points", "points"),
             (abs(self.ap or 0.0), budget.ap, f"AP {self.ap or 0.0:+.2f} points", "points"),
         )
@@ -78,7 +120,7 @@ class FlipEstimate:
 
     def as_dict(self) -> FlipEstimateValues:
         """Plain values for JSON; what is no number is None."""
-        return {
+        values: FlipEstimateValues = {
             "pictures": self.pictures,
             "sources": self.sources,
             "flips": as_number(self.flips),
@@ -91,6 +133,7 @@ class FlipEstimate:
             "seen_flips": self.seen_flips,
             "mean_error": as_number(self.mean_error),
         }
+        return values if self.band is None else values | {"band": self.band.as_dict()}
 
 
 def estimate_change(
@@ -99,6 +142,7 @@ def estimate_change(
     labels: NDArray[np.integer],
     threshold: float,
     sources: Sequence[str],
+    uncertain_above: float | None = None,
 ) -> FlipEstimate:
     """Estimate what an engine changes.
 
@@ -108,26 +152,29 @@ def estimate_change(
         labels: ``(N,)``; 0 is real, 1 is fake.
         threshold: the contract's threshold; a logit above it is fake.
         sources: source of each picture ``(N,)``.
+        uncertain_above: lower end of the band below the threshold; None without a band.
     """
     errors = (logits - reference).astype(np.float64)
-    weights = _kernel(reference.astype(np.float64) - threshold, labels)
-    flips = 100 * weights * np.abs(errors)
-    names, places = np.unique(np.array(sources), return_inverse=True)
-    by_source = np.bincount(places, flips) / np.bincount(places)
-    low, high = _interval(by_source if len(names) > 1 else flips)
+    distances = reference.astype(np.float64) - threshold
+    weights = _kernel(distances, labels)
+    flips = _estimate_crossing(errors, weights, sources)
+    band = None
+    if uncertain_above is not None:
+        band = _estimate_crossing(errors, _kernel(distances + threshold - uncertain_above, labels), sources)
     both = len(np.unique(labels)) == 2 and bool(np.isfinite(logits).all())
     return FlipEstimate(
         pictures=len(reference),
-        sources=len(names),
-        flips=float(by_source.mean()),
-        flips_low=low,
-        flips_high=high,
-        worst=float(by_source.max()),
-        worst_source=str(names[int(by_source.argmax())]),
+        sources=len(set(sources)),
+        flips=flips.share,
+        flips_low=flips.low,
+        flips_high=flips.high,
+        worst=flips.worst,
+        worst_source=flips.worst_source,
         acc=float(100 * (weights * errors * (2 * labels - 1)).mean()),
         ap=_ap_change(errors, reference, labels) if both else None,
         seen_flips=len(decision_flips(logits, reference, threshold)),
         mean_error=float(np.abs(errors).mean()),
+        band=band,
     )
 
 
@@ -137,12 +184,28 @@ def restore_estimate(values: FlipEstimateValues) -> FlipEstimate | None:
     Args:
         values: values of ``FlipEstimate.as_dict``, also through JSON, which keeps every bit of a float64.
     """
-    return None if None in values.values() else msgspec.convert(values, FlipEstimate)
+    told = [*values.values(), *values.get("band", {}).values()]
+    return None if None in told else msgspec.convert(values, FlipEstimate)
 
 
 def as_number(value: float | None) -> float | None:
     """The value, or None where it is no finite number, which JSON cannot say."""
     return value if value is not None and np.isfinite(value) else None
+
+
+def _estimate_crossing(errors: NDArray[np.float64], weights: NDArray[np.float64], sources: Sequence[str]) -> Crossing:
+    """How much crosses a limit, by the weights of the distances from it."""
+    crossing = 100 * weights * np.abs(errors)
+    names, places = np.unique(np.array(sources), return_inverse=True)
+    by_source = np.bincount(places, crossing) / np.bincount(places)
+    low, high = _interval(by_source if len(names) > 1 else crossing)
+    return Crossing(
+        share=float(by_source.mean()),
+        low=low,
+        high=high,
+        worst=float(by_source.max()),
+        worst_source=str(names[int(by_source.argmax())]),
+    )
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -101,7 +101,7 @@ class LayerScorer:
         self._known = known
         self._store = store
         self._fuse_integers = recipe is Recipe.CPU
-        self._threshold = ranges.contract.threshold
+        self._threshold, self._uncertain_above = ranges.contract.decision
         self._sources = [picture.source for picture in ranges.pictures]
         self._folds = np.array([picture.fold for picture in ranges.pictures])
         self._everything = np.arange(len(ranges.pictures))
@@ -118,7 +118,7 @@ class LayerScorer:
 
     def estimate(self, model: onnx.ModelProto) -> FlipEstimate:
         """What the graph without INT8 changes, in which no picture had a part."""
-        found = self._known.get((frozenset(), True))
+        found = self._find_known((), unseen=True)
         return found or self._compare(self._score(model, self._everything), self._everything)
 
     def estimate_layers(self, prepared: PreparedFolds, layers: Sequence[str], *, unseen: bool) -> FlipEstimate:
@@ -130,7 +130,7 @@ class LayerScorer:
             unseen: True for all pictures, each with the graph that was chosen without it; False for a first look, at
                 every second picture with the graph that all chose.
         """
-        if found := self._known.get((frozenset(layers), unseen)):
+        if found := self._find_known(layers, unseen=unseen):
             return found
         indices = self._everything if unseen else self._half
         return self._compare(self._int8_logits(prepared, layers, unseen=unseen), indices)
@@ -142,6 +142,11 @@ class LayerScorer:
             "int8": [round(float(value), 4) for value in self._int8_logits(prepared, layers, unseen=True)],
             "labels": [int(label) for label in self._labels],
         }
+
+    def _find_known(self, layers: Sequence[str], *, unseen: bool) -> FlipEstimate | None:
+        """What need not be measured again; an earlier version left a band out."""
+        found = self._known.get((frozenset(layers), unseen))
+        return None if found is None or (found.band is None) != (self._uncertain_above is None) else found
 
     def _int8_logits(self, prepared: PreparedFolds, layers: Sequence[str], *, unseen: bool) -> NDArray[np.float32]:
         key = frozenset(layers), unseen
@@ -162,4 +167,11 @@ class LayerScorer:
 
     def _compare(self, logits: NDArray[np.float32], indices: NDArray[np.intp]) -> FlipEstimate:
         sources = [self._sources[index] for index in indices]
-        return estimate_change(logits, self._reference[indices], self._labels[indices], self._threshold, sources)
+        return estimate_change(
+            logits,
+            self._reference[indices],
+            self._labels[indices],
+            self._threshold,
+            sources,
+            uncertain_above=self._uncertain_above,
+        )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from calib.flip_estimate import as_number, estimate_change
+from calib.flip_estimate import as_number, estimate_change, restore_estimate
 from lfm_deploy.metrics.decisions import accuracy, average_precision
 from lfm_deploy.quantisation import Budget
 
@@ -108,6 +108,42 @@ def test_a_source_of_many_pictures_weighs_no_more_than_one_of_few():
     moved = logits + np.where(np.arange(110) < 100, 0.0, 3.0).astype(np.float32)
     found = estimate_change(moved, logits, labels, 0.0, sources)
     assert found.flips == pytest.approx(found.worst / 2)
+
+
+def test_what_crosses_the_lower_end_of_a_band_is_told_as_flips_are():
+    rng = np.random.default_rng(0)
+    labels, logits = sampled(rng, 1_000_000)
+    moved = disturbed(rng, logits, 0.5)
+    crossed = 100 * float(((logits > -20) != (moved > -20)).mean())
+    estimates = []
+    for seed in range(400):
+        few = np.random.default_rng(seed + 1)
+        targets, reference = sampled(few, 50)
+        found = estimate_change(disturbed(few, reference, 0.5), reference, targets, 0.0, ONE, uncertain_above=-20.0)
+        estimates.append(found)
+    # As above; here the density is higher than at the threshold, for most real pictures lie near.
+    assert np.mean([found.band.share for found in estimates]) == pytest.approx(crossed, rel=0.15)
+    assert crossed > 1.1 * np.mean([found.flips for found in estimates])
+    few, kinds = logits[:50], labels[:50]
+    alone = estimate_change(moved[:50], few, kinds, -20.0, ONE)
+    band = estimate_change(moved[:50], few, kinds, 3.0, ONE, uncertain_above=-20.0).band
+    assert (band.share, band.low, band.high) == pytest.approx((alone.flips, alone.flips_low, alone.flips_high))
+
+
+def test_a_budget_limits_what_crosses_the_lower_end_of_a_band():
+    labels, logits = sampled(np.random.default_rng(0), 50)
+    near = np.abs(logits + 25) < 12
+    moved = np.where(near, logits + 2, logits).astype(np.float32)  # nothing moves at the threshold
+    found = estimate_change(moved, logits, labels, 40.0, ONE, uncertain_above=-25.0)
+    budget = Budget(acc=100, ap=100, flips=1.01 * max(found.flips_high, found.worst))
+    assert estimate_change(moved, logits, labels, 40.0, ONE).broken(budget) == []
+    first, second = found.broken(budget)
+    assert first.startswith(f"crossing the band's lower end {found.band.share:.2f} %, at most {found.band.high:.2f} %")
+    assert second.startswith("crossing the band's lower end ")
+    assert second.endswith(f"% on one source (allowed {budget.flips:g} %)")
+    assert restore_estimate(found.as_dict()) == found
+    assert restore_estimate(found.as_dict() | {"band": found.band.as_dict() | {"high": None}}) is None
+    assert "band" not in estimate_change(moved, logits, labels, 40.0, ONE).as_dict()
 
 
 def test_one_class_has_no_average_precision():

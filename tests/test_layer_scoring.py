@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,19 @@ def test_a_choice_is_measured_once_in_whatever_order_its_layers_come(scored, mon
     first = scorer.estimate_layers(prepared, ["conv2", "conv3"], unseen=False)
     monkeypatch.setattr(calib.layer_scoring, "score_graph", pytest.fail)
     assert scorer.estimate_layers(prepared, ["conv3", "conv2"], unseen=False) == first
+
+
+def test_with_a_band_both_its_ends_are_judged_and_what_left_one_out_is_measured_anew(scored):
+    scorer, prepared, reference, ranges, store = scored
+    before = scorer.estimate_layers(prepared, ["conv2"], unseen=True)
+    contract = replace(ranges.contract, uncertain_above=ranges.contract.threshold - 1)
+    known = {(frozenset(["conv2"]), True): before}
+    banded = LayerScorer(reference, store, replace(ranges, contract=contract), Recipe.CPU, known)
+    found = banded.estimate_layers(prepared, ["conv2"], unseen=True)
+    assert found.band is not None
+    assert replace(found, band=None) == before
+    taken = LayerScorer(reference, store, ranges, Recipe.CPU, known)
+    assert taken.estimate_layers(prepared, ["conv2"], unseen=True) is before
 
 
 def test_pairs_for_plots_are_of_all_pictures(calibrated):

@@ -106,6 +106,14 @@ def _print_budget(findings: "Findings", console: Any) -> None:
             soft_wrap=True,
             markup=False,
         )
+        if band := estimate.get("band"):
+            console.print(
+                f"{name}: {_show(band['share'], '.2f')} % cross the lower end of the band (95 %: "
+                f"{_show(band['low'], '.2f')} to {_show(band['high'], '.2f')}, at most "
+                f"{_show(band['worst'], '.2f')} on {band['worst_source']}; allowed {budget['flips']:g})",
+                soft_wrap=True,
+                markup=False,
+            )
 
 
 def _of_sources(name: str, estimate: "FlipEstimateValues") -> str:
