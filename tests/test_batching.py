@@ -60,6 +60,26 @@ def test_the_end_does_not_wait_either():
     assert run(test, delay_s=3600.0) == [[1, 2]]
 
 
+@pytest.mark.parametrize("way", ["hurry", "shorten"])
+def test_what_waits_already_need_not_wait_on(way):
+    """As when a service is asked to end: others may still come, and wait no more."""
+
+    async def test(batcher):
+        batcher.reserve(2)
+        waiting = [asyncio.create_task(batcher.submit(item)) for item in (1, 2)]
+        while batcher._arrived.is_set() or not batcher._jobs:
+            await asyncio.sleep(0)  # until it waits for others
+        if way == "hurry":
+            batcher.hurry()
+        else:
+            batcher.delay_s = 0.0
+            batcher._arrived.set()  # as when another item arrives
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 30) == [2, 4]
+        assert await asyncio.wait_for(ask(batcher, [3]), 30) == [6]
+
+    assert run(test, delay_s=3600.0) == [[1, 2], [3]]
+
+
 def test_what_arrives_while_the_engine_works_is_the_next_batch():
     began, go_on = threading.Event(), threading.Event()
     batches = []

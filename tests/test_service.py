@@ -1,16 +1,17 @@
 import json
 import socket
-import subprocess
-import sys
 import threading
-from http.client import HTTPResponse
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 from mixed_files import encode, list_bad, write_mixed
 from own_loop import run_apart
 from PIL import Image
 from service_process import PATIENCE_S, ServiceProcess, run_service
+from waiting import wait_for
 
+from lfm_deploy.cli import run
 from lfm_deploy.errors import ConfigError
 from lfm_deploy.pictures.photographs import sample_tiles
 from lfm_deploy.serving.service import open_socket
@@ -30,19 +31,20 @@ def png():
     return encode(Image.fromarray(sample_tiles(256, 256, 1)[0]), "png")
 
 
-def judge_by_command(deployment, paths, folder):
-    listed = folder / "list.txt"
+@pytest.fixture(scope="module")
+def judged(deployment, tmp_path_factory):
+    """Paths of 200 files of all kinds, and predict's rows on them."""
+    folder = tmp_path_factory.mktemp("judged")
+    paths = write_mixed(folder, 200)
+    listed, rows = folder / "list.txt", folder / "rows.jsonl"
     listed.write_text("".join(f"{path}\n" for path in paths))
-    command = [sys.executable, "-m", "lfm_deploy", "predict", "--from-list", str(listed), "--json"]
-    found = subprocess.run(
-        [*command, "--workdir", str(deployment.path)], capture_output=True, text=True, check=True, timeout=PATIENCE_S
-    )
-    return [json.loads(line) for line in found.stdout.splitlines()]
+    command = ["predict", "--from-list", str(listed), "--json", "--output", str(rows)]
+    assert run([*command, "--workdir", str(deployment.path)]) == 0
+    return paths, [json.loads(line) for line in rows.read_text().splitlines()]
 
 
-def test_200_files_of_all_kinds_have_the_rows_of_predict(service, deployment, tmp_path):
-    paths = write_mixed(tmp_path, 200)
-    expected = judge_by_command(deployment, paths, tmp_path)
+def test_200_files_of_all_kinds_have_the_rows_of_predict(service, judged):
+    paths, expected = judged
     answers = [service.post(f"/v1/verdict?name={path}", path.read_bytes()) for path in paths]
     assert [answer.json["rows"] for answer in answers] == [[row] for row in expected]
     assert {row["verdict"] for row in expected} == {"fake", "real", None}
@@ -51,9 +53,8 @@ def test_200_files_of_all_kinds_have_the_rows_of_predict(service, deployment, tm
         assert answer.json.get("error") == row["error"]
 
 
-def test_several_clients_share_batches_and_get_the_same_rows(service, deployment, tmp_path):
-    paths = write_mixed(tmp_path, 60)
-    expected = judge_by_command(deployment, paths, tmp_path)
+def test_several_clients_share_batches_and_get_the_same_rows(service, judged):
+    paths, expected = (some[:60] for some in judged)
     before = service.figure("lfm_batch_pictures_count"), service.figure("lfm_batch_pictures_sum")
     found = {}
 
@@ -196,51 +197,72 @@ def test_health_and_metrics(service, png):
     assert service.figure("lfm_held_bytes") == 0
 
 
-def test_a_slow_body_times_out(deployment, monkeypatch):
-    """The server in this process, since its patience is no option."""
+@contextmanager
+def serve_here(deployment, settings, monkeypatch):
+    """The server in a thread of this process, for what is no option; gives its port, and what ends it."""
     from lfm_deploy.prediction.judges import open_judge
-    from lfm_deploy.serving.service import serve_verdicts
+    from lfm_deploy.serving.service import _Server, serve_verdicts
 
     listening = open_socket("127.0.0.1", 0)
-    port = listening.getsockname()[1]
-    messages, servers = [], []
-    monkeypatch.setattr(
-        "lfm_deploy.serving.service._Server.startup",
-        _remember(servers, "lfm_deploy.serving.service"),
-    )
+    messages, servers, startup = [], [], _Server.startup
+
+    async def remember(self, sockets=None):
+        servers.append(self)
+        await startup(self, sockets)
+
+    def end():
+        for server in servers:
+            server.should_exit = True
+
+    monkeypatch.setattr(_Server, "startup", remember)
     thread = threading.Thread(
         target=serve_verdicts,
-        args=(lambda: open_judge(deployment), ServiceSettings(body_seconds=0.2), listening),
+        args=(lambda: open_judge(deployment), settings, listening),
         kwargs={"on_message": messages.append},
     )
     thread.start()
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
-            while not any(message.startswith("ready") for message in messages):
-                assert thread.is_alive()
-                threading.Event().wait(0.01)
-            connection.sendall(b"POST /v1/verdict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
-            answer = HTTPResponse(connection)
-            answer.begin()
-            assert (answer.status, json.loads(answer.read())["reason"]) == (408, "slow-body")
-            assert connection.recv(1) == b""
+        wait_for(lambda: not thread.is_alive() or any(message.startswith("ready") for message in messages))
+        assert thread.is_alive()
+        yield listening.getsockname()[1], end
     finally:
-        for server in servers:
-            server.should_exit = True
+        end()
         thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
-def _remember(servers, module):
-    import importlib
+def test_a_slow_body_times_out(deployment, monkeypatch):
+    with (
+        serve_here(deployment, ServiceSettings(body_seconds=0.2), monkeypatch) as (port, _),
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection,
+    ):
+        connection.sendall(b"POST /v1/verdict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["reason"]) == (408, "slow-body")
+        assert connection.recv(1) == b""
 
-    original = importlib.import_module(module)._Server.startup
 
-    async def startup(self, sockets=None):
-        servers.append(self)
-        await original(self, sockets)
+def test_the_end_does_not_wait_for_pictures_that_cannot_come(deployment, png, monkeypatch):
+    settings = ServiceSettings()
+    # More than an option may say, and than a client waits here.
+    object.__setattr__(settings, "max_delay_ms", 1500.0 * PATIENCE_S)
+    with (
+        serve_here(deployment, settings, monkeypatch) as (port, end),
+        closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection,
+        closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as other,
+    ):
+        connection.request("POST", "/v1/verdict", png)
 
-    return startup
+        def waits():
+            other.request("GET", "/metrics")
+            return b"\nlfm_queue_pictures 1.0\n" in other.getresponse().read()
+
+        wait_for(waits)
+        end()
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert json.loads(answer.read())["rows"][0]["verdict"] in ("fake", "real")
 
 
 def test_every_accepted_request_has_its_answer_after_sigterm(deployment, png):
@@ -270,6 +292,9 @@ def test_every_accepted_request_has_its_answer_after_sigterm(deployment, png):
 
 def test_a_full_queue_says_when_to_come_again(deployment, png):
     with run_service(deployment.path, "--max-delay-ms", "10000", "--max-batch", "64", "--max-queue", "3") as service:
+        answer = service.post("/v1/verdict", *make_form([(f"{index}.png", png) for index in range(4)]))
+        assert answer.status in (400, 413)
+        assert service.figure("lfm_queue_pictures") == 0
         connections = [service.connect() for _ in range(3)]
         for connection in connections:
             connection.request("POST", "/v1/verdict", png)
@@ -280,10 +305,6 @@ def test_a_full_queue_says_when_to_come_again(deployment, png):
         assert service.get("/healthz").status == 200
         service.ask_to_end()
         assert [connection.getresponse().status for connection in connections] == [200] * 3
-    with run_service(deployment.path, "--max-queue", "3") as service:
-        answer = service.post("/v1/verdict", *make_form([(f"{index}.png", png) for index in range(4)]))
-        assert answer.status in (400, 413)
-        assert service.figure("lfm_queue_pictures") == 0
 
 
 def test_an_engine_that_is_not_the_exported_one_never_gets_ready(deployment, other_checkpoint, tmp_path):

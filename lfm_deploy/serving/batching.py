@@ -62,7 +62,7 @@ class Batcher(Generic[Item, Answer]):
         self._most, self.delay_s, self._capacity = most, delay_s, capacity
         self._jobs: deque[_Job[Item, Answer]] = deque()
         self._arrived = asyncio.Event()
-        self._closing = False
+        self._hurried = self._closing = False
         self._task: asyncio.Task[None] | None = None
         self.reserved = 0
         self._seconds_an_item = 0.0
@@ -71,10 +71,15 @@ class Batcher(Generic[Item, Answer]):
         """Begin to run batches, in the loop that runs now."""
         self._task = asyncio.create_task(self._work())
 
+    def hurry(self) -> None:
+        """From now on nothing waits for others, nor does what waits already."""
+        self._hurried = True
+        self._arrived.set()
+
     async def close(self) -> None:
         """Answer what is there, and end."""
         self._closing = True
-        self._arrived.set()
+        self.hurry()
         if self._task is not None:
             await self._task
 
@@ -128,8 +133,11 @@ class Batcher(Generic[Item, Answer]):
                 return []
             self._arrived.clear()
             await self._arrived.wait()
-        until = self._jobs[0].since + self.delay_s
-        while len(self._jobs) < self._most and not self._closing and (left := until - time.monotonic()) > 0:
+        while len(self._jobs) < self._most and not self._hurried:
+            # The delay may have been changed meanwhile.
+            left = self._jobs[0].since + self.delay_s - time.monotonic()
+            if left <= 0:
+                break
             self._arrived.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), left)

@@ -40,9 +40,9 @@ class _Protocol(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """A server that ends by itself, with all answers given, when it is asked to: exit code 0, not that of a signal."""
 
-    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None], hurry: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_exit = on_exit
+        self._on_exit, self._hurry = on_exit, hurry
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; a second signal ends at once."""
@@ -50,6 +50,12 @@ class _Server(uvicorn.Server):
             self.force_exit = True
         self.should_exit = True
         self._on_exit()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was accepted; nothing waits for pictures that cannot come any more."""
+        # First uvicorn tells the connections, so that each answer says that its connection closes.
+        asyncio.get_running_loop().call_soon(self._hurry)
+        await super().shutdown(sockets)
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -141,7 +147,7 @@ async def _serve(
         access_log=False,
         server_header=False,
     )
-    server = _Server(config, drain)
+    server = _Server(config, drain, desk.batcher.hurry)
     desk.batcher.start()
     warming = asyncio.create_task(_warm_up(application, golden, server, on_message))
     host, port = listening.getsockname()[:2]
