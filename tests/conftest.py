@@ -41,7 +41,6 @@ LONGEST = (
     "test_proof.py",
     "test_fused_network.py",
     "test_ray_cluster.py",
-    "test_ray_store.py",
     "test_bench.py",
     "test_layer_times.py",
     "test_deployment.py",

@@ -124,13 +124,9 @@ def test_options_that_do_not_go_together_are_wrong_usage(tmp_path, options, said
 
 
 @needs_ray
-@pytest.mark.parametrize(
-    ("device", "code", "said"),
-    [("cpu", 2, "deploy/lfm.onnx: no such graph"), ("cuda", 3, "no machine has 1 core and a GPU for an actor")],
-)
-def test_a_refusal_leaves_no_folder_and_no_log(tmp_path, device, code, said):
+def test_a_refusal_leaves_no_folder_and_no_log(tmp_path):
     (tmp_path / "a.tar").touch()
-    arguments = ["predict", "a.tar", "--output-dir", "new/out", "--ray", "local", "--device", device]
+    arguments = ["predict", "a.tar", "--output-dir", "new/out", "--ray", "local", "--device", "cuda"]
     done = subprocess.run(
         [sys.executable, "-m", "lfm_deploy", *arguments],
         env=dict(os.environ) | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""},
@@ -139,6 +135,6 @@ def test_a_refusal_leaves_no_folder_and_no_log(tmp_path, device, code, said):
         text=True,
         timeout=300,
     )
-    assert done.returncode == code, done.stderr
-    assert f"Error: {said}" in done.stderr or f"--ray local: {said}" in done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "--ray local: no machine has 1 core and a GPU for an actor" in done.stderr
     assert not (tmp_path / "new").exists()
