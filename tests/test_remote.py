@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from s3_server import Proxy, command_environment, free_port
+from s3_server import Bucket, Proxy, command_environment, free_port
 from shard_list import make_list
 from waiting import wait_for
 
@@ -165,17 +165,31 @@ def large_shard():
     return content.getvalue()
 
 
-def test_a_network_that_breaks_is_not_a_bad_shard(s3_server, bucket, workdir):
-    bucket.put("in/large.tar", large_shard())
-    bucket.put("in/broken.txt", "\n".join(map(bucket.url, ("in/two.zip", "in/large.tar", "in/one.tar"))).encode())
-    arguments = ("predict", f"@{bucket.url('in/broken.txt')}", "--output-dir", bucket.url("out"), *workdir)
+@pytest.fixture(scope="module", autouse=True)
+def broken(s3_server, pictures, small_workdir, tmp_path_factory):
+    """A run over a network that breaks, begun before all other tests: most of its time it waits to try again."""
+    folder, bucket = tmp_path_factory.mktemp("broken"), Bucket(s3_server.url)
+    make_list(pictures, folder)
+    for name in ("two.zip", "one.tar"):
+        bucket.put(name, (folder / name).read_bytes())
+    bucket.put("large.tar", large_shard())
+    bucket.put("broken.txt", "\n".join(map(bucket.url, ("two.zip", "large.tar", "one.tar"))).encode())
+    arguments = ("predict", f"@{bucket.url('broken.txt')}", "--output-dir", bucket.url("out"))
     # s3fs goes on behind what it has, five times.
     with Proxy(s3_server.port, most_down=1 << 20) as proxy:
-        process = start(s3_server.environment(proxy.url), *arguments)
-        _, err = process.communicate()
+        process = start(s3_server.environment(proxy.url), *arguments, "--workdir", str(small_workdir.path))
+        yield bucket, process
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_a_network_that_breaks_is_not_a_bad_shard(broken):
+    bucket, process = broken
+    _, err = process.communicate()
     assert process.returncode == 1
     last = err.splitlines()[-1]
-    assert last.startswith(f"Error: {bucket.url('in/large.tar')}: the store is out of reach, or fails: ")
+    assert last.startswith(f"Error: {bucket.url('large.tar')}: the store is out of reach, or fails: ")
     assert [key.partition("-")[0] for key in bucket.keys("out/")] == ["out/two.zip"]
 
 
@@ -194,20 +208,22 @@ def test_a_store_that_refuses_is_one_line_and_no_part(call, s3_server, bucket, w
         code, out, err = call(*arguments)
         assert (code, out) == (2, b"")
         assert err.splitlines()[-1].startswith("Error: s3://no-such-bucket")
-    for keys, url, wanted, said in (
-        (False, s3_server.url, 3, "no credentials on this machine"),
-        (True, f"http://127.0.0.1:{free_port()}", 1, "out of reach"),
-    ):
-        environment = s3_server.environment(url, keys=keys) | {"AWS_MAX_ATTEMPTS": "1"}
+    begun = [
+        (start(s3_server.environment(url, keys=keys) | {"AWS_MAX_ATTEMPTS": "1"}, "predict", *names, *workdir), *wanted)
+        for keys, url, *wanted in (
+            (False, s3_server.url, 3, "no credentials on this machine"),
+            (True, f"http://127.0.0.1:{free_port()}", 1, "out of reach"),
+        )
         for names in (
             ("one.tar", "--output-dir", bucket.url("out")),
             (bucket.url("in/one.tar"), "--output-dir", "new"),
-        ):
-            process = start(environment, "predict", *names, *workdir)
-            _, err = process.communicate()
-            assert process.returncode == wanted
-            assert len(err.splitlines()) == 1
-            assert said in err
+        )
+    ]
+    for process, wanted, said in begun:
+        _, err = process.communicate()
+        assert process.returncode == wanted
+        assert len(err.splitlines()) == 1
+        assert said in err
     assert not bucket.keys("out/")
     assert not list(Path("new").glob("*"))
 

@@ -81,7 +81,7 @@ def test_what_is_there_stays_unless_it_is_ours_and_may_go(call, pictures):
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(call, pictures, small_workdir):
-    Path("list.txt").write_text("\n".join(map(str, find_images(pictures) * 15)))
+    Path("list.txt").write_text("\n".join(map(str, find_images(pictures) * 8)))
     command = [sys.executable, "-m", "lfm_deploy", "predict", "@list.txt", "--output", "x.parquet"]
     command += ["--workdir", str(small_workdir.path)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
