@@ -47,7 +47,7 @@ class FlipEstimateValues(TypedDict):
         ap: estimated change of average precision, in percentage points; None also where only one class is there.
         seen_flips: number of decisions that did change, of ``pictures``.
         mean_error: mean of the absolute differences between the logits.
-        band: what crosses the lower end of the band below the threshold, from "real" to "uncertain" or back; missing
+        band: estimate of what crosses the lower end of the band, from "real" to "uncertain" or back; missing
             without a band.
     """
 
