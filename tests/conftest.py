@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lfm_deploy.config import ModelConfig
@@ -77,8 +76,11 @@ def take_cores(worker: int, workers: int) -> None:
     """Every n-th core, for this process and those that it starts.
 
     Each of several test processes would otherwise start a thread for every core, and threads that wait for each other
-    at full speed while another process has the core take half of the time.
+    at full speed while another process has the core take half of the time. NumPy and others count cores once, when they
+    are imported.
     """
+    if "numpy" in sys.modules:
+        raise pytest.UsageError("NumPy was imported before this process had its share of the cores: import it later")
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[worker % len(cores) :: workers])
 
@@ -210,6 +212,8 @@ def wild(verified: tuple[Workdir, dict[str, Any]]) -> tuple[dict[str, Any], list
 @pytest.fixture(scope="session")
 def golden(shared: Path) -> dict[str, Any]:
     """Pictures with logits and TKP vectors by the authors' own code."""
+    import numpy as np
+
     with np.load(shared / "official" / "golden.npz") as arrays:
         return dict(arrays)
 
