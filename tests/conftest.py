@@ -27,6 +27,7 @@ LONGEST = (
     "test_demonstration.py",
     "test_published.py",
     "test_ray_run.py",
+    "test_ray_jobs.py",
     "test_ablations.py",
     "test_cli.py",
     "test_fuzzing.py",

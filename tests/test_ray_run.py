@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -17,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mixed_files import write_mixed
+from ray_commands import LONGEST_S, TESTS, contents, needs_ray, predict, start
 from shard_list import make_list
 from waiting import wait_for
 
-from lfm_deploy.cli import run as run_command
 from lfm_deploy.errors import DeployError, UnavailableError
 from lfm_deploy.prediction.collection import collect_parts, write_collection
 from lfm_deploy.prediction.judges import open_judge
@@ -32,43 +30,12 @@ from lfm_deploy.prediction.ray_run import ActorError, RayRun, _explain, describe
 from lfm_deploy.prediction.rows import RowFormat
 from lfm_deploy.prediction.tally import JobState, UnderWay
 
-TESTS = Path(__file__).resolve().parent
 # Pictures in the parts whose processes are killed: so many that each is seen in the middle of them.
 MANY = 150
 # Far more than an engine takes to open, or a picture, and over before the processes of two.zip have died.
 PATIENCE_S = 8
-LONGEST_S = 300
 # By which others may join the Ray of the killed job.
 KEY = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: the extra 'ray'")
-
-
-def start(arguments, log, place, **options):
-    """Start Python on arguments, with Ctrl-C as on a terminal, in a group of processes of its own."""
-    environment = dict(os.environ) | {
-        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
-        "HOME": str(place / "home"),
-    }
-    environment |= options.pop("variables", {})
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            env=environment,
-            cwd=place,
-            stderr=file,
-            start_new_session=True,
-            **options,
-        )
-
-
-def predict(place, *arguments, **options):
-    """The command in a process of its own; it, and the file of what it says."""
-    log = place / "stderr.txt"
-    return start(["-m", "lfm_deploy", "predict", "--format", "csv", *arguments], log, place, **options), log
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.glob("*.part")}
 
 
 @dataclass(frozen=True)
@@ -207,73 +174,6 @@ def test_what_a_process_refuses_leaves_no_folder_and_no_log(killed_job, tmp_path
     assert process.wait(timeout=LONGEST_S) == 2, log.read_text()
     assert "Error: deploy/lfm.onnx: no such graph" in log.read_text()
     assert not (tmp_path / "new").exists()
-
-
-@dataclass(frozen=True)
-class StoppedJob:
-    """A job of the command line that Ctrl-C ended, and the same command again: files there then, and what was said."""
-
-    place: Path
-    code: int
-    before: dict[str, bytes]
-    said: str
-    code_again: int
-    said_again: str
-    printed_again: str
-
-
-@pytest.fixture(scope="module")
-def stopped_job(pictures, small_workdir, tmp_path_factory):
-    place = tmp_path_factory.mktemp("stopped")
-    make_list(pictures, place)
-    (place / "mixed").mkdir()
-    # The one that is done first is small; by then, another process has begun the 200 files, which take long.
-    mixed = [f"mixed/{path.name}" for path in write_mixed(place / "mixed", 200)]
-    names = ["three.tar.gz", *mixed, "photos", "one.tar", "two.zip", "bad.tar", "no such.zip"]
-    (place / "list.txt").write_text("".join(f"{name}\n" for name in names))
-    arguments = ["--from-list", "list.txt", "--output-dir", "out", "--workdir", small_workdir.path]
-    arguments += ["--ray", "local", "--actors", "2"]
-    process, log = predict(place, *arguments)
-    wait_for(lambda: contents(place / "out") or process.poll() is not None)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
-    code, said, before = process.wait(timeout=LONGEST_S), log.read_text(), contents(place / "out")
-    again, log = predict(place, *arguments, stdout=subprocess.PIPE)
-    printed, _ = again.communicate(timeout=LONGEST_S)
-    return StoppedJob(place, code, before, said, again.returncode, log.read_text(), printed.decode())
-
-
-@needs_ray
-def test_ctrl_c_ends_the_command_and_the_next_one_finishes_the_rest(stopped_job):
-    assert stopped_job.code == 130, stopped_job.said
-    said = stopped_job.said.splitlines()
-    assert said[0] == "Ray, local: 2 actors of 1 core; Ray's messages go to out/ray.log"
-    assert said[-1].endswith(" of 6 parts; the same command again continues.")
-    assert 0 < len(stopped_job.before) < 6
-    # Ray would keep a token there, for all Rays of this user.
-    assert not (stopped_job.place / "home" / ".ray").exists()
-
-    assert (stopped_job.code_again, stopped_job.printed_again) == (0, ""), stopped_job.said_again
-    *others, last, left_out = stopped_job.said_again.splitlines()
-    assert last.endswith("; written: out")
-    assert "2 with shards that could not be read whole" in last
-    assert left_out == "left out: 1 .txt"
-    # Nothing of Ray's own is on the terminal: what is there is what predict says.
-    known = ("Ray, local:", "taking ", "judging ", "bad.tar: ", "no such.zip: ")
-    assert [line for line in others if not line.startswith(known)] == []
-    out = contents(stopped_job.place / "out")
-    assert out.keys() >= stopped_job.before.keys()
-    assert len(out) == 6
-    assert not list((stopped_job.place / "out").glob(".ray-*"))
-
-
-@needs_ray
-def test_200_files_of_all_kinds_have_the_rows_of_predict(stopped_job, small_workdir, monkeypatch):
-    monkeypatch.chdir(stopped_job.place)
-    arguments = ["predict", "--from-list", "list.txt", "--output", "plain.csv", "--workdir", str(small_workdir.path)]
-    assert run_command(arguments) == 0
-    write_collection(collect_parts(Path("out"), find_parts(["@list.txt"])), Path("all.csv"))
-    assert Path("all.csv").read_bytes() == Path("plain.csv").read_bytes()
-    assert Path("plain.csv").read_text().count("\nmixed/") == 200
 
 
 def test_a_process_is_ended_once():
